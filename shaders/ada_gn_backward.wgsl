@@ -1,14 +1,18 @@
 // AdaGN, backward through the activation and the normalisation.
 //
 //   g = d_out * mask * act'(u),  u = A * xhat + D
-//   S0 = sum over pixels of g,  S1 = sum over pixels of g * xhat                               for each (b, c)
-//   dh = rstd * (A g - (sum over the group of A g) / n - xhat * (sum over the group of A g xhat) / n)
+//   S0 = sum over pixels of g,  S1 = sum over pixels of g * xhat                  for each (b, c)
+//   dh = rstd * (A g - (sum over the group of A g) / n
+//                - xhat * (sum over the group of A g xhat) / n)
 //
-// Layouts    d_out, h, dh [B, H*W, C] (NHWC), stored as S;  saved [4, B, C]: A, D, mean, rstd;  sums [2, B, C]: S0, S1. In units
-//            of four channels, or of one.
-// Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads d_out and h once and writes dh once, g and xhat of
-//            {{ depth }} pixels of an invocation in registers (what exceeds them is read twice). Invocations as in the forward shader.
-// Template   wg: invocations;  cols;  depth;  four: whether S and T are four channels, not one;  elem, acc (shared/types.wgsl).
+// Layouts    d_out, h, dh [B, H*W, C] (NHWC), stored as S;  saved [4, B, C]: A, D, mean, rstd;
+//            sums [2, B, C]: S0, S1. In units of four channels, or of one.
+// Workgroup  {{ cols }} units of one image's channels, which are whole groups. It reads d_out and h
+//            once and writes dh once: an invocation keeps g and xhat of {{ depth }} pixels in
+//            registers (any pixels beyond those are read twice). Invocations are arranged as in the
+//            forward shader.
+// Template   wg: invocations;  cols;  depth;  four: whether S and T are four channels rather than
+//            one;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}
@@ -34,7 +38,7 @@ var<workgroup> weighted_0: array<Acc, {{ cols * width }}>;
 var<workgroup> weighted_1: array<Acc, {{ cols * width }}>;
 
 {{ mask(width) }}
-/// g of the element `at`.
+/// Returns g of the element `at`.
 fn gradient(at: u32, xhat: T, A: T, D: T) -> T {
     var g = T(d_out[at]);
     if (info.flags & 4u) != 0u {
@@ -58,7 +62,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let b = chunk / chunks;
     let first = chunk % chunks * {{ cols }}u;
     let col = lid % {{ cols }}u;
-    // Invocations beyond the last whole lane, and beyond the last channel, do no pixels.
+    // Invocations beyond the last whole lane, or beyond the last channel, process no pixels.
     let here = lid < {{ lanes * cols }}u && first + col < units;
     let lane = lid / {{ cols }}u;
     let begin = select(HW, lane, here);
@@ -113,7 +117,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     var m0: T;
     var m1: T;
 {% if lanes > 1 %}
-    // One lane for all of them.
+    // One lane computes these for all lanes.
     if lane == 0u {
 {% endif %}
 {% for q in range(width) %}

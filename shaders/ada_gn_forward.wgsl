@@ -1,15 +1,20 @@
 // AdaGN, forward.
 //
 //   out = dropout(act(u)),  u = A * xhat + D,  xhat = (h - mean) * rstd
-//   A = z_s * t_s * gamma,  D = z_s * (t_s * beta + t_b) + z_b      (without modulation: A = gamma, D = beta)
+//   A = z_s * t_s * gamma,  D = z_s * (t_s * beta + t_b) + z_b
+//   (without modulation: A = gamma, D = beta)
 //
-// Layouts    h, out [B, H*W, C] (NHWC), stored as S;  t_mod, z_mod [B, 2C] scale | shift;  gamma, beta [C];
-//            saved [4, B, C]: A, D, mean, rstd for the backward pass. In units of four channels, or of one.
-// Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads them once and writes them once, {{ depth }} pixels of
-//            an invocation in registers (what exceeds them is read twice). Invocations lie along channels first, as memory
-//            does; those of a unit share its pixels, and their sums meet in a tree. The first of them works out A, D, mean and rstd.
-//            Statistics are sums of h - pivot and of its square, pivot the channel's first pixel, so that one pass is enough.
-// Template   wg: invocations;  cols;  depth;  four: whether S and T are four channels, not one;  elem, acc (shared/types.wgsl).
+// Layouts    h, out [B, H*W, C] (NHWC), stored as S;  t_mod, z_mod [B, 2C] scale | shift;  gamma,
+//            beta [C];  saved [4, B, C]: A, D, mean, rstd for the backward pass. In units of four
+//            channels, or of one.
+// Workgroup  {{ cols }} units of one image's channels, which are whole groups. It reads them once
+//            and writes them once: an invocation keeps {{ depth }} pixels in registers (any pixels
+//            beyond those are read twice). Invocations run along channels first, as memory does.
+//            The invocations of one unit split its pixels, and a tree adds up their sums; the first
+//            of them computes A, D, mean and rstd. The statistics are sums of h - pivot and of its
+//            square, where pivot is the channel's first pixel, so that one pass is enough.
+// Template   wg: invocations;  cols;  depth;  four: whether S and T are four channels rather than
+//            one;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}
@@ -32,7 +37,7 @@ alias T = {{ "Acc4" if four else "Acc" }};
 
 var<workgroup> sums: array<T, {{ wg }}>;
 var<workgroup> squares: array<T, {{ wg }}>;
-// Of each channel: its mean, and the sum of squares around it.
+// Of each channel: its mean, and the sum of squared deviations from it.
 var<workgroup> means: array<Acc, {{ cols * width }}>;
 var<workgroup> spreads: array<Acc, {{ cols * width }}>;
 
@@ -56,7 +61,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let b = chunk / chunks;
     let first = chunk % chunks * {{ cols }}u;
     let col = lid % {{ cols }}u;
-    // Invocations beyond the last whole lane, and beyond the last channel, do no pixels.
+    // Invocations beyond the last whole lane, or beyond the last channel, process no pixels.
     let here = lid < {{ lanes * cols }}u && first + col < units;
     let lane = lid / {{ cols }}u;
     let begin = select(HW, lane, here);
@@ -87,7 +92,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% endif %}
     if lid < {{ cols }}u {
         let mean_c = pivot + sum / n;
-        // Rounding may take equal numbers below 0.
+        // If all values are equal, rounding may make this negative.
         let spread_c = max(square - sum * sum / n, T(0.0));
 {% for q in range(width) %}
         means[col * {{ width }}u + {{ q }}u] = mean_c{{ "[" ~ q ~ "]" if four }};
@@ -100,7 +105,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     var mean: T;
     var rstd: T;
 {% if lanes > 1 %}
-    // One lane for all of them.
+    // One lane computes these for all lanes.
     if lane == 0u {
 {% endif %}
     let at = b * units + c;
@@ -119,7 +124,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         saved[at + plane] = D;
     }
 {% if lanes > 1 %}
-    // There are two lanes at least.
+    // There are at least two lanes.
     sums[lid + {{ cols }}u] = A;
     squares[lid + {{ cols }}u] = D;
 {% endif %}

@@ -1,15 +1,19 @@
-// AdaGN, gradients of everything small from the sums of the backward pass.
+// AdaGN, gradients of all small operands from the sums of the backward pass.
 //
-//   v = gamma * xhat + beta,  w = t_s * v + t_b,  u = z_s * w + z_b;  S0 = sum g, S1 = sum g * xhat over pixels
+//   v = gamma * xhat + beta,  w = t_s * v + t_b,  u = z_s * w + z_b
+//   S0 = sum g, S1 = sum g * xhat over pixels
 //   V = gamma S1 + beta S0 (= sum g v)
 //   dz_s = t_s V + t_b S0,  dz_b = S0,  dt_s = z_s V,  dt_b = z_s S0
 //   dgamma = sum over b of z_s t_s S1,  dbeta = sum over b of z_s t_s S0
 //
-// Layouts    sums [2, B, C]: S0, S1;  t_mod, z_mod [B, 2C] scale | shift;  d_mod: t's [B, 2C], then z's from
-//            mod_len on;  d_affine: gamma's [C], then beta's from affine_len on. Without modulation the scales are 1 and d_mod
-//            isn't written. All in units of T, four channels or one.
-// Workgroup  {{ cols }} units of channels; the invocations of a unit share the images, and their sums meet in a tree (in a fixed order).
-// Template   wg: invocations;  cols, divides wg;  four: whether T is four channels, not one;  elem, acc (shared/types.wgsl).
+// Layouts    sums [2, B, C]: S0, S1;  t_mod, z_mod [B, 2C] scale | shift;  d_mod: t's [B, 2C], then
+//            z's from mod_len on;  d_affine: gamma's [C], then beta's from affine_len on. Without
+//            modulation the scales are 1 and d_mod isn't written. All in units of T, four channels
+//            or one.
+// Workgroup  {{ cols }} units of channels. The invocations of one unit split the images, and a tree
+//            adds up their sums in a fixed order.
+// Template   wg: invocations;  cols, a divisor of wg;  four: whether T is four channels rather than
+//            one;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}

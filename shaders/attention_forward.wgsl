@@ -1,13 +1,15 @@
 // Attention over the pixels of an image, forward.
 //
-//   s_ij = q_i . k_j / sqrt(C),  out_i = sum over j of exp(s_ij - m_i) v_j / l_i,  log_sum_i = m_i + log(l_i)
-//   m_i = max over j of s_ij,  l_i = sum over j of exp(s_ij - m_i)
+//   s_ij = q_i . k_j / sqrt(C),  m_i = max over j of s_ij,  l_i = sum over j of exp(s_ij - m_i)
+//   out_i = sum over j of exp(s_ij - m_i) v_j / l_i,  log_sum_i = m_i + log(l_i)
 //
-// Layouts    qkv [B, H*W, 3C] (q | k | v);  out [B, H*W, C], stored as Elem;  log_sums [B, H*W]. C is a
-//            multiple of 4.
-// Workgroup  ROWS queries of one image and a chunk of the channels of v. Blocks of keys one after another: m and l are those
-//            of the keys so far, and what is summed already is rescaled where m grows. No weight leaves the workgroup.
-// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc (shared/types.wgsl).
+// Layouts    qkv [B, H*W, 3C] (q | k | v);  out [B, H*W, C], stored as Elem;  log_sums [B, H*W]. C
+//            is a multiple of 4.
+// Workgroup  ROWS queries of one image and a chunk of the channels of v. It takes blocks of keys
+//            one after another: m and l cover the keys so far, and the sums so far are rescaled
+//            when m grows. No attention weight leaves the workgroup.
+// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/attention_rows.wgsl" import store_rows_of %}
@@ -20,7 +22,7 @@ const LOWEST: Acc = -1e30;
 @group(0) @binding(2) var<storage, read_write> log_sums: array<Acc>;
 @group(0) @binding(3) var<uniform> info: Info;
 
-/// [QUADS, COLUMNS]: of each tile of scores the maxima of 4 rows; in the end their sums.
+/// [QUADS, COLUMNS]: the maxima of 4 rows of each tile of scores; in the end their sums.
 var<workgroup> partial: array<Acc4, QUADS * COLUMNS>;
 
 fn first(part: u32, pixel: u32) -> u32 {
@@ -35,21 +37,21 @@ fn store(part: u32, pixel: u32, c: u32, value: Acc4) {
     result[pixel * info.vectors + c] = Elem4(value);
 }
 
-/// Maxima of the 4 rows of a quad.
+/// Returns the maxima of the 4 rows of a quad.
 fn highest(quad: u32) -> Acc4 {
     var value = partial[quad * COLUMNS];
     for (var i = 1u; i < COLUMNS; i++) { value = max(value, partial[quad * COLUMNS + i]); }
     return value;
 }
 
-/// Sums of the 4 rows of a quad.
+/// Returns the sums of the 4 rows of a quad.
 fn total(quad: u32) -> Acc4 {
     var value = partial[quad * COLUMNS];
     for (var i = 1u; i < COLUMNS; i++) { value += partial[quad * COLUMNS + i]; }
     return value;
 }
 
-/// Scores of the keys from `pixel` on, COLUMNS apart.
+/// Returns the scaled scores of the keys from `pixel` on, COLUMNS apart.
 fn scaled(s: Mat, pixel: u32) -> Mat {
     return Mat(
         masked(s[0], pixel),
@@ -81,7 +83,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let workgroup = wid.x + wid.y * grid.x;
     if workgroup >= info.workgroups { return; }
     let at = place(lid, workgroup);
-    // Of the rows of the invocation's scores, and of the rows of its sums.
+    // m and l of the rows of the invocation's scores, and m of the rows of its sums.
 {% for r in range(row_quads) %}
     var m{{ r }} = Acc4(LOWEST);
     var l{{ r }} = Acc4(0.0);

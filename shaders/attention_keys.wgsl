@@ -3,11 +3,12 @@
 //   p_ij = exp(q_i . k_j / sqrt(C) - log_sum_i),  ds_ij = p_ij * (d_out_i . v_j - delta_i)
 //   dv_j = sum over i of p_ij d_out_i,  dk_j = sum over i of ds_ij q_i / sqrt(C)
 //
-// Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  d_out [B, H*W, C];  log_sums, deltas [B, H*W] (deltas: see
-//            attention_queries.wgsl). C is a multiple of 4. Writes dk and dv.
-// Workgroup  ROWS keys of one image and a chunk of the channels of dk and dv; the blocks are queries. On GPUs first dv, then dk, each from
-//            products of its own.
-// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc (shared/types.wgsl).
+// Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  d_out [B, H*W, C];  log_sums, deltas [B, H*W]
+//            (for deltas see attention_queries.wgsl). C is a multiple of 4. Writes dk and dv.
+// Workgroup  ROWS keys of one image and a chunk of the channels of dk and dv; the blocks are
+//            queries. On GPUs it computes dv first, then dk, each from its own products.
+// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% include "shared/attention_tiles.wgsl" %}
@@ -21,7 +22,7 @@
 
 {% include "shared/attention_backward.wgsl" %}
 
-/// p of the queries from `pixel` on, COLUMNS apart.
+/// Returns p of the queries from `pixel` on, COLUMNS apart.
 fn weights_of(s: Mat, image: u32, pixel: u32) -> Mat {
     return Mat(
         weight(s[0], image, pixel),
@@ -36,7 +37,7 @@ fn weight(s: Acc4, image: u32, pixel: u32) -> Acc4 {
     return select(Acc4(0.0), exp(s * info.scale - log_sum), pixel < info.pixels);
 }
 
-/// ds of the queries from `pixel` on, COLUMNS apart.
+/// Returns ds of the queries from `pixel` on, COLUMNS apart.
 fn score_gradients(p: Mat, dp: Mat, image: u32, pixel: u32) -> Mat {
     return Mat(
         p[0] * (dp[0] - delta(image, pixel)),
@@ -62,7 +63,7 @@ fn delta(image: u32, pixel: u32) -> Acc {
         ds.s{{ r }}{{ c }} = score_gradients(p.s{{ r }}{{ c }}, ds.s{{ r }}{{ c }}, at.image, block + at.column + 4u * {{ c }}u * COLUMNS);
 {% endfor %}{% endfor %}
 {% endmacro %}
-{# Adds to dv or dk. The first barrier: nobody still reads the weights before. #}
+{# Adds to dv or dk. After the first barrier no invocation reads the previous weights any more. #}
 {% macro add(sums, scores, other) %}
         workgroupBarrier();
         set_weights({{ scores }}, at, lid);
@@ -89,7 +90,8 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     }
     store_sums(V, dv, factor, at);
 {% else %}
-    // One after the other, p made twice: both sums at a time, with what the products need, are more than a GPU's registers.
+    // One after the other, with p computed twice: both sums at once, together with what the
+    // products need, exceed a GPU's registers.
     for (var block = 0u; block < info.pixels; block += BLOCK) {
 {{ weights() }}
 {{ add("dv", "p", "D_OUT") }}

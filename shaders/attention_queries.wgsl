@@ -3,10 +3,11 @@
 //   p_ij = exp(q_i . k_j / sqrt(C) - log_sum_i),  delta_i = d_out_i . out_i
 //   ds_ij = p_ij * (d_out_i . v_j - delta_i),  dq_i = sum over j of ds_ij k_j / sqrt(C)
 //
-// Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  out, d_out [B, H*W, C];  log_sums, deltas [B, H*W]. C is a multiple of 4.
-//            Writes dq and deltas.
+// Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  out, d_out [B, H*W, C];  log_sums, deltas
+//            [B, H*W]. C is a multiple of 4. Writes dq and deltas.
 // Workgroup  ROWS queries of one image and a chunk of the channels of dq; the blocks are keys.
-// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc (shared/types.wgsl).
+// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/attention_rows.wgsl" import store_rows_of %}
@@ -20,12 +21,12 @@
 @group(0) @binding(5) var<storage, read_write> d_qkv: array<Elem4>;
 @group(0) @binding(6) var<uniform> info: Info;
 
-/// [QUADS, LANES]: parts of the deltas of 4 rows.
+/// [QUADS, LANES]: partial sums of the deltas of 4 rows.
 var<workgroup> partial: array<Acc4, QUADS * LANES>;
 
 {% include "shared/attention_backward.wgsl" %}
 
-/// d_out . out of one pixel, its share of this lane.
+/// Returns this lane's part of d_out . out of one pixel.
 fn delta(lane: u32, row: u32, image: u32) -> Acc {
     let pixel = image * info.pixels + min(row, info.pixels - 1u);
     var sum = Acc(0.0);
@@ -35,7 +36,7 @@ fn delta(lane: u32, row: u32, image: u32) -> Acc {
     return sum;
 }
 
-/// The same of 4 rows.
+/// Returns the same for 4 rows.
 fn delta_parts(lane: u32, row: u32, image: u32) -> Acc4 {
     return Acc4(
         delta(lane, row, image),
@@ -45,7 +46,7 @@ fn delta_parts(lane: u32, row: u32, image: u32) -> Acc4 {
     );
 }
 
-/// Deltas of the 4 rows of a quad.
+/// Returns the deltas of the 4 rows of a quad.
 fn total(quad: u32) -> Acc4 {
     var value = partial[quad * LANES];
     for (var i = 1u; i < LANES; i++) { value += partial[quad * LANES + i]; }
@@ -63,7 +64,7 @@ fn log_sum_quad(image: u32, row: u32) -> Acc4 {
     );
 }
 
-/// ds of the keys from `pixel` on, COLUMNS apart.
+/// Returns ds of the keys from `pixel` on, COLUMNS apart.
 fn score_gradients(s: Mat, dp: Mat, log_sum: Acc4, d: Acc4, pixel: u32) -> Mat {
     return Mat(
         score_gradient(s[0], dp[0], log_sum, d, pixel),
@@ -106,7 +107,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% for r in range(row_quads) %}{% for c in range(column_quads) %}
         ds.s{{ r }}{{ c }} = score_gradients(ds.s{{ r }}{{ c }}, dp.s{{ r }}{{ c }}, log_sum{{ r }}, d{{ r }}, pixel + 4u * {{ c }}u * COLUMNS);
 {% endfor %}{% endfor %}
-        // Nobody still reads the weights of the block before.
+        // After this barrier no invocation reads the previous block's weights any more.
         workgroupBarrier();
         set_weights(ds, at, lid);
         workgroupBarrier();

@@ -2,11 +2,12 @@
 //
 //   y = relu(a (x - mean) + beta + residual),  a = gamma / sqrt(var + eps)
 //
-// Layouts    x, residual, y [P, C] (NHWC, P pixels of all images), stored as S;  statistics [2, C]: mean, var;  gamma, beta [C].
-//            In units of four channels, or of one.
-// Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one unit.
-// Template   wg: invocations;  cols: those along the channels;  four: whether S and T are four channels, not one;  elem, acc
-//            (shared/types.wgsl).
+// Layouts    x, residual, y [P, C] (NHWC, P pixels of all images), stored as S;  statistics [2, C]:
+//            mean, var;  gamma, beta [C]. In units of four channels, or of one.
+// Workgroup  one block of pixels, by as many channels as the workgroup is wide. Each invocation
+//            processes some pixels of one unit.
+// Template   wg: invocations;  cols: invocations along the channels;  four: whether S and T are
+//            four channels rather than one;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/columns.wgsl" import declare, place %}

@@ -1,13 +1,17 @@
 // Batch normalisation, backward: the gradient of the input.
 //
-//   dx = a (g - S0 / P - xhat * S1 / P),  xhat = (x - mean) / sqrt(var + eps),  a = gamma / sqrt(var + eps)
-//   g = dy where a (x - mean) + beta > 0 if a ReLU followed without a residual, else dy (masked already)
+//   dx = a (g - S0 / P - xhat * S1 / P)
+//   xhat = (x - mean) / sqrt(var + eps),  a = gamma / sqrt(var + eps)
+//   if a ReLU followed without a residual: g = dy where a (x - mean) + beta > 0, else 0
+//   otherwise: g = dy (masked already)
 //
-// Layouts    dy, x, dx [P, C] (NHWC, P pixels of all images), stored as S;  statistics [2, C]: mean, var;  gamma, beta [C];
-//            totals: S0 [C], then S1 from `second` on. In units of four channels, or of one.
-// Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one unit.
-// Template   wg: invocations;  cols: those along the channels;  four: whether S and T are four channels, not one;  elem, acc
-//            (shared/types.wgsl).
+// Layouts    dy, x, dx [P, C] (NHWC, P pixels of all images), stored as S;  statistics [2, C]:
+//            mean, var;  gamma, beta [C];  totals: S0 [C], then S1 from `second` on. In units of
+//            four channels, or of one.
+// Workgroup  one block of pixels, by as many channels as the workgroup is wide. Each invocation
+//            processes some pixels of one unit.
+// Template   wg: invocations;  cols: invocations along the channels;  four: whether S and T are
+//            four channels rather than one;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/columns.wgsl" import declare, place %}

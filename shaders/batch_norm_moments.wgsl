@@ -1,14 +1,15 @@
-// Batch normalisation: mean and variance of each channel, in parts.
+// Batch normalisation: mean and variance of each channel, block by block.
 //
-//   mean of a block of pixels,  M2 = sum over the block of (x - mean)^2                                     for each channel
+//   mean of a block of pixels,  M2 = sum over the block of (x - mean)^2           for each channel
 //
-// Layouts    x [P, C] (NHWC, P pixels of all images), stored as S;  partials [blocks, 2, C]: mean, M2. In units of four channels, or
-//            of one.
-// Workgroup  one block of pixels, as many channels as it is wide: each invocation its share of the pixels of one unit, then a
-//            tree over the invocations of the unit. All sums are about the block's first pixel, so that a mean that is
-//            large against the deviation costs no digits.
-// Template   wg: invocations;  cols: those along the channels;  four: whether S and T are four channels, not one;  elem, acc
-//            (shared/types.wgsl).
+// Layouts    x [P, C] (NHWC, P pixels of all images), stored as S;  partials [blocks, 2, C]: mean,
+//            M2. In units of four channels, or of one.
+// Workgroup  one block of pixels, by as many channels as the workgroup is wide. Each invocation
+//            sums some pixels of one unit, then a tree adds up the sums of the unit's invocations.
+//            All sums are of differences from the block's first pixel, so that a mean that is large
+//            compared with the deviation costs no precision.
+// Template   wg: invocations;  cols: invocations along the channels;  four: whether S and T are
+//            four channels rather than one;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}

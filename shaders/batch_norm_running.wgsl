@@ -1,6 +1,7 @@
 // Batch normalisation: the running statistics after one more batch.
 //
-//   mean' = (1 - momentum) mean + momentum * batch mean,  var' = (1 - momentum) var + momentum * unbiased batch variance
+//   mean' = (1 - momentum) mean + momentum * batch mean
+//   var' = (1 - momentum) var + momentum * unbiased batch variance
 //
 // Layouts    mean, var [C];  statistics [2, C]: the batch's mean and biased variance;
 //            updated: mean' [C], then var' from `second` on.

@@ -1,10 +1,14 @@
-// Batch normalisation: mean and variance of each channel from those of its blocks (Chan, Golub and LeVeque 1979).
+// Batch normalisation: mean and variance of each channel from those of its blocks
+// (Chan, Golub and LeVeque 1979).
 //
-//   mean = sum n_b mean_b / P,  var = (sum M2_b + n_b (mean_b - mean)^2) / P  (biased),  n_b pixels of P in block b
+//   mean = sum n_b mean_b / P,  var = (sum M2_b + n_b (mean_b - mean)^2) / P  (biased)
+//   where block b has n_b of the P pixels
 //
 // Layouts    partials [blocks, 2, C]: mean, M2;  statistics [2, C]: mean, var.
-// Workgroup  {{ cols }} channels: each invocation its share of the blocks of one channel, then a tree over them, twice.
-// Template   wg: invocations;  cols: channels of a workgroup, divides wg;  elem, acc (shared/types.wgsl).
+// Workgroup  {{ cols }} channels. Each invocation sums some blocks of one channel, then a tree adds
+//            up the sums of the channel's invocations; this is done twice.
+// Template   wg: invocations;  cols: channels of a workgroup, a divisor of wg;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}
@@ -23,7 +27,7 @@ struct Info {
 
 var<workgroup> sums: array<Acc, {{ wg }}>;
 
-/// Sum of `value` over the invocations of a channel, in all of them.
+/// Returns the sum of `value` over the invocations of a channel, in all of them.
 fn reduce(lid: u32, value: Acc) -> Acc {
     let lane = lid / {{ cols }}u;
     sums[lid] = value;
@@ -45,7 +49,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let C = info.channels;
     let n = Acc(info.pixels);
 
-    // About the first block's mean: a large one costs no digits.
+    // Differences from the first block's mean, so that a large mean costs no precision.
     var pivot = Acc(0.0);
     var sum = Acc(0.0);
     if here {
@@ -64,7 +68,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let variance = reduce(lid, sum) / n;
     if here && lane == 0u {
         statistics[c] = mean;
-        // Rounding can take it below 0; NaN stays NaN.
+        // Rounding can make it negative. NaN stays NaN.
         statistics[C + c] = select(variance, Acc(0.0), variance < Acc(0.0));
     }
 }

@@ -1,19 +1,23 @@
-// Batch normalisation, backward: sums over the pixels, in parts.
+// Batch normalisation, backward: partial sums over the pixels.
 //
-//   g = dy where the ReLU let something through: where y > 0 (with a residual), or a (x - mean) + beta > 0 (without)
-//   S0 = sum over a block of pixels of g,  S1 = sum of g * xhat,  xhat = (x - mean) / sqrt(var + eps)       for each channel
+//   g = dy where the ReLU passes it, else 0
+//     (with a residual: where y > 0; without: where a (x - mean) + beta > 0)
+//   S0 = sum over a block of pixels of g,  S1 = sum of g * xhat                   for each channel
+//   xhat = (x - mean) / sqrt(var + eps)
 //
-// Layouts    dy, x, y, g [P, C] (NHWC, P pixels of all images), stored as S;  statistics [2, C]: mean, var;  gamma, beta [C];
-//            partials [blocks, 2, C]: S0, S1. In units of four channels, or of one.
+// Layouts    dy, x, y, g [P, C] (NHWC, P pixels of all images), stored as S;  statistics [2, C]:
+//            mean, var;  gamma, beta [C];  partials [blocks, 2, C]: S0, S1. In units of four
+//            channels, or of one.
 {% if by_result %}
-//            `given` is y, and `other` receives g, the residual's gradient.
+//            `given` is y, and `other` receives g, the gradient of the residual.
 {% else %}
-//            `given` is gamma and `other` beta; both are left alone without a ReLU.
+//            `given` is gamma and `other` is beta; without a ReLU neither is read.
 {% endif %}
-// Workgroup  one block of pixels, as many channels as it is wide: each invocation its share of the pixels of one unit, then a
-//            tree over the invocations of the unit.
-// Template   wg: invocations;  cols: those along the channels;  four: whether S and T are four channels, not one;
-//            by_result: whether y tells what the ReLU let through;  elem, acc (shared/types.wgsl).
+// Workgroup  one block of pixels, by as many channels as the workgroup is wide. Each invocation
+//            sums some pixels of one unit, then a tree adds up the sums of the unit's invocations.
+// Template   wg: invocations;  cols: invocations along the channels;  four: whether S and T are
+//            four channels rather than one;  by_result: whether y tells where the ReLU passes the
+//            gradient;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}

@@ -1,10 +1,13 @@
-// Batch normalisation, backward: sums over all pixels from those of the blocks. They are the gradients of beta and gamma.
+// Batch normalisation, backward: sums over all pixels from those of the blocks. They are the
+// gradients of beta and gamma.
 //
-//   S0 = sum of g (d_beta),  S1 = sum of g * xhat (d_gamma)                                                 for each channel
+//   S0 = sum of g (d_beta),  S1 = sum of g * xhat (d_gamma)                       for each channel
 //
 // Layouts    partials [blocks, 2, C]: S0, S1;  totals: S0 [C], then S1 from `second` on.
-// Workgroup  {{ cols }} channels: each invocation its share of the blocks of one channel, then a tree over them.
-// Template   wg: invocations;  cols: channels of a workgroup, divides wg;  elem, acc (shared/types.wgsl).
+// Workgroup  {{ cols }} channels. Each invocation sums some blocks of one channel, then a tree adds
+//            up the sums of the channel's invocations.
+// Template   wg: invocations;  cols: channels of a workgroup, a divisor of wg;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}

@@ -1,15 +1,25 @@
-// Convolution without workgroup memory or barriers, for software adapters, on which both are slow: the forward pass, and the
-// gradient of the input with weights packed for it. Forms:
+// Convolution without workgroup memory or barriers, for software adapters, on which both are slow:
+// the forward pass, and the gradient of the input with weights packed for it. Forms:
 //
-//   same  3x3, stride 1:  y[n, i, j, o] = bias[o] + residual[n, i, j, o] + sum over k, l, c of w[3 k + l, c, o] * x[n, i + k - 1, j + l - 1, c]
-//   up    3x3 on x upsampled, from H x W to 2H x 2W: 2x2 taps of a 4x4 kernel for each parity (f, g) of the pixel,
-//         y[n, 2 i + f, 2 j + g, o] = .. sum over k, l, c of w[4 (f + 2 k) + g + 2 l, c, o] * x[n, i + k + f - 1, j + l + g - 1, c]
-//   down  the gradient of that, from 2H x 2W to H x W, the same taps for each parity of the source:
-//         y[n, i, j, o] = sum over f, g, k, l, c of w[4 (f + 2 k) + g + 2 l, c, o] * x[n, 2 (i + k) + f - 1, 2 (j + l) + g - 1, c]
+//   same  3x3, stride 1:
+//         y[n, i, j, o] = bias[o] + residual[n, i, j, o]
+//             + sum over k, l, c of w[3 k + l, c, o] * x[n, i + k - 1, j + l - 1, c]
+//   up    3x3 on x upsampled, from H x W to 2H x 2W: 2x2 taps of a 4x4 kernel for each parity
+//         (f, g) of the pixel:
+//         y[n, 2 i + f, 2 j + g, o] = ..
+//             + sum over k, l, c of w[4 (f + 2 k) + g + 2 l, c, o]
+//                 * x[n, i + k + f - 1, j + l + g - 1, c]
+//   down  the gradient of up, from 2H x 2W to H x W, with the same taps for each parity of the
+//         source:
+//         y[n, i, j, o] = ..
+//             + sum over f, g, k, l, c of w[4 (f + 2 k) + g + 2 l, c, o]
+//                 * x[n, 2 (i + k) + f - 1, 2 (j + l) + g - 1, c]
 //
-// Layouts    x [N, .., .., C / 4] and y, residual [N, .., .., O / 4] of four (NHWC);  w [taps, C, O / 4] of four (packed);  bias [O / 4]
-//            of four. H and W are multiples of {{ rows }} and {{ cols }}.
-// Workgroup  8 invocations along channels, four each;  {{ rows }} x {{ cols }} pixels of one image (of one parity) in registers.
+// Layouts    x [N, .., .., C / 4] and y, residual [N, .., .., O / 4] of vec4 (NHWC);
+//            w [taps, C, O / 4] of vec4 (packed);  bias [O / 4] of vec4. H and W are multiples of
+//            {{ rows }} and {{ cols }}.
+// Workgroup  8 invocations along channels, four channels each;  {{ rows }} x {{ cols }} pixels of
+//            one image (of one parity) in registers.
 // Template   rows, cols;  form;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
@@ -17,7 +27,7 @@
 {% set up = form == "up" %}
 {% set down = form == "down" %}
 {% set taps = 3 if same else 2 %}
-// Pixels from one of x to the next, from one of y to the next.
+// Pixels of x, and of y, from one position to the next.
 {% set x_step = 2 if down else 1 %}
 {% set y_step = 2 if up else 1 %}
 struct Info {
@@ -45,7 +55,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let W = info.width;
     let C4 = info.channels4;
     let out4 = info.out4;
-    // Invocations beyond the last channel do its work again, and write nothing.
+    // Invocations beyond the last channel repeat its work and write nothing.
     let wanted = group % info.groups * 8u + lid;
     let o = min(wanted, out4 - 1u);
 {% if up %}
@@ -73,7 +83,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% for j in range(cols + taps - 1) %}
     let col{{ j }} = (clamp(col + g + {{ j }}u, 1u, W) - 1u) * {{ x_step }}u{{ " + 1u - g" if down }};
 {% endfor %}
-    // 0 for the rows and columns around the image.
+    // 0 for rows and columns outside the image.
     let top = Acc(row + f > 0u);
     let bottom = Acc(row + f + {{ rows + taps - 2 }}u <= H);
     let left = Acc(col + g > 0u);

@@ -1,18 +1,26 @@
-// Convolution as an implicit matrix product by cooperative matrices (tensor cores): what conv2d_tiled.wgsl computes, of the same operands but
-// for the order of the weights, with factors of Elem and sums of Acc.
+// Convolution as an implicit matrix product by cooperative matrices (tensor cores). It computes
+// what conv2d_tiled.wgsl computes, from the same operands except for the order of the weights, with
+// factors of Elem and sums of Acc.
 //
-//   y[n, at(p), o] = bias[o] + residual[n, at(p), o] + sum over taps t, channels c of w[t, o, c] * x[n, stride * p + offset(t), c]
+//   y[n, at(p), o] = bias[o] + residual[n, at(p), o]
+//       + sum over taps t, channels c of w[t, o, c] * x[n, stride * p + offset(t), c]
 //
-// Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, O, C / 4] of four (packed, terms of a sum together);  bias [O].
-// Workgroup  {{ bm }} positions times {{ bn }} channels by {{ subgroups }} subgroups, two along each; {{ bk }} channels of one tap at a time in workgroup memory, the
-//            next ones fetched to registers meanwhile. A subgroup: {{ rows }} times {{ cols }} matrices of {{ s }} x {{ s }}. Channels beyond the last and positions
-//            beyond the last are zeros in the tiles; sums go through workgroup memory, {{ batch }} of each subgroup's matrices at a time, to be stored.
-// Banks      Rows of a tile are {{ stride }} numbers apart, 4 words (mod 8) of f16: eight rows of 16 bytes, what a subgroup loads of a matrix at a
-//            time, begin at 0, 12, 24, 4, 16, 28, 8, 20 or 0, 20, 8, 28, 16, 4, 24, 12 (mod 32) and meet every bank once. Four invocations
-//            or eight fill a row, whose stores of 8 bytes meet a bank twice at most.
-// Template   bm, bn, bk;  stride: bk and 8 numbers of padding;  s;  rows, cols;  batch;  subgroups: 4;  lanes: invocations of a subgroup;  shim: no
-//            cooperative matrices, the same indices in plain WGSL, for tests;  x4, y4: whether C, O are multiples of four;  taps: room for
-//            so many;  elem, acc (shared/types.wgsl).
+// Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, O, C / 4] of vec4
+//            (packed, with the terms of a sum contiguous);  bias [O].
+// Workgroup  {{ bm }} positions times {{ bn }} channels by {{ subgroups }} subgroups, two along
+//            each side; {{ bk }} channels of one tap at a time in workgroup memory, while the next
+//            ones are fetched to registers. A subgroup computes {{ rows }} times {{ cols }}
+//            matrices of {{ s }} x {{ s }}. Channels and positions beyond the last are zeros in the
+//            tiles. Sums are stored through workgroup memory, {{ batch }} matrices of each subgroup
+//            at a time.
+// Banks      Rows of a tile are {{ stride }} values apart, 4 words (mod 8) for f16. Eight rows of
+//            16 bytes, what a subgroup loads of a matrix at a time, begin at banks 0, 12, 24, 4,
+//            16, 28, 8, 20 or 0, 20, 8, 28, 16, 4, 24, 12 (mod 32) and so use every bank once. Four
+//            or eight invocations fill a row; their stores of 8 bytes use a bank twice at most.
+// Template   bm, bn, bk;  stride: bk plus 8 values of padding;  s;  rows, cols;  batch;  subgroups:
+//            4;  lanes: invocations of a subgroup;  shim: no cooperative matrices, but plain WGSL
+//            with the same indices, for tests;  x4, y4: whether C, O are multiples of four;  taps:
+//            the capacity of info.tap;  elem, acc (shared/types.wgsl).
 
 {% if not shim %}
 enable wgpu_cooperative_matrix;
@@ -27,7 +35,8 @@ enable wgpu_cooperative_matrix;
 
 {% include "shared/matrix_tiles.wgsl" %}
 
-/// Four channels from 4 c on of the pixel that begins at `first`; channels beyond the last are 0.
+/// Returns four channels from 4 c on of the pixel that begins at `first`; channels beyond the last
+/// are 0.
 fn channels(first: u32, c: u32) -> Elem4 {
 {% if x4 %}
     return x[first + c];
@@ -55,13 +64,13 @@ fn main(
     let lane = lid % {{ lanes }}u;
 {% endif %}
 
-    // What the invocation fetches: quad k4 of the channels of some outputs' weights, and of the pixels that taps reach from row and column
-    // `corner` (16 bits each), and that begin at `first`.
+    // What the invocation fetches: quad k4 of the channels of some outputs' weights, and of the
+    // pixels that taps reach from row and column `corner` (16 bits each), which begin at `first`.
     let k4 = lid % {{ bk4 }}u;
 {% for i in range(x_loads) %}
     let own{{ i }} = first_p + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u;
     let at{{ i }} = position(own{{ i }});
-    // A row that no tap leads into the image from, for positions beyond the last.
+    // For positions beyond the last: a row from which no tap reaches the image.
     let row{{ i }} = select(at{{ i }}.x * info.stride, 0x7fffu, own{{ i }} >= info.positions);
     let col{{ i }} = at{{ i }}.y * info.stride;
     let corner{{ i }} = (row{{ i }} << 16u) | col{{ i }};
@@ -69,14 +78,15 @@ fn main(
     var here{{ i }} = false;
     var next_a{{ i }} = Elem4(0.0);
 {% endfor %}
-    // Outputs beyond the last have the weights of the last, and aren't stored.
+    // Outputs beyond the last take the weights of the last and aren't stored.
 {% for i in range(w_loads) %}
     let w_row{{ i }} = min(first_o * 4u + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u, info.out_channels - 1u) * info.channels4 + k4;
     var next_b{{ i }} = Elem4(0.0);
 {% endfor %}
 {% include "shared/matrix_sums.wgsl" %}
 
-    // The first quad of the channels that are fetched, of tap number t - 1, whose weights begin at w_tap; by how much it moved `first`.
+    // What is fetched next: the channels from quad c on of tap number t - 1, whose weights begin at
+    // w_tap and which has shifted `first` by `shift`.
     var c = info.channels4;
     var t = 0u;
     var w_tap = 0u;
@@ -122,12 +132,13 @@ fn main(
 {% endfor %}
 {% endfor %}
         workgroupBarrier();
-        // The next ones; none after the last.
+        // Fetches the next channels; none after the last.
 {{ fetch }}
 {% include "shared/matrix_product.wgsl" %}
     }
 
-    // Quads of the sums, numbered through all subgroups' matrices: the position and the four channels of each.
+    // Quads of the sums, numbered through the matrices of all subgroups: the position and the four
+    // channels of each.
 {% for q in range(parts) %}
     let i{{ q }} = lid + {{ q * wg }}u;
     let pos{{ q }} = first_p + i{{ q }} / {{ batch * s * s // 2 }}u * {{ bm // 2 }}u + i{{ q }} % {{ s * s // 4 }}u / {{ s // 4 }}u;

@@ -1,24 +1,28 @@
-// Convolution weights as the convolution shaders read them, or those of the convolution that gives the gradient of the input.
+// Packs convolution weights as the convolution shaders read them, or those of the convolution that
+// computes the gradient of the input.
 //
 //   forward:   packed[t][c][o] = w[o][c][t]
 //   gradient:  packed[t][o][c] = w[o][c][taps - 1 - t]
 //
-// The shaders of matrices have both the other way round: packed[t][o][c] for the forward pass, packed[t][c][o] for the gradient.
+// The shaders with cooperative matrices take both the other way round: packed[t][o][c] for the
+// forward pass, packed[t][c][o] for the gradient.
 //
-// With upsampling w is [O, C, 3, 3], taps is 16, and in place of w stands the 4x4 kernel of src/kernels/conv2d/upsample.rs, turned:
-// (w0, w0 + w1, w1 + w2, w2) along either side.
+// With upsampling, w is [O, C, 3, 3], taps is 16, and the 4x4 kernel of
+// src/kernels/conv2d/upsample.rs takes the place of w, flipped: (w0, w0 + w1, w1 + w2, w2) along
+// either side.
 //
-// Layouts    w [O, C, taps], or [C, O] of a single tap;  packed [taps, rows, cols4] of four columns each, columns beyond the last are 0.
+// Layouts    w [O, C, taps], or [C, O] of a single tap;  packed [taps, rows, cols4] of four columns
+//            each, where columns beyond the last are 0.
 // Invocation one group of four columns.
 // Template   wg: invocations;  upsample;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 struct Info {
     total: u32,     // taps * rows * cols4
-    rows: u32,      // input channels of the convolution to come; its output channels for matrices
+    rows: u32,      // input channels of the convolution that follows; for matrices its output ones
     cols: u32,      // the others
     taps: u32,
-    transpose: u32, // 1: rows and columns lie in w as they do in packed; 0: the other way round
+    transpose: u32, // 1: rows and columns are ordered in w as in packed; 0: the other way round
     reverse: u32,   // 1: taps from the last to the first
 }
 
@@ -26,7 +30,7 @@ struct Info {
 @group(0) @binding(1) var<storage, read_write> packed: array<Elem4>;
 @group(0) @binding(2) var<uniform> info: Info;
 
-/// Tap `t` of the kernel number `i`.
+/// Returns tap `t` of kernel number `i`.
 fn tap_of(i: u32, t: u32) -> Acc {
 {% if upsample %}
     let row = t / 4u;

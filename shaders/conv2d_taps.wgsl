@@ -1,11 +1,14 @@
-// The convolution of conv2d_tiled.wgsl without workgroup memory or barriers, for software adapters, on which both are slow: any
-// kernel, any stride, any number of channels. (conv2d_block.wgsl is faster where it fits.)
+// The convolution of conv2d_tiled.wgsl without workgroup memory or barriers, for software adapters,
+// on which both are slow: any kernel, any stride, any number of channels. (conv2d_block.wgsl is
+// faster where it applies.)
 //
-// Layouts    as conv2d_tiled.wgsl.
-// Workgroup  8 invocations, positions of all images in a row. Along channels: {{ positions }} positions, an invocation has four channels
-//            of each. Along positions: {{ positions }} positions of an invocation, 8 apart, the same four channels.
-// Template   positions;  across: whether invocations lie along positions;  x4, y4: whether C, O are multiples of four;  taps: room for so many;
-//            elem, acc (shared/types.wgsl).
+// Layouts    as in conv2d_tiled.wgsl.
+// Workgroup  8 invocations; positions are numbered through all images. Along channels:
+//            {{ positions }} positions, of which an invocation computes four channels each. Along
+//            positions: {{ positions }} positions per invocation, 8 apart, all with the same four
+//            channels.
+// Template   positions;  across: whether invocations run along positions;  x4, y4: whether C, O are
+//            multiples of four;  taps: the capacity of info.tap;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% include "shared/conv2d_operands.wgsl" %}
@@ -18,7 +21,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let p0 = group / groups * {{ positions * (8 if across else 1) }}u;
     if p0 >= info.positions { return; }
     let wanted = group % groups * {{ 1 if across else 8 }}u{{ "" if across else " + lid" }};
-    // Invocations beyond the last channel do its work again, and write nothing.
+    // Invocations beyond the last channel repeat its work and write nothing.
     let o = min(wanted, out4 - 1u);
 {% for m in range(positions) %}
 {% if across %}
@@ -28,7 +31,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% if m == 0 %}
     let at0 = position(p0);
 {% else %}
-    // The next one, without the divisions, which are slow on vectors.
+    // The next position, without divisions, which are slow on vectors.
     let col{{ m }} = at{{ m - 1 }}.y + 1u;
     let row{{ m }} = at{{ m - 1 }}.x + u32(col{{ m }} == info.cols);
     let at{{ m }} = vec3<u32>(select(row{{ m }}, 0u, row{{ m }} == info.rows), select(col{{ m }}, 0u, col{{ m }} == info.cols), at{{ m - 1 }}.z + u32(row{{ m }} == info.rows));

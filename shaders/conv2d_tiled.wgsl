@@ -1,17 +1,23 @@
-// Convolution as an implicit matrix product, tiles in workgroup memory, blocks in registers: the forward pass, and the gradient
-// of the input as a convolution of the gradient of the output.
+// Convolution as an implicit matrix product, with tiles in workgroup memory and blocks in
+// registers: the forward pass, and the gradient of the input as a convolution of the gradient of
+// the output.
 //
-//   y[n, at(p), o] = bias[o] + residual[n, at(p), o] + sum over taps t, channels c of w[t, c, o] * x[n, stride * p + offset(t), c]
+//   y[n, at(p), o] = bias[o] + residual[n, at(p), o]
+//       + sum over taps t, channels c of w[t, c, o] * x[n, stride * p + offset(t), c]
 //
-// p runs over a grid of positions, at(p) = out_stride * p + first is its pixel of y: a convolution has out_stride 1; the gradient
-// of one with stride 2 takes four launches, one for each parity of the pixel, with the taps that reach it, and so does a convolution
-// of an upsampled input (src/kernels/conv2d/upsample.rs). x is 0 outside.
+// p runs over a grid of positions; at(p) = out_stride * p + first is its pixel of y. A convolution
+// has out_stride 1. The gradient of one with stride 2 takes four launches, one for each parity of
+// the pixel, with the taps that reach it; so does a convolution of an upsampled input
+// (src/kernels/conv2d/upsample.rs). x is 0 outside the image.
 //
-// Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, C, O / 4] of four (packed);  bias [O].
-// Workgroup  {{ bm }} positions (of all images in a row) times {{ bn }} channels; {{ bk }} channels of one tap at a time in workgroup memory,
-//            the next ones fetched to registers meanwhile. An invocation: {{ tm }} positions times {{ tn }} channels.
-// Template   bm, bn, bk, tm, tn;  round: channels of a round of the innermost loop, even;  x4, y4: whether C, O are multiples of
-//            four;  taps: room for so many;  elem, acc (shared/types.wgsl).
+// Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, C, O / 4] of vec4
+//            (packed);  bias [O].
+// Workgroup  {{ bm }} positions (numbered through all images) times {{ bn }} channels; {{ bk }}
+//            channels of one tap at a time in workgroup memory, while the next ones are fetched to
+//            registers. An invocation computes {{ tm }} positions times {{ tn }} channels.
+// Template   bm, bn, bk, tm, tn;  round: channels per iteration of the innermost loop, even;  x4,
+//            y4: whether C, O are multiples of four;  taps: the capacity of info.tap;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tiled_product.wgsl" import registers, step %}
@@ -24,11 +30,13 @@
 {% set w_loads = bk * bn4 // wg %}
 {% include "shared/conv2d_operands.wgsl" %}
 
-// Of x, [position][channel / 2] of two: an invocation holds two channels of its operands at a time. Of w, [channel][out channel / 4].
+// Of x, [position][channel / 2] of vec2: an invocation reads two channels of its operands at a
+// time. Of w, [channel][out channel / 4].
 var<workgroup> a_tile: array<vec2<Elem>, {{ bm * bk // 2 }}>;
 var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 
-/// Four channels from 4 c on of the pixel that begins at `first`; channels beyond the last are 0.
+/// Returns four channels from 4 c on of the pixel that begins at `first`; channels beyond the last
+/// are 0.
 fn channels(first: u32, c: u32) -> Elem4 {
 {% if x4 %}
     return {{ factor("x[first + c]") }};
@@ -47,13 +55,13 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let tx = lid % {{ tx }}u;
     let ty = lid / {{ tx }}u;
 
-    // What the invocation fetches of x: quad k4 of the channels of the pixels that taps reach from row and column `corner` (16 bits each), and
-    // that begin at `first`.
+    // What the invocation fetches of x: quad k4 of the channels of the pixels that taps reach from
+    // row and column `corner` (16 bits each), which begin at `first`.
     let k4 = lid % {{ bk4 }}u;
 {% for i in range(x_loads) %}
     let own{{ i }} = p0 + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u;
     let at{{ i }} = position(own{{ i }});
-    // A row that no tap leads into the image from, for positions beyond the last.
+    // For positions beyond the last: a row from which no tap reaches the image.
     let row{{ i }} = select(at{{ i }}.x * info.stride, 0x7fffu, own{{ i }} >= info.positions);
     let col{{ i }} = at{{ i }}.y * info.stride;
     let corner{{ i }} = (row{{ i }} << 16u) | col{{ i }};
@@ -87,9 +95,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         a_tile[2u * (lid + {{ i * wg }}u) + 1u] = next_a{{ i }}.zw;
 {% endfor %}
 {% endset %}
-    // By how much the tap before moved `first`.
+    // By how much the previous tap shifted `first`.
     var before = 0u;
-    // One more tap than there are, in which nothing is fetched.
+    // One iteration more than there are taps, in which nothing is fetched.
     for (var t = 0u; t <= info.taps; t++) {
         let tap = info.tap[min(t, info.taps - 1u)];
         let shift = (u32(tap.x) * info.width + u32(tap.y)) * info.pixel;
@@ -104,7 +112,8 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             next_a{{ i }} = Elem4(0.0);
             if here{{ i }} && c + k4 < info.channels4 { next_a{{ i }} = channels(first{{ i }}, {{ 'c' if x4 else 'c + k4' }}); }
 {% endfor %}
-            // Any weight will do beyond the last channel, where x is 0; and beyond the last output, which nobody stores.
+            // Any weight will do beyond the last channel, where x is 0, and beyond the last output,
+            // which isn't stored.
 {% for i in range(w_loads) %}
             next_b{{ i }} = w[min(w_tap + (4u * c + {{ i * wg // bn4 }}u) * info.out4, info.last_w)];
 {% endfor %}

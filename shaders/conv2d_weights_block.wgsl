@@ -1,12 +1,16 @@
-// Gradient of the weights of a convolution with padding 1 without workgroup memory or barriers, for software adapters. Sums over
-// equal shares of the rows, which conv2d_weights_sum.wgsl adds up in a fixed order.
+// Gradient of the weights of a convolution with padding 1, without workgroup memory or barriers,
+// for software adapters. It computes partial sums over equal shares of the rows (split-K), which
+// conv2d_weights_sum.wgsl adds up in a fixed order.
 //
-//   partial[s, {{ kernel }} k + l, c, o] = sum over n, i of share s, and j, of x[n, {{ stride }} i + k - 1, {{ stride }} j + l - 1, c] * dy[n, i, j, o]
+//   partial[s, {{ kernel }} k + l, c, o] = sum over n, i of share s, and j, of
+//       x[n, {{ stride }} i + k - 1, {{ stride }} j + l - 1, c] * dy[n, i, j, o]
 //
-// Layouts    x [N, {{ stride }} H, {{ stride }} W, C / 4], dy [N, H, W, O / 4] of four (NHWC);  partial [shares, taps, C, O / 4] of four. W is a
-//            multiple of {{ cols }}.
-// Workgroup  one share, one k, {{ 4 * blocks }} channels c; 8 invocations along channels o, four each; {{ cols }} pixels of a row at a time.
-// Template   cols;  blocks: of four channels c;  kernel, stride: 3 and 1, or 4 and 2;  elem, acc (shared/types.wgsl).
+// Layouts    x [N, {{ stride }} H, {{ stride }} W, C / 4], dy [N, H, W, O / 4] of vec4 (NHWC);
+//            partial [shares, taps, C, O / 4] of vec4. W is a multiple of {{ cols }}.
+// Workgroup  one share, one k, {{ 4 * blocks }} channels c; 8 invocations along channels o, four
+//            channels each; {{ cols }} pixels of a row at a time.
+// Template   cols;  blocks: of four channels c;  kernel, stride: 3 and 1, or 4 and 2;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% set columns = stride * (cols - 1) + kernel %}
@@ -17,7 +21,7 @@ struct Info {
     channels4: u32, // C / 4
     out4: u32,      // O / 4
     rows: u32,      // N * H
-    share: u32,     // rows of a share
+    share: u32,     // rows per share
     shares: u32,
 }
 
@@ -35,7 +39,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     var group = wid.x + wid.y * grid.x;
     let o_groups = (out4 + 7u) / 8u;
     let c_groups = (C4 + {{ blocks - 1 }}u) / {{ blocks }}u;
-    // Invocations and blocks beyond the last channels do their work again, and write nothing.
+    // Invocations and blocks beyond the last channels repeat their work and write nothing.
     let o_wanted = group % o_groups * 8u + lid;
     let o = min(o_wanted, out4 - 1u);
     group /= o_groups;

@@ -1,19 +1,28 @@
-// Gradient of convolution weights as a matrix product over pixels by cooperative matrices (tensor cores): what conv2d_weights_tiled.wgsl
-// computes, of the same operands, with factors of Elem and sums of Acc. Sums over equal shares of the pixels, which conv2d_weights_sum.wgsl
-// adds up in a fixed order.
+// Gradient of convolution weights as a matrix product over pixels by cooperative matrices (tensor
+// cores). It computes what conv2d_weights_tiled.wgsl computes, from the same operands, with factors
+// of Elem and sums of Acc: partial sums over equal shares of the pixels (split-K), which
+// conv2d_weights_sum.wgsl adds up in a fixed order.
 //
-//   partial[s, t, c, o] = sum over the positions p of share s of x[n, stride * p + offset(t), c] * dy[n, p, o]
+//   partial[s, t, c, o] = sum over the positions p of share s of
+//       x[n, stride * p + offset(t), c] * dy[n, p, o]
 //
-// Layouts    x [N, H, W, C], dy [N, rows, cols, O] (NHWC);  partial [shares, taps, C, O / 4] of four (the last ones padded).
-// Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o by {{ subgroups }} subgroups, two along each; {{ bk }} positions at a time in workgroup
-//            memory, the next ones fetched to registers meanwhile. A subgroup: {{ rows }} times {{ cols }} matrices of {{ s }} x {{ s }}. An invocation fetches blocks
-//            of four channels at four positions and turns them, since tiles have the terms of a sum (positions) together. Positions beyond
-//            the last are zeros; sums go through workgroup memory, {{ batch }} of each subgroup's matrices at a time, to be stored.
-// Banks      Loads of matrices meet every bank once, as conv2d_matrix.wgsl says. Stores of 8 bytes: {{ bk // 4 }} blocks next to each other fill a row, the
-//            next ones lie four rows, 16 banks (mod 32), further: two at a time in a bank where rows have four blocks, one where they have eight.
-// Template   bm, bn, bk;  stride: bk and 8 numbers of padding;  s;  rows, cols;  batch;  subgroups: 4;  lanes: invocations of a subgroup;  shim: no
-//            cooperative matrices, the same indices in plain WGSL, for tests;  x4, y4: whether C, O are multiples of four;  taps: room for
-//            so many;  elem, acc (shared/types.wgsl).
+// Layouts    x [N, H, W, C], dy [N, rows, cols, O] (NHWC);  partial [shares, taps, C, O / 4] of
+//            vec4 (the last ones padded).
+// Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o by {{ subgroups }}
+//            subgroups, two along each side; {{ bk }} positions at a time in workgroup memory,
+//            while the next ones are fetched to registers. A subgroup computes {{ rows }} times
+//            {{ cols }} matrices of {{ s }} x {{ s }}. An invocation fetches blocks of four
+//            channels at four positions and transposes them, since the terms of a sum (positions)
+//            are contiguous in the tiles. Positions beyond the last are zeros. Sums are stored
+//            through workgroup memory, {{ batch }} matrices of each subgroup at a time.
+// Banks      Loads of matrices use every bank once, as conv2d_matrix.wgsl explains. Stores of 8
+//            bytes: {{ bk // 4 }} adjacent blocks fill a row, and the next ones are four rows, 16
+//            banks (mod 32), further on: two at a time in a bank where rows have four blocks, one
+//            where they have eight.
+// Template   bm, bn, bk;  stride: bk plus 8 values of padding;  s;  rows, cols;  batch;  subgroups:
+//            4;  lanes: invocations of a subgroup;  shim: no cooperative matrices, but plain WGSL
+//            with the same indices, for tests;  x4, y4: whether C, O are multiples of four;  taps:
+//            the capacity of info.tap;  elem, acc (shared/types.wgsl).
 
 {% if not shim %}
 enable wgpu_cooperative_matrix;
@@ -30,7 +39,7 @@ enable wgpu_cooperative_matrix;
 
 {% include "shared/matrix_tiles.wgsl" %}
 
-/// Four channels from 4 c on of the pixel of x that begins at `first`.
+/// Returns four channels from 4 c on of the pixel of x that begins at `first`.
 fn source(first: u32, c: u32) -> Elem4 {
 {% if x4 %}
     return x[first + c];
@@ -40,7 +49,7 @@ fn source(first: u32, c: u32) -> Elem4 {
 {% endif %}
 }
 
-/// Four channels from 4 o on of position `p` of dy.
+/// Returns four channels from 4 o on of position `p` of dy.
 fn gradient(p: u32, o: u32) -> Elem4 {
 {% if y4 %}
     return dy[p * info.out4 + o];
@@ -76,8 +85,9 @@ fn main(
     let lane = lid % {{ lanes }}u;
 {% endif %}
 
-    // What the invocation fetches: quads c and o of four positions from p + k on. (Beyond the last, they are ones that nobody stores.) Positions
-    // advance by {{ bk }}: so many columns, rows and images; and once more where they leave a row or an image.
+    // What the invocation fetches: quads c and o of four positions from p + k on. (Quads beyond the
+    // last repeat the last and aren't stored.) Positions advance by {{ bk }}, in columns, rows and
+    // images, with a further step where they leave a row or an image.
     let k = lid % {{ bk4 }}u * 4u;
 {% for b in range(x_blocks) %}
     let c{{ b }} = min(first_c + lid / {{ bk4 }}u + {{ b * (wg // bk4) }}u, info.channels4 - 1u);
@@ -121,7 +131,7 @@ fn main(
             row{{ i }} -= info.span_rows;
             first{{ i }} += info.next_image;
         }
-        // Beyond the end x is 0, and any gradient will do.
+        // Beyond the end x is 0, so any gradient will do.
 {% for b in range(y_blocks) %}
         next_b{{ b }}_{{ i }} = gradient(min(p + k + {{ i }}u, info.last), o{{ b }});
 {% endfor %}
@@ -142,13 +152,14 @@ fn main(
 {% endfor %}
 {% endfor %}
         workgroupBarrier();
-        // The next ones; none after the last.
+        // Fetches the next positions; none after the last.
         p += {{ bk }}u;
 {{ fetch }}
 {% include "shared/matrix_product.wgsl" %}
     }
 
-    // Quads of the sums, numbered through all subgroups' matrices: the row and the four columns of each.
+    // Quads of the sums, numbered through the matrices of all subgroups: the row and the four
+    // columns of each.
     let row = (share * info.taps + t) * info.channels;
 {% for q in range(parts) %}
     let i{{ q }} = lid + {{ q * wg }}u;

@@ -1,12 +1,15 @@
-// Gradient of convolution weights from the sums over shares of the pixels, in the order of the shares.
+// Gradient of convolution weights from the partial sums over shares of the pixels (split-K), added
+// in the order of the shares.
 //
 //   dw[o, c, t] = sum over s of partial[s, t, c, o]
 //
-// With upsampling partial is of the 4x4 kernel of src/kernels/conv2d/upsample.rs, from the result's channels c to the input's o:
-// dw[c, o, k] is the sum of its taps 2 - k and 3 - k along either side.
+// With upsampling, partial is that of the 4x4 kernel of src/kernels/conv2d/upsample.rs, from the
+// result's channels c to the input's o: dw[c, o, k] is the sum of its taps 2 - k and 3 - k along
+// either side.
 //
-// Layouts    partial [shares, taps, C, O / 4] of four (the last ones padded);  dw [O, C, taps] or [C, O], with upsampling [C, O, 9].
-// Invocation one group of four o.
+// Layouts    partial [shares, taps, C, O / 4] of vec4 (the last ones padded);  dw [O, C, taps] or
+//            [C, O], with upsampling [C, O, 9].
+// Invocation one group of four channels o.
 // Template   wg: invocations;  upsample;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
@@ -23,7 +26,7 @@ struct Info {
 @group(0) @binding(1) var<storage, read_write> dw: array<Acc>;
 @group(0) @binding(2) var<uniform> info: Info;
 
-/// The sum over the shares of four values, `at` in each.
+/// Returns the sum over the shares of the four values at `at` in each share.
 fn total(at: u32) -> Acc4 {
     let share = (info.out_channels + 3u) / 4u * info.channels * info.taps;
     var sum = Acc4(0.0);

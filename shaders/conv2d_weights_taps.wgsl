@@ -1,9 +1,12 @@
-// The gradient of conv2d_weights_tiled.wgsl without workgroup memory or barriers, for software adapters, on which both are slow: any
-// kernel, any stride, any number of channels. (conv2d_weights_block.wgsl is faster where it fits.)
+// The gradient of conv2d_weights_tiled.wgsl without workgroup memory or barriers, for software
+// adapters, on which both are slow: any kernel, any stride, any number of channels.
+// (conv2d_weights_block.wgsl is faster where it applies.)
 //
-// Layouts    as conv2d_weights_tiled.wgsl; shares are of whole rows of dy.
-// Workgroup  one share, one tap, {{ 4 * blocks }} channels c;  8 invocations along channels o, four each;  {{ positions }} positions at a time.
-// Template   blocks: of four channels c;  positions;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
+// Layouts    as in conv2d_weights_tiled.wgsl; shares consist of whole rows of dy.
+// Workgroup  one share, one tap, {{ 4 * blocks }} channels c;  8 invocations along channels o, four
+//            channels each;  {{ positions }} positions at a time.
+// Template   blocks: of four channels c;  positions;  x4, y4: whether C, O are multiples of four;
+//            taps: the capacity of info.tap;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/four.wgsl" import four %}
@@ -23,7 +26,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let share = group / info.taps;
     if share >= info.shares { return; }
     let tap = info.tap[t];
-    // Invocations and blocks beyond the last channels do work of others again, and write nothing.
+    // Invocations and blocks beyond the last channels repeat the work of others and write nothing.
     let o = min(wanted, out4 - 1u) * 4u;
     let last = info.channels - 1u;
 {% if not y4 %}

@@ -1,13 +1,18 @@
-// Gradient of convolution weights as a matrix product over pixels, tiles in workgroup memory, blocks in registers. Sums over
-// equal shares of the pixels, which conv2d_weights_sum.wgsl adds up in a fixed order.
+// Gradient of convolution weights as a matrix product over pixels, with tiles in workgroup memory
+// and blocks in registers. It computes partial sums over equal shares of the pixels (split-K),
+// which conv2d_weights_sum.wgsl adds up in a fixed order.
 //
-//   partial[s, t, c, o] = sum over the positions p of share s of x[n, stride * p + offset(t), c] * dy[n, p, o]
+//   partial[s, t, c, o] = sum over the positions p of share s of
+//       x[n, stride * p + offset(t), c] * dy[n, p, o]
 //
-// Layouts    x [N, H, W, C], dy [N, rows, cols, O] (NHWC);  partial [shares, taps, C, O / 4] of four (the last ones padded).
-// Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o; {{ bk }} positions at a time in workgroup memory, the next ones
-//            fetched to registers meanwhile. An invocation: {{ tm }} times {{ tn }}.
-// Template   bm, bn, bk, tm, tn;  round: positions of a round of the innermost loop;  x4, y4: whether C, O are multiples of
-//            four;  taps: room for so many;  elem, acc (shared/types.wgsl).
+// Layouts    x [N, H, W, C], dy [N, rows, cols, O] (NHWC);  partial [shares, taps, C, O / 4] of
+//            vec4 (the last ones padded).
+// Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o; {{ bk }} positions
+//            at a time in workgroup memory, while the next ones are fetched to registers. An
+//            invocation computes {{ tm }} times {{ tn }} channels.
+// Template   bm, bn, bk, tm, tn;  round: positions per iteration of the innermost loop;  x4, y4:
+//            whether C, O are multiples of four;  taps: the capacity of info.tap;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/four.wgsl" import four %}
@@ -26,7 +31,7 @@
 var<workgroup> a_tile: array<Elem4, {{ bk * bm4 }}>;
 var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 
-/// Four channels from 4 c on of the pixel of x that begins at `first`.
+/// Returns four channels from 4 c on of the pixel of x that begins at `first`.
 fn source(first: u32, c: u32) -> Elem4 {
 {% if x4 %}
     return {{ factor("x[first]") }};
@@ -36,7 +41,7 @@ fn source(first: u32, c: u32) -> Elem4 {
 {% endif %}
 }
 
-/// Four channels from 4 o on of position `p` of dy.
+/// Returns four channels from 4 o on of position `p` of dy.
 fn gradient(p: u32, o: u32) -> Elem4 {
 {% if y4 %}
     return {{ factor("dy[p * info.out4 + o]") }};
@@ -65,8 +70,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let tx = lid % {{ tx }}u;
     let ty = lid / {{ tx }}u;
 
-    // What the invocation fetches: quads c and o of some positions. (Beyond the last, they are ones that nobody stores.) Positions advance by
-    // {{ bk }}: so many columns, rows and images; and once more where they leave a row or an image.
+    // What the invocation fetches: quads c and o of some positions. (Quads beyond the last repeat
+    // the last and aren't stored.) Positions advance by {{ bk }}, in columns, rows and images, with
+    // a further step where they leave a row or an image.
     let c = min(c0 + lid % {{ bm4 }}u, info.channels4 - 1u);
     let o = min(o0 + lid % {{ bn4 }}u, info.out4 - 1u);
 {% for i in range(x_loads) %}
@@ -100,7 +106,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         a_tile[lid + {{ i * wg }}u] = next_a{{ i }};
 {% endfor %}
 {% endset %}
-    // One more step than there are tiles, in which nothing is fetched.
+    // One iteration more than there are tiles, in which nothing is fetched.
     for (var p = begin; p < end + {{ bk }}u; p += {{ bk }}u) {
 {% for i in range(x_loads) %}
         next_a{{ i }} = Elem4(0.0);
@@ -119,7 +125,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         }
 {% endfor %}
 {% for i in range(y_loads) %}
-        // Beyond the end x is 0, and any gradient will do.
+        // Beyond the end x is 0, so any gradient will do.
         next_b{{ i }} = gradient(min(p + (lid + {{ i * wg }}u) / {{ bn4 }}u, info.last), o);
 {% endfor %}
 {{ step(wg, y_loads, "p > begin", multiply, set_a) }}

@@ -1,6 +1,6 @@
 {#
-Attention, backward: the operands of both passes, stored as Elem, as shared/attention_tiles.wgsl wants them.
-In scope: qkv, d_out, d_qkv, info.
+Attention, backward: the operands of both passes, stored as Elem, in the form that
+shared/attention_tiles.wgsl expects. In scope: qkv, d_out, d_qkv, info.
 #}
 const D_OUT: u32 = 3u;
 

@@ -1,8 +1,8 @@
 {#
-Attention: a number for each row.
+Attention: one value for each row.
 
-store_rows_of(array): store_<array>(value, image, row), which writes those of the 4 rows from `row` on that the image has to `array` [B, H*W].
-In scope: info.pixels.
+store_rows_of(array): declares store_<array>(value, image, row), which writes the 4 rows from `row`
+on, as far as the image has them, to `array` [B, H*W]. In scope: info.pixels.
 #}
 {% macro store_rows_of(array) %}
 fn store_{{ array }}(value: Acc4, image: u32, row: u32) {

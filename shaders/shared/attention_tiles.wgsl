@@ -1,28 +1,32 @@
 {#
-Attention: the two matrix products that its passes are made of; included by each of them, after the types.
+Attention: the two matrix products that its passes consist of. Each pass includes this file after
+the types.
 
-  product      tile of a [ROWS, BLOCK] product: own rows times other rows, over all channels
+  product      a tile of a [ROWS, BLOCK] product: own rows times other rows, over all channels
   accumulate   [ROWS, channels of the chunk] += weights [ROWS, BLOCK] * other rows
 
-A workgroup owns ROWS pixels (queries or keys) and walks over all pixels of the image in blocks of BLOCK (the other
-side). Everything is made of 4 x 4 tiles, the operands of one multiply_add. In a product, an invocation has row_quads x
-column_quads of them, its columns COLUMNS apart; in an accumulation row_quads x channel_quads, these 4 * LANES channels apart.
-Pixels and channels beyond the last are read as the last: their weights are 0, or their results aren't written.
+A workgroup owns ROWS pixels (queries or keys) and walks over all pixels of the image (the other
+side) in blocks of BLOCK. Everything is made of 4 x 4 tiles, the operands of one multiply_add. In a
+product, an invocation has row_quads x column_quads tiles, whose columns are COLUMNS apart; in an
+accumulation it has row_quads x channel_quads tiles, which are 4 * LANES channels apart. Pixels and
+channels beyond the last are read as the last: their weights are 0, or their results aren't written.
 
-Loops over row_quads (r), column_quads (c) and channel_quads (n) are written out: all of an invocation's tiles are in registers,
-without a loop that a compiler might leave in memory. Where rows of operands begin is found outside the loops over channels.
+The template unrolls loops over row_quads (r), column_quads (c) and channel_quads (n), so that all
+of an invocation's tiles are in registers; a compiler might leave those of a loop in memory. The
+offsets where rows of operands begin are computed outside the loops over channels.
 
-Uses       first(part, pixel), where the channels of a pixel begin in one operand, in fours; fetch(part, i), the four at i; and store: each pass
-           defines them.
+Uses       first(part, pixel): where the channels of a pixel begin in one operand, in units of four;
+           fetch(part, i): the four channels at i; store. Each pass defines them.
 From outside:
   row_quads, column_quads, channel_quads: as above;
-  groups, columns, lanes: ROWS = 4 row_quads groups, BLOCK = 4 column_quads columns, 4 channel_quads lanes channels
-    a chunk, groups * lanes invocations, columns <= lanes;
-  depth: units of 4 channels of a row of the other side in workgroup memory (so that neighbours read neighbouring memory), or
-    0: rows are read as they are needed, without a barrier.
+  groups, columns, lanes: ROWS = 4 row_quads groups; BLOCK = 4 column_quads columns; a chunk has
+    4 channel_quads lanes channels; groups * lanes invocations; columns <= lanes;
+  depth: units of 4 channels of a row of the other side that are staged in workgroup memory (so that
+    neighbouring invocations read neighbouring memory), or 0: rows are read as they are needed,
+    without a barrier.
 #}
 struct Info {
-    workgroups: u32,   // those that have work
+    workgroups: u32,   // that have work
     pixels: u32,       // H * W
     vectors: u32,      // C / 4
     chunks: u32,       // of channels
@@ -34,7 +38,7 @@ const Q: u32 = 0u;
 const K: u32 = 1u;
 const V: u32 = 2u;
 
-/// 4 x 4 numbers.
+/// 4 x 4 values.
 alias Mat = mat4x4<Acc>;
 
 const ROW_QUADS: u32 = {{ row_quads }}u;
@@ -46,9 +50,9 @@ const DEPTH: u32 = {{ depth }}u;
 const ROWS: u32 = 4u * ROW_QUADS * GROUPS;
 const BLOCK: u32 = 4u * {{ column_quads }}u * COLUMNS;
 const WG: u32 = GROUPS * LANES;
-/// Invocations that have a tile of a product.
+/// Number of invocations that have a tile of a product.
 const SCORERS: u32 = GROUPS * COLUMNS;
-/// Quads of rows of the workgroup.
+/// Row quads of the workgroup.
 const QUADS: u32 = ROW_QUADS * GROUPS;
 
 /// [BLOCK, QUADS] of 4 rows each.
@@ -60,8 +64,8 @@ var<workgroup> staged: array<Acc4, max(DEPTH * BLOCK, 1u)>;
 struct Place {
     image: u32,
     chunk: u32,
-    row: u32,         // first row of its tiles of products
-    column: u32,      // first column of these, in a block
+    row: u32,         // first row of its product tiles
+    column: u32,      // first column of those, within a block
     quad: u32,        // quad of `row`
     sum_row: u32,     // first row of its sums
     sum_quad: u32,    // quad of `sum_row`
@@ -83,14 +87,14 @@ fn place(lid: u32, workgroup: u32) -> Place {
     return at;
 }
 
-/// Row quads times column quads of a product: one column of a matrix a column, its 4 rows.
+/// Row quads times column quads of a product. A matrix column holds 4 rows of one column.
 struct Tile {
 {% for r in range(row_quads) %}{% for c in range(column_quads) %}
     s{{ r }}{{ c }}: Mat,
 {% endfor %}{% endfor %}
 }
 
-/// Row quads times channel quads of sums: one column of a matrix a row, 4 of its channels.
+/// Row quads times channel quads of sums. A matrix column holds 4 channels of one row.
 struct Sums {
 {% for r in range(row_quads) %}{% for n in range(channel_quads) %}
     s{{ r }}{{ n }}: Mat,
@@ -104,7 +108,7 @@ struct Quads {
 {% endfor %}
 }
 
-/// a * b + c.
+/// Returns a * b + c.
 fn multiply_add(a: Mat, b: Mat, c: Mat) -> Mat {
     return Mat(column(a, b[0], c[0]), column(a, b[1], c[1]), column(a, b[2], c[2]), column(a, b[3], c[3]));
 }
@@ -113,13 +117,13 @@ fn column(a: Mat, b: Acc4, c: Acc4) -> Acc4 {
     return fma(a[3], Acc4(b.w), fma(a[2], Acc4(b.z), fma(a[1], Acc4(b.y), fma(a[0], Acc4(b.x), c))));
 }
 
-/// sum + x times each number of w, one column each.
+/// Returns sum + x times each component of w, one column each.
 fn outer(x: Acc4, w: Acc4, sum: Mat) -> Mat {
     return Mat(fma(x, Acc4(w.x), sum[0]), fma(x, Acc4(w.y), sum[1]), fma(x, Acc4(w.z), sum[2]), fma(x, Acc4(w.w), sum[3]));
 }
 
-/// Sums over all channels of the invocation's rows of `own` times its columns of `other`. Every invocation of the workgroup
-/// calls it.
+/// Returns the products of the invocation's rows of `own` and its columns of `other`, summed over
+/// all channels. Every invocation of the workgroup calls it.
 fn product(own: u32, other: u32, block: u32, at: Place, lid: u32) -> Tile {
     let base = at.image * info.pixels;
     let last = info.pixels - 1u;
@@ -179,7 +183,7 @@ fn staged_rows(first: u32) -> Mat {
     return Mat(staged[first], staged[first + COLUMNS], staged[first + 2u * COLUMNS], staged[first + 3u * COLUMNS]);
 }
 
-/// Makes a tile of a product part of the weights.
+/// Writes a tile of a product to the weights.
 fn set_weights(tile: Tile, at: Place, lid: u32) {
     if lid < SCORERS {
         let to = at.column * QUADS + at.quad;

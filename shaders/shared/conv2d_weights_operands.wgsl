@@ -1,7 +1,8 @@
 {#
-Operands of the general shaders of the weights' gradient. conv2d_weights_tiled.wgsl says more of them.
+The operands of the general shaders of the weights' gradient. conv2d_weights_tiled.wgsl explains
+them.
 
-From outside: x4, y4, whether C, O are multiples of four; taps, room for so many.
+From outside: x4, y4: whether C, O are multiples of four; taps: the capacity of info.tap.
 #}
 struct Info {
     height: u32,
@@ -13,20 +14,20 @@ struct Info {
     out_channels: u32, // O
     taps: u32,
     positions: u32,    // N * rows * cols
-    share: u32,        // positions of a share
+    share: u32,        // positions per share
     shares: u32,
     channels4: u32,    // C / 4, rounded up
     out4: u32,         // O / 4, rounded up
-    pixel: u32,        // elements of x: C / 4 where C is a multiple of four, else C
-    on_cols: u32,      // one tile of positions further on: columns and rows of x, and elements of it
+    pixel: u32,        // elements of x per pixel: C / 4 where C is a multiple of four, else C
+    on_cols: u32,      // from one tile of positions to the next: columns, rows and elements of x
     on_rows: u32,
     on: u32,
-    span_cols: u32,    // columns and rows of x that a row and a column of positions take
+    span_cols: u32,    // columns and rows of x that a row and a column of positions span
     span_rows: u32,
-    next_row: u32,     // elements of x to go on by where columns have passed their span, and where rows have
+    next_row: u32,     // elements of x to advance where columns, or rows, have passed their span
     next_image: u32,
-    last: u32,         // position
-    rounds: u32,       // of a tile's product
+    last: u32,         // the last position
+    rounds: u32,       // iterations of a tile's product
     unused: u32,
     tap: array<vec4<i32>, {{ taps }}>, // (row offset, column offset)
 }

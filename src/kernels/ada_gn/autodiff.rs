@@ -7,8 +7,8 @@ use crate::kernels::autodiff::{
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
-/// h by its place in the graph, the rest (all small) by value. The parents are h, gamma and beta,
-/// and t and z where they modulate.
+/// What the backward pass needs: h by its node in the graph, the rest (all small) by value. The
+/// parents are h, gamma and beta, and also t and z if they modulate.
 #[derive(Clone, Debug)]
 struct SavedAdaGn<B: Backend> {
     h: NodeId,
@@ -37,7 +37,7 @@ impl<B: AdaGn> Saved<B> for SavedAdaGn<B> {
     }
 }
 
-/// The result from h by the cheap forward kernel.
+/// Re-computes the result from h with the cheap forward kernel.
 impl<B: AdaGn> RetroForward for SavedAdaGn<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let inputs = AdaGnInputs {

@@ -1,4 +1,4 @@
-//! AdaGN in the catalogue.
+//! The catalogue cases of AdaGN.
 
 use super::{
     Activation, AdaGnOptions, Dropout, ada_gn, backward_work, forward_work, group_norm, wgsl,
@@ -6,10 +6,10 @@ use super::{
 use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
-/// See [`super`].
+/// AdaGN in the catalogue; see [`super`].
 pub struct AdaGnOperation;
 
-/// One call.
+/// The parameters of one call.
 #[derive(Clone, Copy)]
 struct Call {
     /// `[B, C, H, W]`.
@@ -37,7 +37,7 @@ impl Call {
     fn case(self, tolerances: Tolerances) -> Case {
         let Self { shape, groups, activation, dropout, modulated } = self;
         let [b, c, ..] = shape;
-        // A mean of 3 shows whether the variance is centred.
+        // With a mean of 3, a variance that isn't centred shows.
         let mut inputs = vec![Input::image("h", shape).about(3.0, 2.0)];
         if modulated {
             inputs.extend(
@@ -83,8 +83,8 @@ impl Operation for AdaGnOperation {
                 cases.push(large());
                 return cases;
             }
-            // Sums over up to 12,288 numbers in another order: relative errors of a few 1e-6 of the
-            // largest entry.
+            // Sums over up to 12,288 values in a different order: errors of a few 1e-6 relative to
+            // the largest entry.
             Suite::Test => (test(), Tolerances::both(1e-5, 1e-5)),
             Suite::Bench { batch } => {
                 let sizes = [[64, 32], [128, 16], [256, 8]];
@@ -98,8 +98,8 @@ impl Operation for AdaGnOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // Channels, channels of a group, pixels: the networks' at sides of 32, 40 and 64, odd ones,
-        // and those of the cases.
+        // [channels, channels per group, pixels]: the networks' sizes at image sides of 32, 40 and
+        // 64, odd sizes, and those of the cases.
         let mut sizes = vec![
             [32, 1, 1024],
             [64, 2, 256],
@@ -131,7 +131,7 @@ impl Operation for AdaGnOperation {
     }
 }
 
-/// The networks' sizes.
+/// Returns calls of the networks' sizes.
 fn self_test() -> Vec<Call> {
     let dropout = Some(Dropout { p: 0.1, key: [3, 4] });
     [(128, 32, true), (384, 8, true), (256, 4, true), (128, 16, false)]
@@ -143,7 +143,7 @@ fn self_test() -> Vec<Call> {
         .to_vec()
 }
 
-/// SiLU of numbers up to a thousand, where exponentials overflow.
+/// Returns a case with SiLU of values up to a thousand, where exponentials overflow.
 fn large() -> Case {
     let mut case =
         Call { modulated: false, ..Call::sized(2, 64, 8, 8, 32) }.case(Tolerances::SELF_TEST);
@@ -154,8 +154,9 @@ fn large() -> Case {
     case.variant(variant + ", large")
 }
 
-/// Odd sizes: pixels that aren't a multiple of the workgroup, one channel a group, batch 1, groups
-/// larger than the cache, more channels a group than invocations, every switch.
+/// Returns calls of odd sizes: pixels that aren't a multiple of the workgroup, one channel per
+/// group, batch 1, groups larger than the cache, more channels per group than invocations, and
+/// every switch.
 fn test() -> Vec<Call> {
     vec![
         SMALL,
@@ -174,7 +175,7 @@ fn test() -> Vec<Call> {
         Call::sized(2, 16, 32, 32, 16),
         Call::sized(3, 128, 4, 4, 32),
         Call::sized(2, 33, 13, 11, 3),
-        // 3 channels a group leave invocations idle, fewer pixels than lanes.
+        // 3 channels per group leave invocations idle; fewer pixels than lanes.
         Call::sized(1, 24, 4, 4, 8),
         Call { dropout: Some(DROPOUT), ..Call::sized(1, 8, 32, 32, 1) },
     ]

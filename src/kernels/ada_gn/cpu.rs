@@ -1,6 +1,6 @@
-//! Fused AdaGN on Burn's CPU backend, on NHWC memory: each image is worked on by one thread while
-//! it is in cache, channels along the vector lanes, so the result doesn't depend on the number of
-//! threads.
+//! Fused AdaGN on Burn's CPU backend, over NHWC memory. One thread processes an image while it is
+//! in cache, with the channels along the vector lanes, so the result doesn't depend on the number
+//! of threads.
 
 use super::{
     Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Dropout,
@@ -17,7 +17,7 @@ use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-/// (A, D) with u = A * xhat + D, for image `b` and channel `c`.
+/// The operands that give (A, D) of an image `b` and a channel `c`, where u = A * xhat + D.
 struct Affine<'a> {
     channels: usize,
     /// t and z.
@@ -40,12 +40,13 @@ impl Affine<'_> {
     }
 }
 
-/// Columns of the saved `[C, 4]`, each of length C: u = A * xhat + D, xhat = (h - mean) * rstd.
+/// Returns the columns A, D, mean and rstd of the saved `[C, 4]`, each of length C; u = A * xhat +
+/// D and xhat = (h - mean) * rstd.
 fn columns(saved: &[f32]) -> [Vec<f32>; 4] {
     [0, 1, 2, 3].map(|i| saved.iter().skip(i).step_by(4).copied().collect())
 }
 
-/// Sums over each group of `size` channels divided by `n`, spread back to its channels.
+/// Replaces each value by the sum over its group of `size` channels, divided by `n`.
 fn group_means(sums: &mut [f32], size: usize, n: usize) {
     for group in sums.chunks_mut(size) {
         let mean = (group.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64) as f32;
@@ -53,7 +54,7 @@ fn group_means(sums: &mut [f32], size: usize, n: usize) {
     }
 }
 
-/// Mean and 1 / deviation of each group of one image `[pixels, channels]`.
+/// Returns the mean and 1 / sqrt(var + eps) of each group of one image `[pixels, channels]`.
 #[inline(always)]
 fn statistics(x: &[f32], channels: usize, options: &AdaGnOptions) -> Vec<[f32; 2]> {
     let pivot = moments::pivots(x, channels);
@@ -73,7 +74,7 @@ fn statistics(x: &[f32], channels: usize, options: &AdaGnOptions) -> Vec<[f32; 2
     (0..channels).step_by(size).map(group).collect()
 }
 
-/// What dropout multiplies element `first` and those after it by.
+/// Returns the factors by which dropout multiplies element `first` and those after it.
 #[inline(always)]
 fn dropout_factors(dropout: &Dropout, first: usize) -> Lanes {
     let (threshold, scale) = (dropout.threshold(), 1.0 / (1.0 - dropout.p));
@@ -85,7 +86,7 @@ fn dropout_factors(dropout: &Dropout, first: usize) -> Lanes {
     factors
 }
 
-/// One image of the forward pass: (x, out, saved, image number).
+/// The forward pass of one image: (x, out, saved, image index, affine, options).
 struct ForwardImage;
 
 impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions)>
@@ -124,8 +125,8 @@ impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &
     }
 }
 
-/// out = dropout(activation(A * xhat + D)) of one image, whose elements are counted in NHWC order
-/// from `first_element`.
+/// Computes out = dropout(activation(A * xhat + D)) of one image, whose elements are counted in
+/// NHWC order from `first_element`.
 #[inline(always)]
 fn apply<const FMA: bool, const SILU: bool>(
     x: &[f32],
@@ -165,7 +166,7 @@ fn apply<const FMA: bool, const SILU: bool>(
     }
 }
 
-/// One image of the backward pass: (x, dy, dh, sums, saved, image number).
+/// The backward pass of one image: (x, dy, dh, sums, saved, image index, options).
 struct BackwardImage;
 
 type BackwardArguments<'a> =
@@ -226,8 +227,8 @@ impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
     }
 }
 
-/// g, the gradient of u = A * xhat + D, and its sums S0 = sum g, S1 = sum g * xhat over the pixels
-/// of one image.
+/// Writes g, the gradient of u = A * xhat + D. Returns the sums S0 = sum g and S1 = sum g * xhat
+/// over the pixels of one image.
 #[inline(always)]
 fn activation_gradient<const FMA: bool, const SILU: bool>(
     x: &[f32],
@@ -280,12 +281,12 @@ fn activation_gradient<const FMA: bool, const SILU: bool>(
     [sums, products]
 }
 
-/// Each tensor in memory of its own order.
+/// Makes each tensor contiguous.
 fn contiguous(parameters: AdaGnParameters<Flex>) -> AdaGnParameters<Flex> {
     parameters.map(|tensor| tensor.to_contiguous())
 }
 
-/// The values of t and z, where they modulate.
+/// Returns the values of t and z, if they modulate.
 fn values(modulation: &Modulation<Flex>) -> Option<[&[f32]; 2]> {
     match modulation {
         Modulation::Absent => None,
@@ -294,7 +295,8 @@ fn values(modulation: &Modulation<Flex>) -> Option<[&[f32]; 2]> {
 }
 
 impl AdaGn for Flex {
-    /// Keeps A, D, mean and 1 / deviation of each image's channels, `[B, C, 4]`.
+    /// Returns the result, and for the backward pass A, D, mean and 1 / sqrt(var + eps) of each
+    /// image's channels, `[B, C, 4]`.
     fn forward(inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let _timer = profile::timer("ada_gn forward", || forward_work(flex_dims(&inputs.h)));
         let (h, parameters) = (FlexImage::new(inputs.h), contiguous(inputs.parameters));
@@ -350,7 +352,8 @@ impl AdaGn for Flex {
     }
 }
 
-/// `h` and everything small from the sums (S0, S1), `[B, C, 2]`; the formulas stand in
+/// Computes the gradients of the small operands from the sums (S0, S1), `[B, C, 2]`, and returns
+/// them with `h`, the gradient of the feature map. The formulas are in
 /// shaders/ada_gn_parameters.wgsl.
 fn gradients(
     h: FlexTensor,

@@ -1,12 +1,14 @@
-//! Adaptive group normalisation, the denoiser's only doorway for t and z.
+//! Adaptive group normalisation, the only way in which t and z enter the denoiser.
 //!
-//! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b)), GN(h) = gamma * (h - mean) /
-//! sqrt(var + eps) + beta
+//! ```text
+//! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b))
+//! GN(h) = gamma * (h - mean) / sqrt(var + eps) + beta
+//! ```
 //!
 //! with mean and (biased) variance over each image's group of channels. [`ada_gn`] runs one fused
-//! WGSL kernel on wgpu devices and one fused loop on the CPU backend, forward and backward;
-//! reference.rs is the same in plain tensor operations, and the tests hold all of them equal in
-//! value and every gradient.
+//! WGSL kernel on wgpu devices and one fused loop on the CPU backend, forward and backward.
+//! reference.rs implements the same in plain tensor operations; the tests check that all
+//! implementations agree in value and in every gradient.
 
 mod autodiff;
 mod cases;
@@ -23,7 +25,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
 
-/// What follows the affine part.
+/// The activation after the affine part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// The identity.
@@ -32,18 +34,18 @@ pub enum Activation {
     Silu,
 }
 
-/// Element-wise dropout whose mask is a hash of (key, element): the same on every backend, made
-/// again in the backward pass instead of kept. Elements are counted in NHWC order.
+/// Element-wise dropout whose mask is a hash of (key, element): the same on every backend, and
+/// re-computed in the backward pass instead of stored. Elements are counted in NHWC order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
-    /// Probability of zeroing an element, in [0, 1); what is kept is scaled by 1 / (1 - p).
+    /// Probability of zeroing an element, in [0, 1); the others are scaled by 1 / (1 - p).
     pub p: f32,
-    /// Key of this layer and step.
+    /// The key of this layer and step.
     pub key: [u32; 2],
 }
 
 impl Dropout {
-    /// Hashes below this are dropped.
+    /// Returns the threshold below which a hash drops its element.
     pub(crate) fn threshold(self) -> u32 {
         (f64::from(self.p) * 4_294_967_296.0) as u32
     }
@@ -52,22 +54,22 @@ impl Dropout {
 /// The constants of one call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaGnOptions {
-    /// Number of groups; divides C.
+    /// Number of groups, a divisor of C.
     pub groups: usize,
-    /// Added to the variance.
+    /// The term added to the variance.
     pub eps: f32,
-    /// Follows the affine part.
+    /// The activation after the affine part.
     pub activation: Activation,
-    /// Follows the activation.
+    /// The dropout after the activation.
     pub dropout: Option<Dropout>,
 }
 
-/// The operands that modulate, or that there are none.
+/// The operands that modulate, if any.
 #[derive(Clone, Debug, ExtensionType)]
 pub enum Modulation<B: Backend> {
     /// Plain group normalisation.
     Absent,
-    /// By t and z, `[B, 2C]` each: scale ‖ shift for each channel.
+    /// Modulation by t and z, `[B, 2C]` each: scale ‖ shift of each channel.
     By {
         /// t_s ‖ t_b.
         t: FloatTensor<B>,
@@ -77,7 +79,7 @@ pub enum Modulation<B: Backend> {
 }
 
 impl<B: Backend> Modulation<B> {
-    /// The same, each tensor by `change`.
+    /// Applies `change` to each tensor.
     fn map<To: Backend>(
         self,
         change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
@@ -89,10 +91,10 @@ impl<B: Backend> Modulation<B> {
     }
 }
 
-/// The small operands of one call, and its constants.
+/// The small operands and the constants of one call.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct AdaGnParameters<B: Backend> {
-    /// t and z.
+    /// The modulation by t and z.
     #[extension_type]
     pub modulation: Modulation<B>,
     /// `[C]`.
@@ -104,7 +106,7 @@ pub struct AdaGnParameters<B: Backend> {
 }
 
 impl<B: Backend> AdaGnParameters<B> {
-    /// The same, each tensor by `change`.
+    /// Applies `change` to each tensor.
     fn map<To: Backend>(
         self,
         change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
@@ -119,22 +121,22 @@ impl<B: Backend> AdaGnParameters<B> {
     }
 }
 
-/// What one call takes.
+/// The inputs of one call.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct AdaGnInputs<B: Backend> {
     /// `[B, C, H, W]`.
     pub h: FloatTensor<B>,
-    /// The rest.
+    /// The other operands and the constants.
     #[extension_type]
     pub parameters: AdaGnParameters<B>,
 }
 
-/// Gradients of one call.
+/// The gradients of one call.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct AdaGnGradients<B: Backend> {
     /// `[B, C, H, W]`.
     pub h: FloatTensor<B>,
-    /// Of t and z, where they modulate.
+    /// Gradients of t and z, if they modulate.
     #[extension_type]
     pub modulation: Modulation<B>,
     /// `[C]`.
@@ -143,19 +145,19 @@ pub struct AdaGnGradients<B: Backend> {
     pub beta: FloatTensor<B>,
 }
 
-/// The operation on every backend: by default the reference.
+/// The operation on a backend; the default implementation is the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait AdaGn: Backend {
     /// Computes [`ada_gn`] or [`group_norm`]. Returns the result `[B, C, H, W]`, and what this
-    /// backend's backward pass needs of the forward pass.
+    /// backend's backward pass needs from the forward pass.
     fn forward(
         #[extension_type] inputs: AdaGnInputs<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::forward(inputs)
     }
 
-    /// Computes the gradients of the operands from `d_out` `[B, C, H, W]`, that of the result, and
-    /// from `saved`, what the forward pass kept.
+    /// Computes the gradients of the operands from `d_out` `[B, C, H, W]`, the gradient of the
+    /// result, and from `saved`, the second value that [`AdaGn::forward`] returned.
     fn backward(
         d_out: FloatTensor<Self>,
         saved: FloatTensor<Self>,
@@ -166,13 +168,14 @@ pub trait AdaGn: Backend {
     }
 }
 
-/// Fused AdaGN with its gradients.
+/// Computes fused AdaGN, with gradients for all tensor operands.
 ///
 /// `h` `[B, C, H, W]`; `t_mod`, `z_mod` `[B, 2C]`, scale ‖ shift; `gamma`, `beta` `[C]`. Returns
 /// `[B, C, H, W]` in the memory layout of the device's convolutions.
 ///
 /// # Panics
-/// If a shape doesn't fit or `groups` doesn't divide C, naming the operand.
+/// If a shape doesn't fit, `groups` doesn't divide C, or the dropout probability lies outside [0,
+/// 1). The message names the operand or option.
 pub fn ada_gn(
     h: Tensor<4>,
     t_mod: Tensor<2>,
@@ -193,7 +196,7 @@ pub fn ada_gn(
     )
 }
 
-/// The same kernel without modulation: dropout(activation(GN(h))).
+/// Runs the same kernel without modulation: dropout(activation(GN(h))).
 ///
 /// `h` `[B, C, H, W]`; `gamma`, `beta` `[C]`. Returns `[B, C, H, W]`.
 ///
@@ -249,13 +252,13 @@ fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOpti
     }
 }
 
-/// Returns the work of the forward pass on `[B, C, H, W]`: h read, the result written.
+/// Returns the work of the forward pass on `[B, C, H, W]`, which reads h and writes the result.
 pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[2 * shape.iter().product::<usize>()])
 }
 
-/// Returns the work of the backward pass on `[B, C, H, W]`: h and the result's gradient read, the
-/// other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`, which reads h and the gradient of the
+/// result and writes the gradient of h.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[3 * shape.iter().product::<usize>()])
 }

@@ -1,5 +1,5 @@
-//! AdaGN in operations that every backend has: the oracle of the fused kernels, and what runs where
-//! there is none.
+//! AdaGN in operations that every backend has: the reference that the fused kernels are tested
+//! against, and the fallback where there is no fused kernel.
 
 use super::{Activation, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation};
 use crate::kernels::autodiff;
@@ -8,7 +8,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice, TensorData};
 
-/// The result. Nothing is kept for the backward pass: gamma stands for it.
+/// Computes the result. The backward pass needs nothing else; gamma stands in for it.
 pub(super) fn forward<B: Backend>(inputs: AdaGnInputs<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } =
         inputs;
@@ -20,7 +20,7 @@ pub(super) fn forward<B: Backend>(inputs: AdaGnInputs<B>) -> (FloatTensor<B>, Fl
     (finish::<B>(modulated, &options), gamma)
 }
 
-/// The gradients, by Burn's autodiff.
+/// Computes the gradients by Burn's autodiff.
 pub(super) fn backward<B: Backend>(
     d_out: FloatTensor<B>,
     inputs: AdaGnInputs<B>,
@@ -60,7 +60,7 @@ pub(super) fn backward<B: Backend>(
     }
 }
 
-/// gamma * (h - mean) / sqrt(var + eps) + beta over each group.
+/// Computes gamma * (h - mean) / sqrt(var + eps) + beta over each group.
 fn normalise<B: Backend>(
     h: FloatTensor<B>,
     gamma: FloatTensor<B>,
@@ -79,7 +79,7 @@ fn normalise<B: Backend>(
     B::float_add(scaled, B::float_reshape(beta, per_channel))
 }
 
-/// scale * x + shift, `scale_shift` `[B, 2C]`.
+/// Computes scale * x + shift from `scale_shift` `[B, 2C]`.
 fn modulate<B: Backend>(x: FloatTensor<B>, scale_shift: FloatTensor<B>) -> FloatTensor<B> {
     let [b, c, _, _] = x.shape().dims();
     let half = |from: usize| {
@@ -89,7 +89,7 @@ fn modulate<B: Backend>(x: FloatTensor<B>, scale_shift: FloatTensor<B>) -> Float
     B::float_add(B::float_mul(x, half(0)), half(c))
 }
 
-/// dropout(activation(u)). The dropout mask is made on the host.
+/// Computes dropout(activation(u)). The dropout mask is computed on the host.
 fn finish<B: Backend>(u: FloatTensor<B>, options: &AdaGnOptions) -> FloatTensor<B> {
     let out = match options.activation {
         Activation::None => u,

@@ -13,35 +13,37 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;
 use minijinja::{Value, context};
 
-/// How a workgroup lies on the feature map: template values of the forward and the backward shader.
+/// How a workgroup covers the feature map: the template values of the forward and the backward
+/// shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tile {
-    /// Invocations of a workgroup.
+    /// Invocations per workgroup.
     wg: usize,
-    /// Units of channels of a workgroup.
+    /// Channel units per workgroup.
     cols: usize,
-    /// Pixels that an invocation keeps in registers.
+    /// Pixels that one invocation keeps in registers.
     depth: usize,
-    /// Whether a unit is four channels, not one.
+    /// Whether a unit is four channels rather than one.
     four: bool,
 }
 
 impl Tile {
-    /// Pixels that the forward shader keeps at most, and the backward one, which keeps two numbers
-    /// of each.
+    /// The most pixels that an invocation of the forward and of the backward shader keeps in
+    /// registers. The backward shader keeps two values per pixel.
     const DEPTHS: [usize; 2] = [16, 8];
 
-    /// The tiles of the forward and the backward shader for feature maps of `pixels` pixels.
+    /// Chooses the tiles of the forward and the backward shader for feature maps of `pixels`
+    /// pixels.
     ///
     /// # Panics
-    /// If a group has more channels than a workgroup can hold, 1,024 (256 where C is no multiple of
-    /// four).
+    /// If a group has more channels than a workgroup can hold: 1,024, or 256 where C is not a
+    /// multiple of four.
     fn choose(class: Class, channels: usize, group_size: usize, pixels: usize) -> [Self; 2] {
         let four = channels.is_multiple_of(4);
         let width = if four { 4 } else { 1 };
-        // Units that are whole groups.
+        // The fewest units that are whole groups.
         let whole =
-            (1..=width).map(|n| n * group_size).find(|n| n % width == 0).expect("width times it")
+            (1..=width).map(|n| n * group_size).find(|n| n % width == 0).expect("n = width fits")
                 / width;
         assert!(
             whole <= 256,
@@ -49,13 +51,13 @@ impl Tile {
         );
         let units = channels / width;
         Self::DEPTHS.map(|most| match class {
-            // A vector of 8 invocations, preferably with a unit each: then they share no sum.
+            // A vector of 8 invocations, preferably with one unit each, so that they share no sum.
             Class::Software => {
                 let cols = (whole * (8 / whole).max(1)).min(units);
                 Self { wg: cols.next_power_of_two().max(8), cols, depth: 0, four }
             }
             Class::Gpu => {
-                // 64 bytes in a row, more where there are few pixels.
+                // 64 contiguous bytes, more where there are few pixels.
                 let wanted = (256 / pixels.next_power_of_two()).clamp(16 / width, 32);
                 let mut cols = (whole * (wanted / whole).max(1)).min(units);
                 while pixels.div_ceil(256 / cols) > most
@@ -76,7 +78,7 @@ impl Tile {
 }
 
 info! {
-    /// Of the forward and the backward shader.
+    /// The info block of the forward and the backward shader.
     struct Info {
         workgroups: u32,
         batch: u32,
@@ -91,7 +93,7 @@ info! {
         key_1: u32,
     }
 
-    /// Of the shader of parameters.
+    /// The info block of the parameter shader.
     struct ParametersInfo {
         batch: u32,
         units: u32,
@@ -128,7 +130,7 @@ impl Info {
     }
 }
 
-/// shaders/ada_gn_forward.wgsl
+/// The shader shaders/ada_gn_forward.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Forward(Tile, Types);
 
@@ -151,7 +153,7 @@ impl Shader for Forward {
     }
 }
 
-/// shaders/ada_gn_backward.wgsl
+/// The shader shaders/ada_gn_backward.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Backward(Tile, Types);
 
@@ -174,7 +176,7 @@ impl Shader for Backward {
     }
 }
 
-/// shaders/ada_gn_parameters.wgsl, whose tensors are all small.
+/// The shader shaders/ada_gn_parameters.wgsl, whose tensors are all small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Parameters {
     wg: usize,
@@ -182,7 +184,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// Units of channels of a workgroup.
+    /// Channel units per workgroup.
     const COLS: usize = 8;
 
     fn new(class: Class, channels: usize) -> Self {
@@ -206,7 +208,7 @@ impl Shader for Parameters {
     }
 }
 
-/// Returns the variants for feature maps of the given channels, channels of a group and pixels.
+/// Returns every variant for feature maps of the given `[channels, channels per group, pixels]`.
 pub(super) fn shaders(sizes: &[[usize; 3]]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
     let all = classes.flat_map(|class| {
@@ -215,7 +217,8 @@ pub(super) fn shaders(sizes: &[[usize; 3]]) -> Vec<Filled> {
     all.flat_map(|(class, size, types)| of_size(class, size, types)).collect()
 }
 
-/// Those of GPUs for feature maps of f32 of the given channels, channels of a group and pixels.
+/// Returns the GPU variants for f32 feature maps of the given
+/// `[channels, channels per group, pixels]`.
 pub(super) fn launched(size: [usize; 3]) -> [Filled; 3] {
     of_size(Class::Gpu, size, Types::F32)
 }
@@ -226,8 +229,8 @@ fn of_size(class: Class, [channels, group_size, pixels]: [usize; 3], types: Type
     [Filled::new(Forward(forward, types)), Filled::new(Backward(backward, types)), parameters]
 }
 
-/// The operands with their memory in order, and the type of h. gamma stands in for operands that
-/// aren't there: every binding needs a buffer.
+/// The operands in the memory layouts that the shaders expect, and the element type of h. gamma
+/// stands in for absent operands, as every binding needs a buffer.
 struct Operands {
     h: CubeTensor,
     elem: Elem,
@@ -256,7 +259,7 @@ impl Operands {
         Self { h: layout::into_nhwc(h), elem, modulated, t, z, gamma, beta, options }
     }
 
-    /// The tiles of the forward and the backward shader.
+    /// Returns the tiles of the forward and the backward shader.
     fn tiles(&self) -> [Tile; 2] {
         let [_, c, height, width] = layout::dims(&self.h);
         Tile::choose(class(&self.h), c, c / self.options.groups, height * width)
@@ -264,7 +267,8 @@ impl Operands {
 }
 
 impl AdaGn for CubeBackend {
-    /// Keeps A, D, mean and 1 / deviation of each image's channels, `[4, B, C]`.
+    /// Returns the result, and for the backward pass A, D, mean and 1 / sqrt(var + eps) of each
+    /// image's channels, `[4, B, C]`.
     fn forward(inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         if !on_wgpu(&inputs.h) {
             return reference::forward(inputs);
@@ -332,7 +336,7 @@ impl AdaGn for CubeBackend {
             (c / unit).div_ceil(Parameters::COLS),
             &[&sums, t, z, gamma, beta, &d_mod, &d_affine],
             &info,
-            // The sums, their totals and, with modulation, its scales and shifts and their
+            // The sums and their totals; with modulation also its scales and shifts and their
             // gradients.
             Work::floats(&[2 * b * c + 2 * c, if *modulated { 8 * b * c + 2 * c } else { 0 }]),
         );

@@ -6,8 +6,8 @@ use crate::kernels::shader::Elem;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
-/// qkv by its place in the graph; the result (which what follows keeps as well) and the logarithms
-/// by value; what factors are rounded to.
+/// What the backward pass needs: qkv by its node in the graph; the result (which the next layer
+/// keeps as well) and the logarithms by value; the type that factors are rounded to.
 #[derive(Clone, Debug)]
 struct SavedAttention<B: Backend>(NodeId, FloatTensor<B>, FloatTensor<B>, Elem);
 

@@ -1,13 +1,13 @@
-//! Attention in the catalogue.
+//! The catalogue cases of attention.
 
 use super::{attention, backward_work, forward_work, wgsl};
 use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
-/// See [`super`].
+/// Attention in the catalogue; see [`super`].
 pub struct AttentionOperation;
 
-/// Of q, k and v `[B, C, H, W]`, `deviation` apart.
+/// Returns a case with q, k and v `[B, C, H, W]` of standard deviation `deviation`.
 fn case(shape: [usize; 4], deviation: f32, tolerances: Tolerances) -> Case {
     let [b, c, h, w] = shape;
     let inputs = vec![Input::image("qkv", [b, 3 * c, h, w]).about(0.0, deviation)];
@@ -32,14 +32,15 @@ impl Operation for AttentionOperation {
             Suite::SelfTest => {
                 let cases = [[2, 128, 16, 16], [2, 256, 4, 4]]
                     .map(|shape| case(shape, 1.0, Tolerances::SELF_TEST));
-                // Scores of up to 200, rounded to 1e-5, which their exponentials pass on.
+                // Scores of up to 200 have rounding errors of 1e-5, which their exponentials
+                // propagate.
                 cases
                     .into_iter()
                     .chain([case([1, 64, 8, 8], 7.0, Tolerances::both(1e-3, 1e-5))])
                     .collect()
             }
-            // Exponentials of our own polynomial or of the driver, sums of up to 257 numbers in
-            // another order.
+            // Exponentials by our own polynomial or by the driver; sums of up to 257 values in a
+            // different order.
             Suite::Test => {
                 let tolerances = Tolerances::both(1e-5, 1e-6);
                 test()
@@ -52,7 +53,7 @@ impl Operation for AttentionOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // Few and many channels over small and large images, and those of the cases, padded to
+        // Few and many channels over small and large images, and the sizes of the cases, padded to
         // multiples of four.
         let mut sizes: Vec<[usize; 2]> = [4, 64, 128, 256, 512]
             .into_iter()
@@ -73,8 +74,9 @@ impl Operation for AttentionOperation {
     }
 }
 
-/// The networks' sizes; channels that aren't a multiple of four; one pixel; a row of pixels; more
-/// channels than a workgroup has sums; weights that are nearly all in one pixel.
+/// Returns the shapes and deviations of the test cases: the networks' sizes; channels that aren't a
+/// multiple of four; one pixel; a row of pixels; more channels than a workgroup has sums; weights
+/// that are nearly all in one pixel.
 fn test() -> Vec<([usize; 4], f32)> {
     vec![
         ([2, 64, 16, 16], 1.0),

@@ -1,5 +1,5 @@
-//! Attention over f32 slices, `[pixels, 3C]` an image: blocks of queries forward, whole images
-//! backward, each by one thread.
+//! Attention over f32 slices, `[pixels, 3C]` per image. A task is a block of queries in the forward
+//! pass and a whole image in the backward pass; one thread runs it.
 
 use super::{Attention, backward_work, forward_work};
 use crate::kernels::buffers::Buffer;
@@ -13,10 +13,10 @@ use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-/// Queries of a task of the forward pass.
+/// Queries per task of the forward pass.
 const QUERIES: usize = 64;
 
-/// q, k and v of one image, rows of 3C.
+/// q, k and v of one image, in rows of 3C values.
 struct Image<'a> {
     qkv: &'a [f32],
     channels: usize,
@@ -27,7 +27,7 @@ impl<'a> Image<'a> {
         self.qkv.len() / (3 * self.channels)
     }
 
-    /// q, k or v from pixel `first` on.
+    /// Returns q, k or v from pixel `first` on.
     fn part(&self, part: usize, first: usize) -> Matrix<'a> {
         Matrix::new(
             &self.qkv[first * 3 * self.channels + part * self.channels..],
@@ -39,7 +39,7 @@ impl<'a> Image<'a> {
         1.0 / (self.channels as f32).sqrt()
     }
 
-    /// scores[query, key] of the queries from `first` on.
+    /// Computes scores[query, key] of the queries from `first` on.
     fn scores(&self, first: usize, scores: &mut [f32]) {
         let n = self.pixels();
         let size = (scores.len() / n, n, self.channels);
@@ -47,7 +47,8 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Rows of scores become rows of weights; the logarithms of their sums go to the second slice.
+/// The loop that turns rows of scores into rows of weights, and writes the logarithms of their sums
+/// of exponentials to the second slice.
 struct Softmax;
 
 impl<'a> Loop<(&'a mut [f32], &'a mut [f32])> for Softmax {
@@ -83,7 +84,7 @@ impl<'a> Loop<(&'a mut [f32], &'a mut [f32])> for Softmax {
     }
 }
 
-/// Rows of scores become rows of weights again.
+/// The loop that turns rows of scores into rows of weights, given the logarithms of their sums.
 struct Weights;
 
 impl<'a> Loop<(&'a mut [f32], &'a [f32])> for Weights {
@@ -100,7 +101,8 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32])> for Weights {
     }
 }
 
-/// d becomes the gradient of the scores: weights * (d - sum over the row of weights * d).
+/// The loop that turns d into the gradient of the scores: weights * (d - sum over the row of
+/// weights * d).
 struct ScoreGradient;
 
 impl<'a> Loop<(&'a mut [f32], &'a [f32], usize)> for ScoreGradient {

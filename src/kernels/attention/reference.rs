@@ -1,12 +1,12 @@
-//! Attention in operations that every backend has: the oracle of the kernels, and what runs where
-//! there is none.
+//! Attention in operations that every backend has: the reference that the kernels are tested
+//! against, and the fallback where there is no kernel.
 
 use crate::kernels::autodiff;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice};
 
-/// The result, twice: nothing is kept for the backward pass.
+/// Computes the result and returns it twice, as the backward pass needs nothing else.
 pub(super) fn forward<B: Backend>(qkv: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     let [b, channels, height, width] = qkv.shape().dims();
     let (c, n) = (channels / 3, height * width);
@@ -25,7 +25,7 @@ pub(super) fn forward<B: Backend>(qkv: FloatTensor<B>) -> (FloatTensor<B>, Float
     (out.clone(), out)
 }
 
-/// The gradient of `qkv`, by Burn's autodiff.
+/// Computes the gradient of `qkv` by Burn's autodiff.
 pub(super) fn backward<B: Backend>(d_out: FloatTensor<B>, qkv: FloatTensor<B>) -> FloatTensor<B> {
     let [d_qkv] = autodiff::gradients::<B, 1>([qkv], d_out, |[qkv]| {
         forward::<burn::backend::Autodiff<B>>(qkv).0

@@ -10,15 +10,15 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;
 use minijinja::{Value, context};
 
-/// How a workgroup is laid out: the template values of the shaders, see
+/// The layout of a workgroup: the template values of the shaders; see
 /// shaders/shared/attention_tiles.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tile {
-    /// Quads of rows of an invocation.
+    /// Row quads of an invocation.
     row_quads: u32,
-    /// Quads of columns of an invocation's tile of a product.
+    /// Column quads of an invocation's tile of a product.
     column_quads: u32,
-    /// Quads of channels of an invocation's sums.
+    /// Channel quads of an invocation's sums.
     channel_quads: u32,
     /// Tiles along the workgroup's rows.
     groups: u32,
@@ -26,13 +26,13 @@ struct Tile {
     columns: u32,
     /// Invocations along the channels.
     lanes: u32,
-    /// Quads of channels that are staged in workgroup memory; 0 stages nothing.
+    /// Channel quads that are staged in workgroup memory; 0 stages nothing.
     depth: u32,
 }
 
 impl Tile {
-    /// Real GPUs, up to 64 channels. At most 256 invocations, and 16 KiB: weights 8, the staged
-    /// block 4, sums 4.
+    /// The tile for real GPUs and up to 64 channels. All tiles for GPUs have at most 256
+    /// invocations and 16 KiB of workgroup memory: weights 8, the staged block 4, sums 4.
     const NARROW: Self = Self {
         row_quads: 1,
         column_quads: 1,
@@ -42,12 +42,13 @@ impl Tile {
         lanes: 8,
         depth: 8,
     };
-    /// Real GPUs, up to 128 channels.
+    /// The tile for real GPUs and up to 128 channels.
     const MIDDLE: Self = Self { groups: 8, columns: 16, lanes: 16, depth: 4, ..Self::NARROW };
-    /// Real GPUs, 256 channels a workgroup.
+    /// The tile for real GPUs and more channels, 256 per workgroup.
     const WIDE: Self = Self { lanes: 32, ..Self::MIDDLE };
-    /// Software adapters, up to 64 channels. A load costs as much as 60 multiply-adds, from
-    /// workgroup memory too: large tiles in registers, nothing staged.
+    /// The tile for software adapters, with up to 64 channels per workgroup. On these a load, even
+    /// from workgroup memory, costs as much as 60 multiply-adds, so the tiles in registers are
+    /// large and nothing is staged.
     const SOFTWARE: Self = Self {
         row_quads: 2,
         column_quads: 2,
@@ -58,7 +59,7 @@ impl Tile {
         depth: 0,
     };
 
-    /// The tile for `channels` (of q, k and v each) and `pixels` on an adapter of `class`.
+    /// Returns the tile for `channels` (of q, k and v each) and `pixels` on an adapter of `class`.
     fn new(class: Class, channels: usize, pixels: usize) -> Self {
         match class {
             Class::Gpu => {
@@ -70,12 +71,13 @@ impl Tile {
                 // Small images would leave most of a tile idle.
                 let quads = (pixels as u32).div_ceil(4).next_power_of_two();
                 let (groups, columns) = (tile.groups.min(quads), tile.columns.min(quads));
-                // An invocation of a smaller tile has more to stage, in registers on the way.
+                // An invocation of a smaller tile stages more values, which pass through its
+                // registers.
                 let depth = if groups < tile.groups { tile.depth.min(4) } else { tile.depth };
                 Self { groups, columns, depth, ..tile }
             }
-            // One for all sizes: these shaders take the drivers of such adapters a second each to
-            // compile.
+            // One tile for all sizes, as the drivers of such adapters take a second to compile each
+            // of these shaders.
             Class::Software => Self::SOFTWARE,
         }
     }
@@ -88,12 +90,12 @@ impl Tile {
         4 * (self.row_quads * self.groups) as usize
     }
 
-    /// Channels whose sums one workgroup makes.
+    /// Returns the number of channels whose sums one workgroup computes.
     fn chunk(self) -> usize {
         4 * (self.channel_quads * self.lanes) as usize
     }
 
-    /// Multiply-adds of a round of a product's loop, and of an accumulation's.
+    /// Returns the multiply-adds of one iteration of a product's loop and of an accumulation's.
     fn multiply_adds(self) -> Vec<u32> {
         [self.column_quads, self.channel_quads].map(|quads| 64 * self.row_quads * quads).into()
     }
@@ -105,7 +107,7 @@ impl Tile {
 }
 
 info! {
-    /// Of all passes.
+    /// The info block of all passes.
     struct Info {
         workgroups: u32,
         pixels: u32,
@@ -115,7 +117,7 @@ info! {
     }
 }
 
-/// shaders/attention_forward.wgsl
+/// The shader shaders/attention_forward.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Forward(Tile, Types);
 
@@ -142,7 +144,7 @@ impl Shader for Forward {
     }
 }
 
-/// shaders/attention_queries.wgsl
+/// The shader shaders/attention_queries.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Queries(Tile, Types);
 
@@ -169,7 +171,7 @@ impl Shader for Queries {
     }
 }
 
-/// shaders/attention_keys.wgsl
+/// The shader shaders/attention_keys.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Keys(Tile, Types);
 
@@ -196,7 +198,7 @@ impl Shader for Keys {
     }
 }
 
-/// Every variant for q, k and v of the given channels and pixels.
+/// Returns every variant for q, k and v of the given `[channels, pixels]`.
 pub(super) fn shaders(sizes: &[[usize; 2]]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
     let all = classes.flat_map(|class| {
@@ -205,7 +207,7 @@ pub(super) fn shaders(sizes: &[[usize; 2]]) -> Vec<Filled> {
     all.flat_map(|(class, size, types)| of_size(class, size, types)).collect()
 }
 
-/// Those of GPUs for f32.
+/// Returns the GPU variants for f32.
 pub(super) fn launched(channels: usize, pixels: usize) -> [Filled; 3] {
     of_size(Class::Gpu, [channels, pixels], Types::F32)
 }
@@ -219,9 +221,9 @@ fn of_size(class: Class, [channels, pixels]: [usize; 2], types: Types) -> [Fille
     ]
 }
 
-/// One call's sizes.
+/// The sizes of one call, and how its shaders are filled.
 struct Call {
-    /// `[B, C, H, W]`, of the result.
+    /// `[B, C, H, W]` of the result.
     shape: [usize; 4],
     types: Types,
     tile: Tile,
@@ -264,7 +266,7 @@ impl Call {
         launch(name, shader, self.info.workgroups as usize, buffers, &self.info, work);
     }
 
-    /// An uninitialised number for each row.
+    /// Allocates one uninitialised value for each row.
     fn rows(&self, like: &CubeTensor) -> CubeTensor {
         let [batch, _, height, width] = self.shape;
         layout::empty_acc(like, Shape::new([batch, height * width]))

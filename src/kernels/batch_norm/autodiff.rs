@@ -11,8 +11,9 @@ use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
-/// x by its place in the graph; the result, which the next layer keeps anyway, and the small
-/// operands by value. The parents are x, the residual where there is one, gamma and beta.
+/// What the backward pass needs: x by its node in the graph; by value the small operands and the
+/// result, which the next layer keeps anyway. The parents are x, the residual if there is one,
+/// gamma and beta.
 #[derive(Clone, Debug)]
 struct SavedBatchNorm<B: Backend> {
     x: NodeId,
@@ -38,8 +39,8 @@ impl<B: BatchNorm> Saved<B> for SavedBatchNorm<B> {
     }
 }
 
-/// The result without a residual, made again for the backward pass of the next layer instead of
-/// kept: x, which is kept anyway, and a cheap kernel give it.
+/// Re-computes the result without a residual for the backward pass of the next layer, so that it
+/// isn't kept: a cheap kernel computes it from x, which is kept anyway.
 impl<B: BatchNorm> RetroForward for SavedBatchNorm<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);

@@ -1,4 +1,4 @@
-//! Batch normalisation in the catalogue.
+//! The catalogue cases of batch normalisation.
 
 use super::{backward_work, batch_norm, forward_work, wgsl};
 use crate::kernels::catalog::{Case, Input, Inputs, Layer, Operation, Pass, Suite, Tolerances};
@@ -7,10 +7,10 @@ use burn::module::{Param, RunningState};
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 
-/// See [`super`].
+/// Batch normalisation in the catalogue; see [`super`].
 pub struct BatchNormOperation;
 
-/// One call.
+/// The parameters of one call.
 #[derive(Clone, Copy)]
 struct Call {
     /// `[B, C, H, W]`.
@@ -20,7 +20,7 @@ struct Call {
 }
 
 impl Call {
-    /// "residual, ReLU".
+    /// Returns the name of the variant, such as "residual, ReLU".
     fn variant(self) -> String {
         let parts = [(self.residual, "residual"), (self.relu, "ReLU")];
         let named: Vec<_> =
@@ -28,7 +28,8 @@ impl Call {
         if named.is_empty() { "alone".into() } else { named.join(", ") }
     }
 
-    /// What gradients are taken with respect to, x about `mean`, and the running statistics.
+    /// Returns the inputs that have gradients, with x of the given mean and deviation, and the
+    /// running statistics.
     fn inputs(self, mean: f32, deviation: f32) -> Vec<Input> {
         let [_, c, ..] = self.shape;
         let mut inputs = vec![Input::image("x", self.shape).about(mean, deviation)];
@@ -42,12 +43,13 @@ impl Call {
         inputs
     }
 
-    /// In training: the value, every gradient, the running statistics.
+    /// Returns the case in training: the value, every gradient and the running statistics.
     fn training(self, inputs: Vec<Input>, tolerances: Tolerances) -> Case {
         let Self { shape, relu, residual } = self;
         let learns = inputs.iter().filter(|input| input.learns).map(|input| input.name).collect();
         Case::new("batch_norm", &shape, inputs, tolerances, move |inputs| {
-            // By the batch's statistics, whether gradients are wanted or not.
+            // On an autodiff device, to use the batch's statistics even where no gradient is
+            // wanted.
             let x = inputs.map("x");
             let x = if x.device().is_autodiff() { x } else { Tensor::from_inner(x) };
             let norm = layer(inputs, |vector| {
@@ -69,14 +71,14 @@ impl Call {
         ])
     }
 
-    /// By the running statistics.
+    /// Returns the case in inference, by the running statistics.
     fn inference(self, inputs: Vec<Input>, tolerances: Tolerances) -> Case {
         let Self { shape, relu, residual } = self;
         let inputs = inputs.into_iter().map(Input::constant).collect();
         Case::new("batch_norm", &shape, inputs, tolerances, move |inputs| {
             let x = inputs.map("x");
             let mut norm = layer(inputs, |vector| vector);
-            // Variances near 0 would make every rounding count.
+            // Variances near 0 would amplify every rounding error.
             norm.running_var = RunningState::new(norm.running_var.value() + 0.1);
             vec![(
                 "the value",
@@ -87,7 +89,7 @@ impl Call {
     }
 }
 
-/// The layer of the vectors among `inputs`, each changed by `change`.
+/// Returns the layer made of the vectors among `inputs`, each passed through `change`.
 fn layer(inputs: &mut Inputs, change: impl Fn(Tensor<1>) -> Tensor<1>) -> BatchNorm {
     let mut vector = |name| change(inputs.vector(name));
     BatchNorm {
@@ -121,8 +123,8 @@ impl Operation for BatchNormOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // One channel; fewer than invocations, not a power of two; the networks' own; more than
-        // invocations; those of the cases.
+        // One channel; fewer channels than invocations, not a power of two; the networks' sizes;
+        // more channels than invocations; the sizes of the cases.
         let mut channels = vec![1, 17, 32, 64, 128, 256, 512, 1_001, 2_048];
         channels.extend(test().into_iter().map(|call| call.shape[1]));
         wgsl::shaders(&channels)
@@ -140,12 +142,12 @@ impl Operation for BatchNormOperation {
     }
 }
 
-/// `call` in training and in inference.
+/// Returns `call` in training and in inference.
 fn both(call: Call) -> [Case; 2] {
     let [b, _, h, w] = call.shape;
-    // Sums of up to 4,551 numbers in another order. One pixel has no variance: then a * x and a *
-    // mean, which the CPU kernel subtracts, are thousands (a = gamma / sqrt(eps) = 316 gamma), with
-    // roundings of some 1e-4.
+    // Sums of up to 4,551 values in a different order. A single pixel has no variance: then a * x
+    // and a * mean, which the CPU kernel subtracts, are in the thousands (a = gamma / sqrt(eps) =
+    // 316 gamma), with rounding errors of some 1e-4.
     let tolerances = Tolerances::both(1e-5, if b * h * w == 1 { 5e-4 } else { 1e-5 });
     [
         call.training(call.inputs(3.0, 2.0), tolerances),
@@ -153,8 +155,8 @@ fn both(call: Call) -> [Case; 2] {
     ]
 }
 
-/// Odd sizes: channels that aren't a multiple of four, one image, one pixel, more channels than
-/// invocations (one or four at a time), several blocks of pixels and a rest.
+/// Returns calls of odd sizes: channels that aren't a multiple of four, one image, one pixel, more
+/// channels than invocations (one or four at a time), several blocks of pixels and a remainder.
 fn test() -> Vec<Call> {
     let call = |shape, relu, residual| Call { shape, relu, residual };
     vec![

@@ -1,5 +1,6 @@
-//! Batch normalisation on NHWC memory: each image's sums by one thread, added up in the order of
-//! the images, so that the result doesn't depend on the number of threads.
+//! Batch normalisation on the CPU backend, over NHWC memory. One thread computes the sums of an
+//! image, and the images' sums are added up in their order, so that the result doesn't depend on
+//! the number of threads.
 
 use super::{
     BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, backward_work,
@@ -16,7 +17,7 @@ use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-/// y = relu(a * x + d + residual) for each channel.
+/// The coefficients of y = relu(a * x + d + residual) for each channel.
 struct Affine {
     a: Vec<f32>,
     d: Vec<f32>,
@@ -85,7 +86,7 @@ impl<'a> Loop<(&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool)> f
     }
 }
 
-/// Mean, then biased variance of each channel over batch and pixels.
+/// Returns the mean, then the biased variance of each channel over batch and pixels.
 fn batch_statistics(x: &FlexImage) -> Vec<f32> {
     let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
     let n = (x.len() / channels) as f64;
@@ -98,10 +99,10 @@ fn batch_statistics(x: &FlexImage) -> Vec<f32> {
     mean.chain(variance).collect()
 }
 
-/// Where the ReLU let a gradient through.
+/// Where the ReLU passes a gradient.
 #[derive(Clone, Copy)]
 enum Mask<'a> {
-    /// Everywhere: there is none.
+    /// Everywhere: there is no ReLU.
     All,
     /// Where a * x + d is above 0.
     Input,
@@ -109,8 +110,8 @@ enum Mask<'a> {
     Result(&'a [f32]),
 }
 
-/// One image of the backward pass: g = dy where the ReLU let something through; returns the sums of
-/// g and g * xhat.
+/// The first step of the backward pass of one image: g = dy where the ReLU passes it, else 0.
+/// Returns the sums of g and g * xhat.
 struct MaskedImage;
 
 impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for MaskedImage {
@@ -163,7 +164,8 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for M
     }
 }
 
-/// dx of one image from g; `m0`, `m1` are the means of g and g * xhat.
+/// The second step of the backward pass of one image: dx from g. `m0` and `m1` are the means of g
+/// and g * xhat.
 struct GradientImage;
 
 impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)> for GradientImage {

@@ -1,11 +1,11 @@
-//! Batch normalisation, with the residual connection and the ReLU that may follow it, on NHWC
-//! memory: WGSL kernels on wgpu devices, our own loops on the CPU backend.
+//! Batch normalisation, with the residual connection and the ReLU that may follow it, over NHWC
+//! memory: WGSL kernels on wgpu devices, hand-written loops on the CPU backend.
 //!
-//! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual), mean and (biased) var over
-//! batch and pixels in training, the running ones in inference.
+//! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual), where mean and (biased) var
+//! are those over batch and pixels in training, and the running statistics in inference.
 //!
-//! reference.rs is the same in plain tensor operations, and the tests hold all of them equal in
-//! value and every gradient.
+//! reference.rs implements the same in plain tensor operations; the tests check that all
+//! implementations agree in value and in every gradient.
 
 mod autodiff;
 mod cases;
@@ -30,23 +30,23 @@ use burn::tensor::{Tensor, assert_shape};
 /// The constants of one call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// Added to the variance.
+    /// The term added to the variance.
     pub eps: f32,
-    /// Whether ReLU follows.
+    /// Whether a ReLU follows.
     pub relu: bool,
 }
 
-/// What x is normalised by: mean, then biased variance of each channel.
+/// The statistics that normalise x: mean, then biased variance of each channel.
 #[derive(Clone, Debug, ExtensionType)]
 pub enum Statistics<B: Backend> {
-    /// Those of the batch.
+    /// The statistics of the batch.
     OfBatch,
-    /// These, `[2C]`.
+    /// These statistics, `[2C]`.
     Given(FloatTensor<B>),
 }
 
 impl<B: Backend> Statistics<B> {
-    /// The same, by `change`.
+    /// Applies `change` to the tensor, if there is one.
     fn map<To: Backend>(
         self,
         change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>,
@@ -58,10 +58,10 @@ impl<B: Backend> Statistics<B> {
     }
 }
 
-/// The small operands of one call, and its constants.
+/// The small operands and the constants of one call.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct BatchNormParameters<B: Backend> {
-    /// What x is normalised by.
+    /// The statistics that normalise x.
     #[extension_type]
     pub statistics: Statistics<B>,
     /// `[C]`.
@@ -73,7 +73,7 @@ pub struct BatchNormParameters<B: Backend> {
 }
 
 impl<B: Backend> BatchNormParameters<B> {
-    /// The same, each tensor by `change`.
+    /// Applies `change` to each tensor.
     fn map<To: Backend>(
         self,
         change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
@@ -88,7 +88,7 @@ impl<B: Backend> BatchNormParameters<B> {
     }
 }
 
-/// What one call takes.
+/// The inputs of one call.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct BatchNormInputs<B: Backend> {
     /// `[B, C, H, W]`.
@@ -96,17 +96,17 @@ pub struct BatchNormInputs<B: Backend> {
     /// `[B, C, H, W]`, added before the ReLU.
     #[extension_type]
     pub residual: Optional<B>,
-    /// The rest.
+    /// The other operands and the constants.
     #[extension_type]
     pub parameters: BatchNormParameters<B>,
 }
 
-/// Gradients of one call by the batch's statistics.
+/// The gradients of one call that used the batch's statistics.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct BatchNormGradients<B: Backend> {
     /// `[B, C, H, W]`.
     pub x: FloatTensor<B>,
-    /// `[B, C, H, W]`, where there was one.
+    /// `[B, C, H, W]`, if there was a residual.
     #[extension_type]
     pub residual: Optional<B>,
     /// `[C]`.
@@ -115,7 +115,7 @@ pub struct BatchNormGradients<B: Backend> {
     pub beta: FloatTensor<B>,
 }
 
-/// The operation on every backend: by default the reference.
+/// The operation on a backend; the default implementation is the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait BatchNorm: Backend {
     /// Computes [`batch_norm`]. Returns the result `[B, C, H, W]` and the statistics `[2C]`,
@@ -127,8 +127,8 @@ pub trait BatchNorm: Backend {
     }
 
     /// Computes the gradients of a call that used the batch's statistics, `statistics` `[2C]`, from
-    /// `dy` `[B, C, H, W]`, that of the result. `y`, the result, is given where there was a
-    /// residual: it tells what the ReLU let through.
+    /// `dy` `[B, C, H, W]`, the gradient of the result. `y`, the result, is given if there was a
+    /// residual; it tells where the ReLU passes the gradient.
     fn backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -141,9 +141,9 @@ pub trait BatchNorm: Backend {
     }
 }
 
-/// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if
-/// `with_relu`. On an autodiff device, unless `norm` is frozen, batch statistics are used and the
-/// running ones updated (with the unbiased variance, as PyTorch does).
+/// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then applies a ReLU
+/// if `with_relu`. On an autodiff device, unless `norm` is frozen, it uses the batch's statistics
+/// and updates the running ones (with the unbiased variance, as PyTorch does).
 ///
 /// # Panics
 /// If `residual` has another shape.
@@ -186,13 +186,13 @@ pub fn batch_norm(
     precision::map(Tensor::from_dispatch(y))
 }
 
-/// Returns the work of the forward pass on `[B, C, H, W]`: x read, the result written.
+/// Returns the work of the forward pass on `[B, C, H, W]`, which reads x and writes the result.
 pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[2 * shape.iter().product::<usize>()])
 }
 
-/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the
-/// other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`, which reads x and the gradient of the
+/// result and writes the gradient of x.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[3 * shape.iter().product::<usize>()])
 }

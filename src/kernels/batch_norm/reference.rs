@@ -1,5 +1,5 @@
-//! Batch normalisation in operations that every backend has: the oracle of the kernels, and what
-//! runs where there is none.
+//! Batch normalisation in operations that every backend has: the reference that the kernels are
+//! tested against, and the fallback where there is no kernel.
 
 use super::{
     BatchNormGradients, BatchNormInputs, BatchNormParameters, Options, RunningInputs, Statistics,
@@ -10,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::Slice;
 
-/// The result, in NHWC memory, and the statistics `[2C]`.
+/// Computes the result, in NHWC memory, and the statistics `[2C]`.
 pub(super) fn forward<B: Backend>(inputs: BatchNormInputs<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     let BatchNormInputs {
         x,
@@ -36,7 +36,7 @@ pub(super) fn forward<B: Backend>(inputs: BatchNormInputs<B>) -> (FloatTensor<B>
     (B::float_permute(y, &[0, 3, 1, 2]), statistics)
 }
 
-/// The gradients, by Burn's autodiff.
+/// Computes the gradients by Burn's autodiff.
 pub(super) fn backward<B: Backend>(
     dy: FloatTensor<B>,
     x: FloatTensor<B>,
@@ -44,7 +44,8 @@ pub(super) fn backward<B: Backend>(
     parameters: BatchNormParameters<B>,
 ) -> BatchNormGradients<B> {
     let BatchNormParameters { gamma, beta, options, .. } = parameters;
-    // A residual's gradient is what the ReLU lets through; so is that of what it was added to.
+    // The gradient of a residual is what the ReLU passes; so is the gradient of the term that it
+    // was added to.
     let (residual, dy, relu) = match y {
         Optional::Absent => (Optional::Absent, dy, options.relu),
         Optional::Given(y) => {
@@ -61,7 +62,7 @@ pub(super) fn backward<B: Backend>(
     BatchNormGradients { x, residual, gamma, beta }
 }
 
-/// The running statistics after one more batch.
+/// Computes the running statistics after one more batch.
 pub(super) fn running<B: Backend>(inputs: RunningInputs<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     let RunningInputs { mean, variance, statistics, momentum, unbiased } = inputs;
     let update = |running: FloatTensor<B>, new: FloatTensor<B>| {
@@ -73,7 +74,7 @@ pub(super) fn running<B: Backend>(inputs: RunningInputs<B>) -> (FloatTensor<B>, 
     (update(mean, batch_mean), update(variance, batch_variance))
 }
 
-/// Both halves of `statistics`: mean and variance.
+/// Returns both halves of `statistics`: mean and variance.
 fn halves<B: Backend>(statistics: FloatTensor<B>) -> [FloatTensor<B>; 2] {
     let c = statistics.shape()[0] / 2;
     [0, c].map(|from| B::float_slice(statistics.clone(), &[Slice::from(from..from + c)]))

@@ -1,5 +1,5 @@
-//! The running statistics of a BatchNorm after one more batch: one launch on wgpu devices, else
-//! plain tensor operations.
+//! The update of a BatchNorm's running statistics by one more batch: one launch on wgpu devices,
+//! plain tensor operations elsewhere.
 
 use super::reference;
 use crate::kernels::choice::references;
@@ -11,22 +11,22 @@ use burn::tensor::Tensor;
 use burn_flex::Flex;
 use std::cell::RefCell;
 
-/// What one update takes.
+/// The inputs of one update.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct RunningInputs<B: Backend> {
-    /// `[C]`, so far.
+    /// The running mean so far, `[C]`.
     pub mean: FloatTensor<B>,
-    /// `[C]`, so far.
+    /// The running variance so far, `[C]`.
     pub variance: FloatTensor<B>,
     /// `[2C]`: the batch's mean and biased variance.
     pub statistics: FloatTensor<B>,
-    /// The weight of the batch in the average.
+    /// The weight of the batch in the running average.
     pub momentum: f64,
-    /// The factor that makes its variance unbiased.
+    /// The factor that makes the batch's variance unbiased.
     pub unbiased: f64,
 }
 
-/// The update on every backend: by default the reference. It isn't differentiable.
+/// The update on a backend; the default implementation is the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait Running: Backend {
     /// Returns the running mean and variance after the batch, `[C]` each.
@@ -39,7 +39,7 @@ pub trait Running: Backend {
 
 impl Running for Flex {}
 
-/// The running statistics of a layer, and the batch that they haven't taken in yet.
+/// A deferred update: the running statistics of a layer, and the batch that they don't include yet.
 #[derive(Debug)]
 pub struct Pending {
     mean: RunningState<Tensor<1>>,
@@ -52,8 +52,8 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Takes in a batch of `pixels` pixels with `statistics` `[2C]`: this one's or that of another
-    /// process.
+    /// Updates the running statistics by a batch of `pixels` pixels with `statistics` `[2C]`: those
+    /// of this batch or of another process's.
     pub fn take_in(&self, statistics: Tensor<1>, pixels: usize) {
         let inner = |tensor: Tensor<1>| tensor.without_autodiff().into_dispatch();
         let [mean, variance] = [&self.mean, &self.variance].map(|state| inner(state.value_sync()));
@@ -71,14 +71,14 @@ impl Pending {
 }
 
 thread_local! {
-    /// What this thread has put off, where it does.
+    /// The updates that this thread has deferred, if it defers them at present.
     static PUT_OFF: RefCell<Option<Vec<Pending>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work`, in which running statistics stay as they are; returns what they are to take in, in
+/// Runs `work` with all updates of running statistics deferred. Returns the deferred updates, in
 /// the order of the calls.
 pub fn put_off<T>(work: impl FnOnce() -> T) -> (T, Vec<Pending>) {
-    /// Ends it, whatever happens.
+    /// Ends the deferral, even if `work` panics.
     struct End;
     impl Drop for End {
         fn drop(&mut self) {
@@ -108,14 +108,14 @@ pub(super) fn update(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
     }
 }
 
-/// Returns the factor that makes a variance over `n` numbers unbiased.
+/// Returns the factor that makes a variance over `n` values unbiased.
 fn unbiased(n: usize) -> f64 {
     let n = n as f64;
     n / (n - 1.0).max(1.0)
 }
 
-/// Sets `state` to `value`. Its own update would average the values of several threads, a launch of
-/// its own even for one.
+/// Sets `state` to `value`. The state's own update would average the values of several threads,
+/// which takes another launch even for one.
 fn replace(state: &RunningState<Tensor<1>>, value: Tensor<1>) {
     struct Replace(Tensor<1>);
     impl ModuleMapper for Replace {

@@ -6,8 +6,8 @@ use crate::kernels::operand::Optional;
 use burn::backend::Autodiff;
 use burn::backend::tensor::FloatTensor;
 
-/// x and the weight by their places in the graph. The parents are both, and the bias and the
-/// residual where there are those.
+/// What the backward pass needs: x and the weight by their nodes in the graph. The parents are both
+/// of these, and the bias and the residual if there are any.
 #[derive(Clone, Debug)]
 struct SavedConv2d {
     kept: [NodeId; 2],

@@ -1,14 +1,14 @@
-//! The convolution in the catalogue.
+//! The catalogue cases of the convolution.
 
 use super::{Conv2dOptions, Tile, conv2d, out_dims, pass_work, wgsl};
 use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerance, Tolerances};
 use crate::kernels::shader::Filled;
 use burn::tensor::Shape;
 
-/// See [`super`].
+/// The convolution in the catalogue; see [`super`].
 pub struct Conv2dOperation;
 
-/// One call.
+/// The parameters of one call.
 #[derive(Clone, Copy)]
 struct Call {
     /// `[B, C, H, W]`.
@@ -19,11 +19,11 @@ struct Call {
     options: Conv2dOptions,
     bias: bool,
     residual: bool,
-    /// Deviation of the weights.
+    /// Standard deviation of the weights.
     deviation: f32,
-    /// Whether x and the residual lie in NCHW memory.
+    /// Whether x and the residual are in NCHW memory.
     nchw: bool,
-    /// Whether the weights lie as those of Burn's linear layers, input channels first.
+    /// Whether the weights are laid out as in Burn's linear layers, input channels first.
     linear: bool,
     /// Whether the gradient of x is ever wanted.
     inner: bool,
@@ -45,7 +45,8 @@ impl Call {
         }
     }
 
-    /// "3x3 to 64, stride 2", and what else there is.
+    /// Returns the name of the variant, such as "3x3 to 64, stride 2", followed by its other
+    /// options.
     fn variant(&self) -> String {
         let Self { to, kernel, options, .. } = *self;
         let mut variant = format!("{kernel}x{kernel} to {to}");
@@ -104,7 +105,7 @@ impl Operation for Conv2dOperation {
     fn cases(&self, suite: Suite) -> Vec<Case> {
         let (calls, tolerances) = match suite {
             Suite::SelfTest => (self_test(), Tolerances::SELF_TEST),
-            // Sums of up to 10,240 products in another order.
+            // Sums of up to 10,240 products in a different order.
             Suite::Test => (
                 test(),
                 Tolerances { cpu: Tolerance::new(1e-5, 1e-6), wgsl: Tolerance::new(1e-5, 1e-5) },
@@ -146,8 +147,8 @@ fn self_test() -> Vec<Call> {
         deviation: 0.1,
         ..Call::new([batch, from, side, side], to, kernel, Conv2dOptions::same(kernel, stride))
     };
-    // Batch, channels in and out, side, kernel, stride: the stems, the output, both strides,
-    // shortcuts, vectors.
+    // [batch, channels in, channels out, side, kernel, stride]: the stems, the output, both
+    // strides, shortcuts, vectors.
     let mut all: Vec<Call> = [
         [2, 3, 128, 16, 3, 1],
         [2, 3, 64, 32, 7, 2],
@@ -162,13 +163,13 @@ fn self_test() -> Vec<Call> {
     .map(call)
     .into();
     all.push(Call { linear: true, ..call([16, 130, 34, 1, 1, 1]) });
-    // Channels, side of the input before upsampling.
+    // [channels, side of the input before upsampling].
     all.extend([[256, 4], [128, 16]].map(|[channels, side]| Call {
         bias: true,
         deviation: 0.1,
         ..Call::new([2, channels, side, side], channels, 3, Conv2dOptions::UPSAMPLE)
     }));
-    // Few images get the small tiles of GPUs: the large ones have to be asked for.
+    // With few images, GPUs choose the small tiles: the large ones have to be requested.
     all.extend(Tile::ALL.map(|tile| {
         let call = call([2, 132, 132, 15, 3, 1]);
         Call { options: Conv2dOptions { tile: Some(tile), ..call.options }, ..call }
@@ -212,7 +213,7 @@ const TEST: [Sizes; 28] = [
     (9, 36, 5, 8, 8, 7, 2, true, false),
 ];
 
-/// More of bias and residual.
+/// More combinations of bias and residual.
 #[rustfmt::skip]
 const MORE: [Sizes; 12] = [
     (2, 3, 16, 32, 32, 3, 1, true, true),
@@ -246,7 +247,7 @@ const UPSAMPLED: [UpsampledSizes; 9] = [
     (2, 3, 20, 7, 9, true, false),
 ];
 
-/// More of them.
+/// More 3x3 convolutions on an upsampled input.
 #[rustfmt::skip]
 const MORE_UPSAMPLED: [UpsampledSizes; 9] = [
     (2, 32, 32, 16, 16, false, true),
@@ -275,7 +276,7 @@ fn upsampled((b, from, to, height, width, bias, residual): UpsampledSizes) -> Ca
 fn test() -> Vec<Call> {
     let every_tile: Vec<Call> =
         TEST.map(sized).into_iter().chain(UPSAMPLED.map(upsampled)).collect();
-    // Maps as Burn's own operations leave them.
+    // Maps in the memory layout in which Burn's own operations return them.
     let nchw = every_tile.iter().step_by(4).map(|call| Call { nchw: true, ..*call });
     let linear = every_tile
         .iter()
@@ -300,7 +301,8 @@ fn test() -> Vec<Call> {
 }
 
 fn bench(batch: usize) -> Vec<Call> {
-    // Kernel, stride, channels in and out, side; whether the input's gradient is ever wanted.
+    // (kernel, stride, channels in, channels out, side, whether the input's gradient is ever
+    // wanted)
     let mut all: Vec<Call> = [
         (3, 1, 3, 64, 32, false),
         (7, 2, 3, 64, 64, false),

@@ -1,10 +1,13 @@
-//! 2-d convolution with zero padding, on NHWC memory: our own kernels on the CPU backend and in
-//! WGSL.
+//! 2-d convolution with zero padding, over NHWC memory: hand-written kernels on the CPU backend and
+//! in WGSL.
 //!
-//! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c,
-//! stride i + k - padding, stride j + l - padding]`
+//! ```text
+//! y[b, o, i, j] = bias[o] + residual[b, o, i, j]
+//!     + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l -
+//!     padding]
+//! ```
 //!
-//! The same of x after nearest-neighbour upsampling is one operation too
+//! The convolution of x after nearest-neighbour upsampling is one operation as well
 //! ([`Conv2dOptions::UPSAMPLE`]).
 
 mod autodiff;
@@ -30,20 +33,21 @@ use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Shape, Tensor, assert_shape};
 use shape::ConvShape;
 
-/// Distance between outputs, and zeros around the input, along both sides.
+/// The options of a convolution; stride and padding apply to both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dOptions {
-    /// 1 or 2.
+    /// Input pixels from one output to the next, 1 or 2.
     pub stride: usize,
-    /// Zeros on each side.
+    /// Zeros on each side of the input.
     pub padding: usize,
-    /// Whether every pixel of the input stands for 2x2 (for 3x3 kernels, stride 1 and padding 1).
+    /// Whether every input pixel stands for 2x2 pixels (only for 3x3 kernels, stride 1 and padding
+    /// 1).
     pub upsample: bool,
-    /// The tile that GPUs use; without one, what fits the size. (A software adapter that is given
-    /// one runs the shaders of GPUs.)
+    /// The tile that GPUs use; without one, it is chosen by size. (A software adapter that is given
+    /// a tile runs the shaders of GPUs.)
     pub tile: Option<Tile>,
-    /// What x, the weight and the result's gradient are rounded to as factors of products; f16 maps
-    /// are f16 anyway. (Every call sets it by the current precision.)
+    /// The type that x, the weight and the gradient of the result are rounded to as factors of
+    /// products; f16 maps are f16 anyway. (Every call sets it from the current precision.)
     pub factors: Elem,
 }
 
@@ -52,24 +56,24 @@ impl Conv2dOptions {
     pub const UPSAMPLE: Self =
         Self { stride: 1, padding: 1, upsample: true, tile: None, factors: Elem::F32 };
 
-    /// A convolution with as many outputs as inputs, or one for every `stride` of them along each
-    /// side.
+    /// Returns the options of a convolution with as many outputs as inputs, or one output for every
+    /// `stride` inputs along each side.
     pub fn same(kernel: usize, stride: usize) -> Self {
         Self { stride, padding: kernel / 2, upsample: false, tile: None, factors: Elem::F32 }
     }
 }
 
-/// What one call takes.
+/// The inputs of one call.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct Conv2dInputs<B: Backend> {
     /// `[B, C, H, W]`.
     pub x: FloatTensor<B>,
     /// `[O, C, K, K]`.
     pub weight: FloatTensor<B>,
-    /// `[O]`. The backward pass doesn't look at it.
+    /// `[O]`. The backward pass doesn't use it.
     #[extension_type]
     pub bias: Optional<B>,
-    /// `[B, O, H', W']`. The backward pass doesn't look at it.
+    /// `[B, O, H', W']`. The backward pass doesn't use it.
     #[extension_type]
     pub residual: Optional<B>,
     /// The constants.
@@ -77,7 +81,7 @@ pub struct Conv2dInputs<B: Backend> {
 }
 
 impl<B: Backend> Conv2dInputs<B> {
-    /// Returns the same, each tensor by `change`.
+    /// Applies `change` to each tensor.
     fn map<To: Backend>(
         self,
         change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
@@ -88,7 +92,8 @@ impl<B: Backend> Conv2dInputs<B> {
     }
 }
 
-/// Those gradients of one call that were wanted. That of the residual is the result's.
+/// The gradients of one call that were requested. The gradient of the residual is that of the
+/// result.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct Conv2dGradients<B: Backend> {
     /// `[B, C, H, W]`.
@@ -102,7 +107,7 @@ pub struct Conv2dGradients<B: Backend> {
     pub bias: Optional<B>,
 }
 
-/// The operation on every backend: by default the reference.
+/// The operation on a backend; the default implementation is the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Conv2d: Backend {
     /// Computes [`conv2d`].
@@ -110,8 +115,8 @@ pub trait Conv2d: Backend {
         reference::forward(inputs)
     }
 
-    /// Computes those gradients of x, the weight and the bias that are `wanted` from `dy` `[B, O,
-    /// H', W']`, that of the result.
+    /// Computes those gradients of x, the weight and the bias that are `wanted` from `dy`
+    /// `[B, O, H', W']`, the gradient of the result.
     fn backward(
         dy: FloatTensor<Self>,
         #[extension_type] inputs: Conv2dInputs<Self>,
@@ -122,11 +127,11 @@ pub trait Conv2d: Backend {
 }
 
 /// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, K, K]` and adds `bias` `[O]` and `residual`
-/// `[B, O, H', W']`. Returns `[B, O, H', W']` over NHWC memory. In half precision all of these but
-/// the weight and the bias are feature maps of f16.
+/// `[B, O, H', W']`. Returns `[B, O, H', W']` over NHWC memory. In half precision, all of these
+/// except the weight and the bias are f16 feature maps.
 ///
 /// # Panics
-/// If a shape doesn't fit, naming the operand.
+/// If a shape doesn't fit. The message names the operand.
 pub fn conv2d(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -137,7 +142,7 @@ pub fn conv2d(
     precision::map(product(precision::map(x), precision::factor(weight), bias, residual, options))
 }
 
-/// [`conv2d`], whose x and result stay of the type that they are.
+/// Computes [`conv2d`] without converting the types of x and of the result.
 pub(crate) fn product(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -170,14 +175,14 @@ pub(crate) fn product(
     })
 }
 
-/// Returns the sizes of a call with `x` of `dims`; of one that upsamples, those of the convolution
-/// that it is the transpose of.
+/// Returns the sizes of a call with `x` of `dims`. For a call that upsamples, these are the sizes
+/// of the convolution whose transpose it is.
 fn conv_shape(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> ConvShape {
     let Conv2dOptions { stride, padding, upsample, .. } = options;
     if upsample {
         assert!(
             (weight[2], stride, padding) == (3, 1, 1),
-            "conv2d: upsampling is for 3x3 kernels, stride 1 and padding 1"
+            "conv2d: upsampling requires a 3x3 kernel, stride 1 and padding 1"
         );
         return upsample::shape(dims, weight[0]);
     }
@@ -185,7 +190,7 @@ fn conv_shape(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> ConvS
     ConvShape { batch, c_in, c_out: weight[0], height, width, kernel: weight[2], stride, padding }
 }
 
-/// Returns `[B, O, H', W']` of a call with `x` of `dims`.
+/// Returns the shape `[B, O, H', W']` of the result of a call with `x` of `dims`.
 fn out_dims(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> [usize; 4] {
     let shape = conv_shape(dims, weight, options);
     let [height, width] = if options.upsample {
@@ -197,9 +202,9 @@ fn out_dims(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> [usize;
 }
 
 /// Returns the work of the forward pass of a call with `x` of `dims` and `weight` `[O, C, K, K]`.
-/// The gradients of x and of the weight take as much: two tensors are read, one is written, and the
-/// operations are those of the direct algorithm, on the upsampled input where that is asked for.
-/// (Other algorithms get by with fewer.)
+/// The gradients of x and of the weight take as much: two tensors are read and one is written, and
+/// the operations are those of the direct algorithm, on the upsampled input if the call upsamples.
+/// (Other algorithms need fewer.)
 pub fn pass_work(dims: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Work {
     let [_, channels, kernel, _] = weight;
     let [x, y, weights] = [dims, out_dims(dims, &Shape::new(weight), options), weight]

@@ -1,5 +1,5 @@
-//! The convolution in operations that every backend has: the oracle of our kernels, and what runs
-//! where there is none.
+//! The convolution in operations that every backend has: the reference that our kernels are tested
+//! against, and the fallback where there is no kernel.
 
 use super::{Conv2dGradients, Conv2dInputs};
 use crate::kernels::autodiff;
@@ -19,7 +19,7 @@ pub(super) fn forward<B: Backend>(inputs: Conv2dInputs<B>) -> FloatTensor<B> {
     let [stride, padding] = [options.stride, options.padding].map(|n| [n, n]);
     let y = B::conv2d(x, weight, bias.into_option(), ConvOptions::new(stride, padding, [1, 1], 1));
     match residual {
-        // On the memory that feature maps have.
+        // Added in the memory layout of feature maps.
         Optional::Given(residual) => {
             let [y, residual] = [y, residual].map(|x| B::float_permute(x, &TO_NHWC));
             B::float_permute(B::float_add(y, residual), &TO_NCHW)
@@ -28,14 +28,14 @@ pub(super) fn forward<B: Backend>(inputs: Conv2dInputs<B>) -> FloatTensor<B> {
     }
 }
 
-/// Computes the gradients by Burn's autodiff; then lets go of those that nobody wants.
+/// Computes the gradients by Burn's autodiff, then drops those that aren't wanted.
 pub(super) fn backward<B: Backend>(
     dy: FloatTensor<B>,
     inputs: Conv2dInputs<B>,
     wanted: [bool; 3],
 ) -> Conv2dGradients<B> {
     let Conv2dInputs { x, weight, options, .. } = inputs;
-    // The result is linear in the bias: any will do.
+    // The result is linear in the bias, so any bias will do.
     let bias = B::float_zeros(Shape::new([weight.shape()[0]]), &x.device(), x.dtype().into());
     let all = autodiff::gradients::<B, 3>([x, weight, bias], dy, |[x, weight, bias]| {
         let (bias, residual) = (Optional::Given(bias), Optional::Absent);
@@ -47,7 +47,7 @@ pub(super) fn backward<B: Backend>(
     Conv2dGradients { x, weight, bias }
 }
 
-/// Computes nearest-neighbour upsampling alone: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
+/// Upsamples by nearest neighbour, `[B, C, H, W]` to `[B, C, 2H, 2W]`.
 fn upsample<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let [b, c, h, w] = x.shape().dims();
     let x = B::float_reshape(B::float_permute(x, &TO_NHWC), Shape::new([b, h, 1, w, 1, c]));

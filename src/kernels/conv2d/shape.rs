@@ -22,12 +22,12 @@ pub(super) struct ConvShape {
 }
 
 impl ConvShape {
-    /// Rows of the output.
+    /// Returns the number of rows of the output.
     pub fn out_height(&self) -> usize {
         self.outputs(self.height)
     }
 
-    /// Columns of the output.
+    /// Returns the number of columns of the output.
     pub fn out_width(&self) -> usize {
         self.outputs(self.width)
     }
@@ -35,31 +35,31 @@ impl ConvShape {
     fn outputs(&self, inputs: usize) -> usize {
         assert!(
             self.stride > 0 && self.kernel > 0,
-            "conv2d: kernel and stride are at least 1, got {self:?}"
+            "conv2d: kernel and stride must be at least 1, got {self:?}"
         );
         assert!(
             inputs + 2 * self.padding >= self.kernel,
-            "conv2d: the kernel is larger than the padded image, {self:?}"
+            "conv2d: the kernel is larger than the padded image: {self:?}"
         );
         (inputs + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
-    /// Taps of a kernel.
+    /// Returns the number of taps of a kernel.
     pub fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 
-    /// Elements of x.
+    /// Returns the number of elements of x.
     pub fn inputs_len(&self) -> usize {
         self.batch * self.height * self.width * self.c_in
     }
 
-    /// Elements of y.
+    /// Returns the number of elements of y.
     pub fn outputs_len(&self) -> usize {
         self.batch * self.out_height() * self.out_width() * self.c_out
     }
 
-    /// Elements of w.
+    /// Returns the number of elements of w.
     pub fn weights_len(&self) -> usize {
         self.c_out * self.c_in * self.taps()
     }

@@ -1,36 +1,36 @@
-//! Tiles of the matrix products that convolutions on GPUs are.
+//! Tiles of the matrix products that compute convolutions on GPUs.
 
-/// Sizes of a matrix product's tiles; what conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl say
-/// about each.
+/// The tile sizes of a matrix product, which conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl
+/// explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// Rows of a workgroup's block.
     pub bm: usize,
-    /// Columns of it.
+    /// Columns of a workgroup's block.
     pub bn: usize,
     /// Terms of the sums that are in workgroup memory at a time.
     pub bk: usize,
     /// Rows of an invocation's block.
     pub tm: usize,
-    /// Columns of it.
+    /// Columns of an invocation's block.
     pub tn: usize,
 }
 
 impl Tile {
-    /// For many rows and columns. 256 invocations and 16 KiB, WebGPU's default limits.
+    /// The tile for many rows and columns: 256 invocations and 16 KiB, WebGPU's default limits.
     pub const LARGE: Self = Self { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 };
-    /// For many rows and up to 64 columns.
+    /// The tile for many rows and up to 64 columns.
     pub const TALL: Self = Self { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 };
-    /// Where larger tiles would leave a GPU idle.
+    /// The tile for sizes where larger tiles would leave a GPU idle.
     pub const MEDIUM: Self = Self { bm: 64, bn: 64, bk: 16, tm: 4, tn: 4 };
     /// Every tile in use.
     pub const ALL: [Self; 3] = [Self::LARGE, Self::TALL, Self::MEDIUM];
 
-    /// Workgroups that keep a large GPU busy (an H100 has 132 processors, an A40 84, each with room
-    /// for two).
+    /// The number of workgroups that keeps a large GPU busy (an H100 has 132 multiprocessors, an
+    /// A40 84, each with room for two).
     const BUSY: usize = 256;
 
-    /// Returns the tile for a product of `rows` times `cols`, `products` times.
+    /// Returns the tile for `products` products of `rows` times `cols` results each.
     pub(super) fn choose(rows: usize, cols: usize, products: usize) -> Self {
         let enough = |tile: Self| tile.count(rows, cols) * products >= Self::BUSY;
         if cols > 64 && rows > 64 && enough(Self::LARGE) {
@@ -42,14 +42,14 @@ impl Tile {
         }
     }
 
-    /// Returns the workgroups that cover `rows` times `cols`.
+    /// Returns the number of workgroups that cover `rows` times `cols`.
     pub(super) fn count(self, rows: usize, cols: usize) -> usize {
         rows.div_ceil(self.bm) * cols.div_ceil(self.bn)
     }
 
-    /// Returns the terms of a sum that the passes over the input's channels write out: as many as
-    /// there are registers for at two workgroups a processor. (Loops that compilers could unroll
-    /// further have their bounds in the info block.)
+    /// Returns the number of terms by which the passes over the input's channels are unrolled: as
+    /// many as there are registers for with two workgroups per multiprocessor. (Loops that
+    /// compilers could unroll further have their bounds in the info block.)
     pub(super) fn round(self) -> usize {
         128 / (self.tm * self.tn)
     }
@@ -64,7 +64,7 @@ impl Tile {
         vec![(self.tm * self.tn * self.bk) as u32]
     }
 
-    /// Returns the invocations of a workgroup.
+    /// Returns the number of invocations of a workgroup.
     pub(super) fn workgroup(self) -> u32 {
         (self.bm / self.tm * (self.bn / self.tn)) as u32
     }

@@ -22,7 +22,7 @@ use shaders::{
     TotalsInfo,
 };
 
-/// How one call's shaders lie on its feature maps, which are in NHWC memory.
+/// How the shaders of one call cover its feature maps, which are in NHWC memory.
 #[derive(Clone, Copy)]
 struct Call {
     shape: [usize; 4],
@@ -53,8 +53,8 @@ impl Call {
         Types::of(self.elem)
     }
 
-    /// Pixels of an invocation where they are added up, and at most so many blocks, which one
-    /// workgroup brings together.
+    /// Returns the blocks of pixels for the shaders that sum over them: so many pixels per
+    /// invocation, and no more blocks than one workgroup combines.
     fn sum_blocks(&self) -> Blocks {
         let each = match self.class {
             Class::Gpu => 16,
@@ -63,8 +63,8 @@ impl Call {
         Blocks::new(self.columns, self.pixels, self.channels, each, 1024)
     }
 
-    /// Pixels of an invocation where each is worked on alone: enough to pay for its channel's
-    /// parameters.
+    /// Returns the blocks of pixels for the element-wise shaders: enough pixels per invocation to
+    /// pay for loading its channel's parameters.
     fn each_blocks(&self) -> Blocks {
         let each = match self.class {
             Class::Gpu => 8,
@@ -73,28 +73,28 @@ impl Call {
         Blocks::new(self.columns, self.pixels, self.channels, each, u32::MAX / self.columns.wg)
     }
 
-    /// Workgroups that bring blocks together.
+    /// Returns the number of workgroups that combine the blocks.
     fn together(&self) -> usize {
         self.channels.div_ceil(TOGETHER)
     }
 
-    /// What `maps` feature maps, read or written, cost.
+    /// Returns the work of reading or writing `maps` feature maps.
     fn work(&self, maps: usize) -> Work {
         Work::floats(&[maps * self.pixels * self.channels])
     }
 
-    /// What the sums of `blocks`, read, cost.
+    /// Returns the work of reading the sums of `blocks`.
     fn sums_work(&self, blocks: Blocks) -> Work {
         Work::floats(&[2 * blocks.count as usize * self.channels])
     }
 
-    /// The feature map `name`, as the others are.
+    /// Checks the element type of the feature map `name` and returns it in NHWC memory.
     fn image(&self, name: &str, tensor: CubeTensor) -> CubeTensor {
         layout::check("batch_norm", name, &tensor, self.elem);
         layout::into_nhwc(tensor)
     }
 
-    /// Mean, then biased variance of each channel of `x`, `[2C]`.
+    /// Computes the mean, then the biased variance of each channel of `x`, `[2C]`.
     fn statistics(&self, x: &CubeTensor) -> CubeTensor {
         let blocks = self.sum_blocks();
         let partials = layout::empty_acc(x, Shape::new([blocks.count as usize, 2, self.channels]));
@@ -124,7 +124,7 @@ impl Call {
     }
 }
 
-/// A small operand: contiguous.
+/// Checks that the small operand `name` is f32 and makes it contiguous.
 fn small(name: &str, tensor: CubeTensor) -> CubeTensor {
     layout::check("batch_norm", name, &tensor, Elem::F32);
     into_contiguous(tensor)
@@ -156,7 +156,7 @@ impl BatchNorm for CubeBackend {
             "batch_norm apply",
             shaders::Apply(call.columns, call.types()),
             blocks.workgroups(),
-            // x stands in for a residual that isn't there: every binding needs a buffer.
+            // x stands in for an absent residual, as every binding needs a buffer.
             &[&x, residual.as_ref().unwrap_or(&x), &statistics, &gamma, &beta, &y],
             &ApplyInfo { width, pixels, size, count, flags, eps: options.eps },
             call.work(if residual.is_some() { 3 } else { 2 }),
@@ -182,11 +182,11 @@ impl BatchNorm for CubeBackend {
         let [statistics, gamma, beta] =
             [("statistics", statistics), ("gamma", gamma), ("beta", beta)]
                 .map(|(name, tensor)| small(name, tensor));
-        // 1: without a residual, the input tells what the ReLU let through.
+        // 1: there is no residual, so the input tells where the ReLU passes the gradient.
         let mask = u32::from(relu && y.is_none());
-        // dy where the ReLU let it through: the residual's gradient, and read again below. Without
-        // a residual it is cheaper to mask dy once more than to write and read it; without a ReLU
-        // it is dy.
+        // g is dy where the ReLU passes it: the gradient of the residual, and read again below.
+        // Without a residual, masking dy once more is cheaper than writing and reading g; without a
+        // ReLU, g is dy.
         let by_result = y.as_ref().filter(|_| relu);
         let g = if by_result.is_some() { layout::empty_nhwc_like(&x) } else { dy.clone() };
 

@@ -6,7 +6,7 @@ use crate::kernels::shader::{Filled, Shader, Types, info};
 use minijinja::{Value, context};
 
 info! {
-    /// Of the shader of moments.
+    /// The info block of the shader of moments.
     struct MomentsInfo {
         width: u32,
         pixels: u32,
@@ -14,7 +14,7 @@ info! {
         count: u32,
     }
 
-    /// Of the shader of statistics.
+    /// The info block of the shader of statistics.
     struct StatisticsInfo {
         channels: u32,
         pixels: u32,
@@ -22,7 +22,7 @@ info! {
         count: u32,
     }
 
-    /// Of the shader that applies them.
+    /// The info block of the shader that applies the statistics.
     struct ApplyInfo {
         width: u32,
         pixels: u32,
@@ -32,7 +32,7 @@ info! {
         eps: f32,
     }
 
-    /// Of the shader of running statistics.
+    /// The info block of the shader of running statistics.
     struct RunningInfo {
         channels: u32,
         second: u32,
@@ -40,7 +40,7 @@ info! {
         unbiased: f32,
     }
 
-    /// Of the shader of sums.
+    /// The info block of the shader of sums.
     struct SumsInfo {
         width: u32,
         pixels: u32,
@@ -50,14 +50,14 @@ info! {
         eps: f32,
     }
 
-    /// Of the shader of totals.
+    /// The info block of the shader of totals.
     struct TotalsInfo {
         channels: u32,
         count: u32,
         second: u32,
     }
 
-    /// Of the shader of the input's gradient.
+    /// The info block of the shader of the input's gradient.
     struct BackwardInfo {
         width: u32,
         pixels: u32,
@@ -69,7 +69,7 @@ info! {
     }
 }
 
-/// shaders/batch_norm_moments.wgsl
+/// The shader shaders/batch_norm_moments.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Moments(pub Columns, pub Types);
 
@@ -92,10 +92,10 @@ impl Shader for Moments {
     }
 }
 
-/// Channels of a workgroup of the shaders that bring blocks together.
+/// Channels per workgroup of the shaders that combine blocks.
 pub(super) const TOGETHER: usize = 8;
 
-/// Invocations of such a workgroup.
+/// Returns the invocations of such a workgroup.
 fn together(class: Class) -> u32 {
     match class {
         Class::Gpu => 256,
@@ -103,7 +103,7 @@ fn together(class: Class) -> u32 {
     }
 }
 
-/// shaders/batch_norm_statistics.wgsl
+/// The shader shaders/batch_norm_statistics.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Statistics {
     wg: u32,
@@ -130,7 +130,7 @@ impl Statistics {
     }
 }
 
-/// shaders/batch_norm_apply.wgsl
+/// The shader shaders/batch_norm_apply.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Apply(pub Columns, pub Types);
 
@@ -153,7 +153,7 @@ impl Shader for Apply {
     }
 }
 
-/// shaders/batch_norm_running.wgsl
+/// The shader shaders/batch_norm_running.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Running;
 
@@ -172,11 +172,12 @@ impl Shader for Running {
     }
 }
 
-/// shaders/batch_norm_sums.wgsl
+/// The shader shaders/batch_norm_sums.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sums {
     pub columns: Columns,
-    /// Whether the result tells what the ReLU let through, and the masked gradient is written.
+    /// Whether the result tells where the ReLU passes the gradient, and the masked gradient is
+    /// written.
     pub by_result: bool,
     pub types: Types,
 }
@@ -200,7 +201,7 @@ impl Shader for Sums {
     }
 }
 
-/// shaders/batch_norm_totals.wgsl
+/// The shader shaders/batch_norm_totals.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Totals {
     wg: u32,
@@ -227,7 +228,7 @@ impl Totals {
     }
 }
 
-/// shaders/batch_norm_backward.wgsl
+/// The shader shaders/batch_norm_backward.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Backward(pub Columns, pub Types);
 
@@ -250,7 +251,7 @@ impl Shader for Backward {
     }
 }
 
-/// Every variant for feature maps of `channels` channels.
+/// Returns every variant for feature maps of `channels` channels.
 pub(in super::super) fn shaders(channels: &[usize]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
     let all = classes.flat_map(|class| {
@@ -259,7 +260,7 @@ pub(in super::super) fn shaders(channels: &[usize]) -> Vec<Filled> {
     all.flat_map(|(class, channels, types)| of_channels(class, channels, types)).collect()
 }
 
-/// Those of GPUs for feature maps of f32.
+/// Returns the GPU variants for f32 feature maps.
 pub(in super::super) fn launched(channels: usize) -> Vec<Filled> {
     of_channels(Class::Gpu, channels, Types::F32)
 }

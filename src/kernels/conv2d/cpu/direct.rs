@@ -1,15 +1,19 @@
-//! Forward and grad-input as one operation: every output pixel gathers a small window of source
-//! pixels.
+//! The forward pass and the gradient of the input as one operation: every output pixel gathers a
+//! small window of source pixels.
 //!
+//! ```text
 //! forward      y[oy, ox]  = sum over (ky, kx) of x[oy s + ky - p, ox s + kx - p] w[ky, kx]
-//! grad-input   dx[iy, ix] = sum over (ky, kx) of dy[(iy + p - ky) / s, (ix + p - kx) / s] w[ky,
-//! kx]^T, exact divisions only
+//! grad-input   dx[iy, ix] = sum over (ky, kx) of
+//!                           dy[(iy + p - ky) / s, (ix + p - kx) / s] w[ky, kx]^T
+//! ```
 //!
-//! Input pixels of the same remainders mod s meet the same taps, in consecutive source pixels: so
-//! each of the s * s classes is a dense little convolution, and no zero is multiplied. A task
-//! copies a band of source rows, zero padded, into its thread's scratch (unless there's no
-//! padding), after which the taps (kx, channel) of a row are contiguous and the innermost loop has
-//! no test for borders. Every output is one sum in a fixed order, whatever the bands and threads.
+//! where the second sum is over those (ky, kx) for which both divisions are exact.
+//!
+//! Input pixels with the same remainders mod s use the same taps, in consecutive source pixels. So
+//! each of the s * s classes is a dense, smaller convolution, and no zero is multiplied. A task
+//! copies a band of source rows, zero padded, into its thread's scratch buffer (unless there is no
+//! padding); then the taps (kx, channel) of a row are contiguous and the innermost loop needs no
+//! border checks. Every output is one sum in a fixed order, whatever the bands and threads.
 
 use super::tiles::{BLOCK, Pixels, gather_any, gather_dots};
 use crate::kernels::simd::Path;
@@ -17,19 +21,19 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::Cell;
 
-/// Source elements a task works on: they and a block of weights stay in the second-level cache.
+/// Source elements per task: they and a block of weights stay in the second-level cache.
 const BAND: usize = 1 << 16;
-/// Outputs of a task that takes several images: their positions are listed once for each call.
+/// The most outputs of a task that takes several images: their positions are listed once per call.
 const BAND_PIXELS: usize = 1 << 10;
 
 thread_local! {
-    // Taken out while in use, as a thread that waits may run another convolution's task.
+    // Taken out while in use, as a waiting thread may run a task of another convolution.
     static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     static WEIGHTS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Outputs `out_step * a + phase` read the source from `source_step * a + first`, by the kernel
-/// positions `taps`.
+/// One phase of an axis: outputs `out_step * a + phase` read the source from
+/// `source_step * a + first` on, with the kernel positions `taps`.
 struct Phase {
     first: isize,
     taps: Vec<usize>,
@@ -45,7 +49,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// A forward convolution from `source_len` to `out_len` positions.
+    /// Returns the axis of a forward convolution from `source_len` to `out_len` positions.
     pub fn forward(
         source_len: usize,
         out_len: usize,
@@ -57,7 +61,7 @@ impl Axis {
         Self { source_len, out_len, source_step: stride, out_step: 1, phases }
     }
 
-    /// Its gradient, from `source_len` outputs back to `out_len` inputs.
+    /// Returns the axis of its gradient, from `source_len` outputs back to `out_len` inputs.
     pub fn backward(
         source_len: usize,
         out_len: usize,
@@ -84,17 +88,17 @@ impl Axis {
         }
     }
 
-    /// Outputs of a phase.
+    /// Returns the number of outputs of a phase.
     fn count(&self, phase: usize) -> usize {
         self.out_len.saturating_sub(phase).div_ceil(self.out_step)
     }
 
-    /// Zeros wanted before the source.
+    /// Returns the number of zeros needed before the source.
     fn before(&self) -> usize {
         self.phases.iter().map(|p| -p.first).max().unwrap_or(0).max(0) as usize
     }
 
-    /// Padded source positions that `count` outputs of each phase read.
+    /// Returns the number of padded source positions that `count` outputs of each phase read.
     fn span(&self, count: usize) -> usize {
         let end =
             self.phases.iter().map(|p| p.first + p.taps.len() as isize).max().unwrap_or(0).max(0)
@@ -112,7 +116,8 @@ pub(super) struct Gather {
     pub cols: Axis,
 }
 
-/// The outputs of one pair of phases in a full band, and where their packed weights begin.
+/// The outputs of one pair of phases in a full band, and the index at which their packed weights
+/// begin.
 struct Class {
     phase_row: usize,
     cols: usize,
@@ -123,23 +128,26 @@ struct Class {
     weights: usize,
 }
 
-/// How images are cut into tasks: `images` whole ones, or `rows` outputs of each row phase.
+/// How images are split into tasks: `images` whole ones, or `rows` outputs of each row phase.
 struct Cut {
     images: usize,
     rows: usize,
-    /// The source is used in place, without a padded copy.
+    /// Whether the source is used in place, without a padded copy.
     direct: bool,
-    /// Source rows, elements of a row, elements of an image, as the tiles see them.
+    /// Source rows, as the tiles see them.
     source_rows: usize,
+    /// Elements of a source row, as the tiles see it.
     source_row: usize,
+    /// Elements of a source image, as the tiles see it.
     source_image: usize,
 }
 
 impl Gather {
-    /// out [batch, rows, cols, out_channels] from source [batch, rows, cols, source_channels]. The
-    /// weight of (output channel o, source channel i, kernel row and column) is w[o * out_stride +
-    /// i * source_stride + row * kernel + column]. `residual`, of out's shape, is added.
-    #[allow(clippy::too_many_arguments)] // each is another thing, and both callers name them
+    /// Computes out [batch, rows, cols, out_channels] from source [batch, rows, cols,
+    /// source_channels]. The weight of (output channel o, source channel i, kernel row and column)
+    /// is w[o * out_stride + i * source_stride + row * kernel + column]. `residual`, of out's
+    /// shape, is added.
+    #[allow(clippy::too_many_arguments)] // all are different, and both callers name them
     pub fn run(
         &self,
         path: Path,
@@ -219,7 +227,7 @@ impl Gather {
         WEIGHTS.set(weights);
     }
 
-    /// Whether blocks of output channels would leave most lanes empty.
+    /// Checks whether blocks of output channels would leave most lanes empty.
     fn narrow(&self, lanes: usize) -> bool {
         self.out_channels <= 4 && 2 * self.out_channels <= lanes
     }
@@ -232,7 +240,7 @@ impl Gather {
             && cols_in <= self.cols.source_len;
         let source_row = if direct { self.cols.source_len } else { cols_in } * self.source_channels;
         let image = rows_in * source_row;
-        // Several tasks a thread, so that one that is interrupted doesn't hold up the others.
+        // Several tasks per thread, so that an interrupted one doesn't hold up the others.
         let wanted = 4 * rayon::current_num_threads();
         let pixels = self.rows.out_len * self.cols.out_len;
         let images =
@@ -287,8 +295,9 @@ impl Gather {
         classes
     }
 
-    /// Weights as [class][block of output channels][tap row][tap column][source channel][output
-    /// channel of the block], the output channels padded with zeros to whole vectors.
+    /// Packs the weights as [class][block of output channels][tap row][tap column][source
+    /// channel][output channel of the block], with the output channels padded with zeros to whole
+    /// vectors.
     fn pack(
         &self,
         lanes: usize,
@@ -322,7 +331,7 @@ impl Gather {
                         }
                         let w = &w[block * BLOCK * lanes * out_stride..];
                         // A few source channels at a time, whose weights stay in the first-level
-                        // cache while the taps are sorted out.
+                        // cache while the taps are sorted.
                         for first in (0..self.source_channels).step_by(16) {
                             for (t, tap) in taps.iter().enumerate() {
                                 for i in first..self.source_channels.min(first + 16) {
@@ -339,7 +348,7 @@ impl Gather {
         }
     }
 
-    /// Weights as [class][tap row][output channel][tap column][source channel].
+    /// Packs the weights as [class][tap row][output channel][tap column][source channel].
     fn pack_narrow(
         &self,
         w: &[f32],
@@ -363,7 +372,7 @@ impl Gather {
         }
     }
 
-    /// Copies the source rows of a task into `scratch`, with zeros around.
+    /// Copies the source rows of a task into `scratch`, with zeros around them.
     fn copy_band(
         &self,
         cut: &Cut,
@@ -394,7 +403,7 @@ impl Gather {
     }
 }
 
-/// One task: the outputs `out` of `images` images from output row `first_row * out_step` on.
+/// One task: the outputs `out` of `images` images, from output row `first_row * out_step` on.
 struct Band<'a> {
     gather: &'a Gather,
     cut: &'a Cut,

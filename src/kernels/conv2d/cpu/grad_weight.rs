@@ -1,10 +1,13 @@
-//! Grad-weight: dw[ky, kx, ci, co] = sum over output pixels m of x[position of m under (ky, kx),
-//! ci] dy[m, co].
+//! The gradient of the weights.
+//!
+//! ```text
+//! dw[ky, kx, ci, co] = sum over output pixels m of x[position of m under (ky, kx), ci] dy[m, co]
+//! ```
 //!
 //! A task owns a block of input channels, a block of output channels and some taps, and walks over
 //! the pixels of the whole batch in blocks that stay in cache. Pixels that fall outside the image
-//! are cut off, so nothing is copied. A block of pixels is summed from zero and then added, which
-//! keeps rounding errors small; the order doesn't depend on the threads.
+//! are skipped, so nothing is copied. Each block of pixels is summed from zero and then added,
+//! which keeps rounding errors small; the order doesn't depend on the number of threads.
 
 use super::tiles::{BLOCK, Run, Strided, outer_tile, tile_rows};
 use crate::kernels::conv2d::shape::ConvShape;
@@ -13,40 +16,42 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::Cell;
 
-/// Output pixels of a block.
+/// Output pixels per block.
 const PIXELS: usize = 128;
 
-/// Channels whose scalars are broadcast, in the smallest task: one tile, or two where registers are
-/// few.
+/// Returns the number of channels whose scalars the smallest task broadcasts: one tile, or two
+/// where registers are few.
 fn task_rows(lanes: usize) -> usize {
     if lanes == 8 { 12 } else { 8 }
 }
 
-/// Vectors run along output channels, or along input channels where that wastes fewer lanes.
+/// Returns whether vectors run along input channels: they do where that wastes fewer lanes than
+/// output channels.
 fn vectors_along_input(shape: &ConvShape, lanes: usize) -> bool {
     let cost = |scalars: usize, vectors: usize| {
-        // A left-over of fewer than 8 scalars keeps the multipliers waiting for about as long as 4
-        // and then 4 more.
+        // A remainder of up to 4 scalars takes about as long as 4, a larger one as long as 8: the
+        // multipliers wait.
         (scalars / 8 * 8 + (scalars % 8).next_multiple_of(4)) * vectors.div_ceil(lanes)
     };
     cost(shape.c_out, shape.c_in) < cost(shape.c_in, shape.c_out)
 }
 
 thread_local! {
-    // Taken out while in use, as a thread that waits may run another convolution's task.
+    // Taken out while in use, as a waiting thread may run a task of another convolution.
     static SUMS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// How the sums are cut into tasks and laid out: [row block][vector block][tap][row][channel of the
-/// vector block].
+/// How the sums are split into tasks and laid out: [row block][vector block][tap][row][channel of
+/// the vector block].
 struct Cut {
-    /// Scalar channels and taps of a task.
+    /// Scalar channels per task.
     rows: usize,
+    /// Taps per task.
     taps: usize,
     vector_blocks: usize,
     /// Channels of a vector block; the last one may be narrower.
     block: usize,
-    /// Elements of one tap of a task.
+    /// Elements of one tap in a task.
     tile: usize,
 }
 
@@ -54,8 +59,8 @@ impl Cut {
     fn new(scalars: usize, vectors: usize, taps: usize, kernel: usize, lanes: usize) -> Self {
         let block = BLOCK.min(vectors.div_ceil(lanes)) * lanes;
         let vector_blocks = vectors.div_ceil(block);
-        // More scalars and taps of one task read the same pixels, but every thread should have
-        // work.
+        // With more scalars and taps per task, more of them share the pixels that are read, but
+        // every thread should have work.
         let threads = rayon::current_num_threads();
         let enough = |&(rows, taps_each): &(usize, usize)| {
             let tasks = scalars.div_ceil(rows) * vector_blocks * taps.div_ceil(taps_each);
@@ -71,7 +76,8 @@ impl Cut {
         Self { rows, taps, vector_blocks, block, tile: rows * block }
     }
 
-    /// Where the sum of a scalar channel and a vector channel is, for the first of `taps` taps.
+    /// Returns the index of the sum of a scalar channel and a vector channel, for the first of
+    /// `taps` taps.
     fn at(&self, scalar: usize, vector: usize, vectors: usize, taps: usize, lanes: usize) -> usize {
         let (vector_block, vector) = (vector / self.block, vector % self.block);
         let width = (vectors - vector_block * self.block).next_multiple_of(lanes).min(self.block);
@@ -81,7 +87,7 @@ impl Cut {
     }
 }
 
-/// The gradient of the weights, of the sizes that `super::grad_weight` checks.
+/// Computes the gradient of the weights, with sizes that `super::grad_weight` has checked.
 pub(super) fn grad_weight(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let lanes = path.lanes();
     let swap = vectors_along_input(shape, lanes);
@@ -150,7 +156,7 @@ pub(super) fn grad_weight(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], 
     SUMS.set(sums);
 }
 
-/// One block of channels by channels, for the taps from `first_tap` that `sums` has room for.
+/// One block of channels by channels, for as many taps from `first_tap` on as `sums` has room for.
 struct Task<'a> {
     shape: &'a ConvShape,
     x: &'a [f32],
@@ -166,8 +172,8 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// The runs of output rows `rows` (counted through the batch) under a tap, offset to this
-    /// task's channels.
+    /// Computes the runs of output rows `rows` (counted through the batch) under a tap, offset to
+    /// this task's channels.
     fn runs(&self, rows: std::ops::Range<usize>, tap: usize, runs: &mut Vec<Run>) {
         let s = self.shape;
         let (ky, kx) = (tap / s.kernel, tap % s.kernel);
@@ -175,7 +181,7 @@ impl Task<'_> {
         let (in_offset, out_offset) =
             if self.swap { (self.vector, self.row) } else { (self.row, self.vector) };
         runs.clear();
-        // Columns whose input column ox * stride + kx - padding lies in the image.
+        // The columns ox whose input column ox * stride + kx - padding lies in the image.
         let first = s.padding.saturating_sub(kx).div_ceil(s.stride);
         let end = (s.width + s.padding).saturating_sub(kx).div_ceil(s.stride).min(out_width);
         if first >= end {

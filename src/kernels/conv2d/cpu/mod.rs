@@ -1,9 +1,9 @@
-//! 2-d convolution and its gradients on the CPU, over f32 slices in NHWC.
+//! 2-d convolution and its gradients on the CPU, over f32 slices in NHWC order.
 //!
-//! No im2col: 3x3 kernels of stride 1 over enough channels and pixels go by minimal filtering
-//! (`winograd`); all others are direct, blocks of output channels times pixels that stay in vector
-//! registers while the loop runs over taps and input channels. Work is cut so that no sum is shared
-//! between threads: results are identical for any number of them.
+//! No im2col: 3x3 kernels of stride 1 over enough channels and pixels use minimal filtering
+//! (`winograd`). All others are direct: blocks of output channels times pixels stay in vector
+//! registers while the loop runs over taps and input channels. Work is split so that threads share
+//! no sum: results are identical for any number of them.
 
 mod direct;
 mod grad_weight;
@@ -30,7 +30,7 @@ use direct::{Axis, Gather};
 use rayon::prelude::*;
 use winograd::Winograd;
 
-/// The faster algorithm, where it applies and pays.
+/// Returns the faster algorithm, if it applies and pays.
 fn winograd(shape: &ConvShape, source_channels: usize, out_channels: usize) -> Option<Winograd> {
     let ConvShape { batch, height, width, .. } = *shape;
     let winograd = Winograd { batch, height, width, source_channels, out_channels };
@@ -42,7 +42,7 @@ fn check(what: &str, len: usize, expected: usize, shape: &ConvShape) {
     assert_eq!(len, expected, "conv2d: the length of {what} doesn't fit {shape:?}");
 }
 
-/// y = x * w + bias + residual: `x` `[batch, height, width, c_in]`, `w` `[c_out, c_in, kernel,
+/// Computes y = x * w + bias + residual: `x` `[batch, height, width, c_in]`, `w` `[c_out, c_in,
 /// kernel]`, `bias` `[c_out]`, `residual` and `y` `[batch, out_height, out_width, c_out]`, `y`
 /// overwritten.
 ///
@@ -89,10 +89,10 @@ fn forward_on(
     gather.run(path, x, w, (shape.c_in * taps, taps), bias, residual, y);
 }
 
-/// The gradient of the input, with a bias and a residual where it is used as an operation of its
-/// own (a transposed convolution): `dy` `[batch, out_height, out_width, c_out]`, `w` `[c_out, c_in,
-/// kernel, kernel]`, `bias` `[c_in]`, `residual` and `dx` `[batch, height, width, c_in]`, `dx`
-/// overwritten.
+/// Computes the gradient of the input, with a bias and a residual where it serves as an operation
+/// of its own (a transposed convolution): `dy` `[batch, out_height, out_width, c_out]`, `w`
+/// `[c_out, c_in, kernel, kernel]`, `bias` `[c_in]`, `residual` and `dx`
+/// `[batch, height, width, c_in]`, `dx` overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -138,8 +138,8 @@ fn transposed_on(
     gather.run(path, dy, w, (taps, shape.c_in * taps), bias, residual, dx);
 }
 
-/// The gradient of the weights: `x` `[batch, height, width, c_in]`, `dy` `[batch, out_height,
-/// out_width, c_out]`, `dw` `[c_out, c_in, kernel, kernel]`, overwritten.
+/// Computes the gradient of the weights: `x` `[batch, height, width, c_in]`, `dy`
+/// `[batch, out_height, out_width, c_out]`, `dw` `[c_out, c_in, kernel, kernel]`, overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -161,8 +161,8 @@ fn grad_weight_on(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
     }
 }
 
-/// The gradient of the bias: `dy` `[batch, out_height, out_width, c_out]` summed over all pixels
-/// into `db` `[c_out]`, overwritten.
+/// Computes the gradient of the bias: `dy` `[batch, out_height, out_width, c_out]` is summed over
+/// all pixels into `db` `[c_out]`, which is overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -172,7 +172,7 @@ fn grad_bias(shape: &ConvShape, dy: &[f32], db: &mut [f32]) {
     if dy.is_empty() {
         return db.fill(0.0);
     }
-    // One partial sum for each image, added in their order.
+    // One partial sum per image, added in the order of the images.
     let zeros = vec![0.0; shape.c_out];
     let images: Vec<_> = dy
         .par_chunks(dy.len() / shape.batch)
@@ -215,7 +215,7 @@ impl Conv2d for Flex {
         let (x_shape, weight_shape) = (x.layout().shape().clone(), weight.layout().shape().clone());
         let dims = [x_shape[0], x_shape[1], x_shape[2], x_shape[3]];
         let [of_x, of_weight, of_bias] = wanted;
-        // x, which is large, isn't held any longer than it is needed.
+        // x, which is large, is released as soon as it is no longer needed.
         let dw = of_weight.then(|| weight_gradient(x, dy.clone(), weight_shape, options));
         let dx = of_x.then(|| input_gradient(dy.clone(), weight, dims, options));
         let db = of_bias.then(|| bias_gradient(dy));
@@ -227,7 +227,7 @@ fn work(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> Work {
     pass_work(dims, [weight[0], weight[1], weight[2], weight[3]], options)
 }
 
-/// The gradient of x, which is of `dims`.
+/// Computes the gradient of x, whose shape is `dims`.
 fn input_gradient(
     dy: FlexTensor,
     weight: FlexTensor,
@@ -247,7 +247,7 @@ fn input_gradient(
     FlexImage::tensor(dx, dims)
 }
 
-/// The gradient of the weight, which is of the shape `weight`.
+/// Computes the gradient of the weight, whose shape is `weight`.
 fn weight_gradient(
     x: FlexTensor,
     dy: FlexTensor,
@@ -273,7 +273,7 @@ fn bias_gradient(dy: FlexTensor) -> FlexTensor {
         profile::timer("conv2d grad_bias", || Work::floats(&[dy.layout().shape().num_elements()]));
     let dy = FlexImage::new(dy);
     let [batch, c_out, height, width] = dy.dims;
-    // Only dy's own shape matters here: a 1x1 convolution has it on both sides.
+    // Only the shape of dy matters here; a 1x1 convolution has it on both sides.
     let shape =
         ConvShape { batch, c_in: 1, c_out, height, width, kernel: 1, stride: 1, padding: 0 };
     let mut db = Buffer::new(c_out);

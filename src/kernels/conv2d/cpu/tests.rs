@@ -1,8 +1,8 @@
-//! The CPU convolutions over slices against plain loops.
+//! Tests of the CPU convolutions over slices against plain loops.
 
 use super::*;
 
-/// Uniform in [-1, 1).
+/// Returns pseudo-random values, uniform in [-1, 1).
 fn uniform(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -28,12 +28,13 @@ impl Data {
         Self { shape, x, w, bias: uniform(shape.c_out, 3), dy: uniform(shape.outputs_len(), 4) }
     }
 
-    /// y, dx, dw and db of the kernels; outputs start as NaN, so that a missing element shows.
+    /// Computes y, dx, dw and db by the kernels. Outputs start as NaN, so that a missing element
+    /// shows.
     fn kernels(&self, path: Path) -> [Vec<f32>; 4] {
         let nan = |len| vec![f32::NAN; len];
         let mut out = [self.dy.len(), self.x.len(), self.w.len(), self.bias.len()].map(nan);
         let [y, dx, dw, db] = &mut out;
-        // Any values of y's shape do as a residual.
+        // Any values of y's shape will do as a residual.
         forward_on(path, &self.shape, &self.x, &self.w, Some(&self.bias), Some(&self.dy), y);
         transposed_on(path, &self.shape, &self.dy, &self.w, None, None, dx);
         grad_weight_on(path, &self.shape, &self.x, &self.dy, dw);
@@ -41,7 +42,7 @@ impl Data {
         out
     }
 
-    /// The same by plain loops in f64.
+    /// Computes the same by plain loops in f64.
     fn reference(&self) -> [Vec<f64>; 4] {
         let s = &self.shape;
         let mut out = [self.dy.len(), self.x.len(), self.w.len(), self.bias.len()]
@@ -82,7 +83,7 @@ impl Data {
     }
 }
 
-/// Why `got` isn't `want` within `tolerance` of the largest entry, if so.
+/// Returns why `got` differs from `want` by more than `tolerance` of the largest entry, if it does.
 fn difference(got: &[f32], want: &[f64], tolerance: f64) -> Option<String> {
     if let Some(at) = got.iter().position(|v| !v.is_finite()) {
         return Some(format!("element {at} is {}", got[at]));
@@ -126,7 +127,7 @@ fn shapes() -> Vec<ConvShape> {
         shapes.push(shape(40, 64, 32, 4, 4, kernel, stride));
         shapes.push(shape(0, 4, 4, 4, 4, kernel, stride));
     }
-    // Large enough for the minimal filtering.
+    // Large enough for minimal filtering.
     shapes.push(shape(8, 17, 33, 9, 7, 3, 1));
     shapes.push(shape(6, 50, 13, 16, 11, 3, 1));
     shapes.push(shape(2, 96, 40, 16, 16, 3, 1));
@@ -167,7 +168,7 @@ fn all_passes_agree_with_plain_loops_on_every_path() {
 }
 
 #[test]
-fn one_wrong_element_is_seen() {
+fn one_wrong_element_is_noticed() {
     let data = Data::new(ConvShape {
         batch: 2,
         c_in: 24,

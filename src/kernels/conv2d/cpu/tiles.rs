@@ -3,18 +3,19 @@
 //! A tile is MR rows (pixels or channels) by NR vectors of channels. Each step loads NR vectors,
 //! broadcasts MR scalars and does MR * NR fused multiply-adds. All tiles are generic over the
 //! instruction set; [`Path::run`](crate::kernels::simd::Path::run) compiles them once for each and
-//! picks at run time.
+//! picks one at run time.
 
 use crate::kernels::simd::mul_add;
 use pulp::Simd;
 
-/// Vectors of channels in a full block; the last block of a tensor may hold one.
+/// Channel vectors in a full block; the last block of a tensor may hold one.
 pub(super) const BLOCK: usize = 2;
 
-/// Products summed from zero before they are added to a total: blocks keep rounding errors small.
+/// The number of products summed from zero before they are added to a total. Summing in blocks
+/// keeps rounding errors small.
 const SUM: usize = 384;
 
-/// Stores the first `valid` of the block's channels at `out`.
+/// Stores the first `valid` channels of the block in `out`.
 #[inline(always)]
 fn store<S: Simd, const NR: usize>(simd: S, out: &mut [f32], valid: usize, sums: &[S::f32s; NR]) {
     for (part, sum) in out[..valid].chunks_mut(S::F32_LANES).zip(sums) {
@@ -38,20 +39,22 @@ fn add<S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// The pixels and taps of one class of outputs: those that meet the same taps.
+/// The pixels and taps of one class of outputs, which use the same taps.
 pub(super) struct Pixels<'a> {
-    /// Where the taps of each output begin in the source.
+    /// The source index at which the taps of each output begin.
     pub source: &'a [usize],
-    /// Where each output's channels begin.
+    /// The output index at which the channels of each output begin.
     pub out: &'a [usize],
-    /// Rows of taps, the source elements from one to the next, and the contiguous elements of each.
+    /// Rows of taps.
     pub tap_rows: usize,
+    /// Source elements from one row of taps to the next.
     pub row_step: usize,
+    /// Contiguous elements of each row of taps.
     pub row_len: usize,
 }
 
-/// sums[i]`[NR vectors]` += sum over c of values[i][c] * weights[c]`[NR vectors]`, all values as
-/// many as weights.
+/// Computes sums[i]`[NR vectors]` += sum over c of values[i][c] * weights[c]`[NR vectors]`. Each of
+/// `values` is as long as `weights`.
 #[inline(always)]
 fn accumulate<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -59,7 +62,7 @@ fn accumulate<S: Simd, const MR: usize, const NR: usize>(
     weights: &[[S::f32s; NR]],
     sums: &mut [[S::f32s; NR]; MR],
 ) {
-    // Four steps share the tests of the bounds, which would otherwise cost as much as half of the
+    // Four steps share the bounds checks, which would otherwise cost as much as half of the
     // products.
     let (fours, rest) = weights.as_chunks::<4>();
     let mut value_fours: [&[[f32; 4]]; MR] = [&[]; MR];
@@ -89,8 +92,8 @@ fn accumulate<S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// out[pixel][0..valid] = bias + residual + sum over taps and source channels of source * weights,
-/// for all `pixels`. `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
+/// Computes out[pixel][0..valid] = bias + residual + sum over taps and source channels of source *
+/// weights, for all `pixels`. `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
 #[inline(always)]
 fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -105,7 +108,7 @@ fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     let bias = pulp::bytemuck::cast_slice::<f32, S::f32s>(bias).as_chunks::<NR>().0[0];
     let count = pixels.source.len();
     for first in (0..count).step_by(MR) {
-        // The last tile repeats the last pixel, which then gets the same value again.
+        // The last tile repeats the last pixel, which is then written again with the same value.
         let at: [usize; MR] = std::array::from_fn(|i| (first + i).min(count - 1));
         let mut totals = [bias; MR];
         let mut sums = [[simd.splat_f32s(0.0); NR]; MR];
@@ -142,8 +145,8 @@ fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// out[row]`[NR vectors]` = sum over c of source[row][c] * weights[c]`[NR vectors]`: `source` is
-/// [row][weights.len()], `out` [row]`[NR vectors]`.
+/// Computes out[row]`[NR vectors]` = sum over c of source[row][c] * weights[c]`[NR vectors]`:
+/// `source` is [row][weights.len()], `out` [row]`[NR vectors]`.
 #[inline(always)]
 fn product_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -178,9 +181,9 @@ fn product_block<S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// The matrix product `out` = `source` * `weights`, by the tile that suits this instruction set:
-/// `source` is [row][channel], `weights` [channel]`[width]` and `out` [row]`[width]`, `width` one
-/// vector or two.
+/// Computes the matrix product `out` = `source` * `weights` with the tile that suits this
+/// instruction set: `source` is [row][channel], `weights` [channel]`[width]` and `out`
+/// [row]`[width]`, where `width` is one vector or two.
 #[inline(always)]
 pub(super) fn product<S: Simd>(
     simd: S,
@@ -197,8 +200,8 @@ pub(super) fn product<S: Simd>(
     }
 }
 
-/// [`gather_block`] by the tile that suits this instruction set and `bias.len()`, one vector or
-/// two.
+/// Runs [`gather_block`] with the tile that suits this instruction set and `bias.len()`, one vector
+/// or two.
 #[inline(always)]
 pub(super) fn gather_any<S: Simd>(
     simd: S,
@@ -228,12 +231,12 @@ pub(super) fn gather_any<S: Simd>(
 /// Runs of pixels: (first element in the scalar source, first in the vector source, pixels).
 pub(super) type Run = (usize, usize, usize);
 
-/// A tensor seen as pixels: its values and the elements from one pixel of a run to the next.
+/// A tensor as pixels: its values, and the number of elements from one pixel of a run to the next.
 pub(super) type Strided<'a> = (&'a [f32], usize);
 
-/// sums[i]`[NR vectors]` += sum over the pixels of `runs` of scalars[i] * vectors`[NR vectors]`;
-/// `sums` is [MR]`[NR vectors]`. Lanes beyond the last channel get what follows in memory, or
-/// nothing: their sums are meaningless.
+/// Computes sums[i]`[NR vectors]` += sum over the pixels of `runs` of scalars[i] *
+/// vectors`[NR vectors]`; `sums` is [MR]`[NR vectors]`. Lanes beyond the last channel add what
+/// follows in memory, or nothing: their sums are meaningless.
 #[inline(always)]
 fn outer_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -268,7 +271,7 @@ fn outer_block<S: Simd, const MR: usize, const NR: usize>(
             totals[i][j] = simd.add_f32s(totals[i][j], block[i][j]);
         }
     }
-    // The last pixels of the tensor, where a whole block would reach beyond it.
+    // The last pixels of the tensor, where a whole block would reach beyond its end.
     for &(scalar, vector, count) in runs {
         let (scalars, vectors) = (&scalars[scalar..], &vectors[vector..]);
         for pixel in whole_blocks(vectors.len(), vector_step, count, width)..count {
@@ -283,11 +286,11 @@ fn outer_block<S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// Rows of the next tile, of `left`.
+/// Returns the number of rows of the next tile, out of `left` rows.
 pub(super) fn tile_rows(left: usize, registers: usize) -> usize {
     match left {
         8.. if registers >= 32 => 8,
-        // Not 6 and 2.
+        // 4 and 4 instead of 6 and 2.
         8 => 4,
         6.. if registers < 32 => 6,
         4.. => 4,
@@ -295,7 +298,8 @@ pub(super) fn tile_rows(left: usize, registers: usize) -> usize {
     }
 }
 
-/// [`outer_block`] of `rows` (of [`tile_rows`]) by `one` vector, or two.
+/// Runs [`outer_block`] for `rows` rows (as [`tile_rows`] returns) and one vector if `one`, else
+/// two.
 #[inline(always)]
 pub(super) fn outer_tile<S: Simd>(
     simd: S,
@@ -324,7 +328,8 @@ pub(super) fn outer_tile<S: Simd>(
     }
 }
 
-/// How many of `count` pixels that begin `step` apart are followed by `width` elements.
+/// Returns how many of `count` pixels, `step` elements apart, begin at least `width` elements
+/// before the end.
 #[inline(always)]
 fn whole_blocks(len: usize, step: usize, count: usize, width: usize) -> usize {
     if (count - 1) * step + width <= len {
@@ -336,9 +341,9 @@ fn whole_blocks(len: usize, step: usize, count: usize, width: usize) -> usize {
     }
 }
 
-/// Few output channels, `OC`: vectors run along taps and source channels instead, and are summed at
-/// the end. out[pixel][0..OC] = bias + sum over taps and source channels; `weights` is [tap
-/// row][output channel][element].
+/// Computes out[pixel][0..OC] = bias + residual + sum over taps and source channels, for few output
+/// channels `OC`: vectors run along taps and source channels instead, and are summed at the end.
+/// `weights` is [tap row][output channel][element].
 #[inline(always)]
 pub(super) fn gather_dots<S: Simd, const MR: usize, const OC: usize>(
     simd: S,

@@ -1,17 +1,17 @@
 //! 3x3 convolutions of stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, "Fast
-//! Algorithms for Convolutional Neural Networks", arXiv 1509.09308): 16 multiplications where 36
-//! were, in f32 with an error of the same size.
+//! Algorithms for Convolutional Neural Networks", arXiv 1509.09308): 16 multiplications instead of
+//! 36, in f32 with an error of the same size.
 //!
-//! y = A^T [(G g G^T) * (B^T d B)] A for each 2x2 tile of the output, d the 4x4 tile of the input
-//! under it, g the kernel
+//! y = A^T [(G g G^T) * (B^T d B)] A for each 2x2 tile of the output, where d is the 4x4 tile of
+//! the input under it and g the kernel
 //!
-//! The gradient of the input is the same with turned kernels; that of the weights stands in
-//! `winograd_weights`. The products, a matrix product over channels for each of the 16 places, are
-//! those of `tiles`. Tiles are taken in groups that stay in cache, in an order that doesn't depend
-//! on the threads.
+//! The gradient of the input is the same with flipped kernels; that of the weights is in
+//! `winograd_weights`. The products, a matrix product over channels for each of the 16 positions,
+//! are those of `tiles`. Tiles are processed in groups that stay in cache, in an order that doesn't
+//! depend on the number of threads.
 
-// Loops over places index several arrays of vectors; iterators over such arrays aren't always
-// inlined, and are then compiled without the vectors' instructions.
+// Loops over positions index several arrays of vectors. Iterators over such arrays aren't always
+// inlined, and are then compiled without vector instructions.
 #![allow(clippy::needless_range_loop)]
 
 use super::tiles::{BLOCK, product};
@@ -21,12 +21,13 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Places of a transformed tile.
-pub(super) const PLACES: usize = 16;
+/// Positions of a transformed tile.
+pub(super) const POSITIONS: usize = 16;
 
-/// Elements from one place to the next, of places of `len`: one cache line more, or the 16 stores
-/// of a tile would compete for the same few lines of the first-level cache.
-pub(super) fn place_step(len: usize) -> usize {
+/// Returns the number of elements from one position to the next, for positions of `len` elements:
+/// one cache line more, or the 16 stores of a tile would compete for the same few lines of the
+/// first-level cache.
+pub(super) fn position_step(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
 
@@ -50,8 +51,8 @@ pub(super) struct Tile {
 }
 
 impl Winograd {
-    /// Whether it pays: enough tiles for the transformed weights, enough channels for the
-    /// transformed tiles.
+    /// Checks whether it pays: enough tiles to make up for transforming the weights, and enough
+    /// channels for transforming the tiles.
     pub fn pays(&self) -> bool {
         self.height >= 4
             && self.width >= 4
@@ -60,8 +61,8 @@ impl Winograd {
             && self.tiles() >= 32
     }
 
-    /// As [`pays`](Self::pays), for the gradient of the weights: each task transforms its part of
-    /// dy anew.
+    /// Checks the same for the gradient of the weights, where each task transforms its part of dy
+    /// again.
     pub fn pays_for_weights(&self) -> bool {
         self.pays() && self.tiles() >= 64 && (self.out_channels >= 48 || self.source_channels <= 64)
     }
@@ -75,14 +76,16 @@ impl Winograd {
         Tile { image: index / (rows * cols), row: index / cols % rows * 2, col: index % cols * 2 }
     }
 
-    /// Tiles of a group, whose transform of `channels` takes part of the second-level cache.
+    /// Returns the number of tiles in a group, whose transform of `channels` channels takes part of
+    /// the second-level cache.
     pub fn group(channels: usize) -> usize {
         (4096 / channels).next_multiple_of(8).clamp(16, 64)
     }
 
-    /// out `[batch, height, width, out_channels]` = bias + residual + the convolution of `source`
-    /// `[batch, height, width, source_channels]`. The weight of (output channel o, source channel
-    /// i, tap k) is w[o * out_stride + i * source_stride + k], or of tap 8 - k with `turned`.
+    /// Computes out `[batch, height, width, out_channels]` = bias + residual + the convolution of
+    /// `source` `[batch, height, width, source_channels]`. The weight of (output channel o, source
+    /// channel i, tap k) is w[o * out_stride + i * source_stride + k], or that of tap 8 - k if
+    /// `flipped`.
     #[allow(clippy::too_many_arguments)] // as `Gather::run`
     pub fn run(
         &self,
@@ -90,26 +93,27 @@ impl Winograd {
         source: &[f32],
         w: &[f32],
         strides: (usize, usize),
-        turned: bool,
+        flipped: bool,
         bias: Option<&[f32]>,
         residual: Option<&[f32]>,
         out: &mut [f32],
     ) {
         let lanes = path.lanes();
         let padded = self.out_channels.next_multiple_of(lanes);
-        let mut weights = Buffer::new(PLACES * self.source_channels * padded);
-        weights.par_chunks_mut(PLACES * self.source_channels * BLOCK * lanes).enumerate().for_each(
-            |(block, weights)| {
+        let mut weights = Buffer::new(POSITIONS * self.source_channels * padded);
+        weights
+            .par_chunks_mut(POSITIONS * self.source_channels * BLOCK * lanes)
+            .enumerate()
+            .for_each(|(block, weights)| {
                 path.run(TransformWeights {
                     winograd: self,
                     w,
                     strides,
-                    turned,
+                    flipped,
                     first: block * BLOCK * lanes,
                     weights,
                 });
-            },
-        );
+            });
         // A task owns whole rows of tiles, so that its part of `out` is one slice.
         let cols = self.width.div_ceil(2);
         let rows_each = (Self::group(self.source_channels) / cols).max(1);
@@ -124,7 +128,7 @@ impl Winograd {
                     .map(move |(band, out)| (image, 2 * rows_each * band, out))
             })
             .collect();
-        // Small images: several to a task, so that a group is full.
+        // Small images: several bands per task, so that a group is full.
         let bands_each = (Self::group(self.source_channels)
             / (rows_each.min(self.height.div_ceil(2)) * cols))
             .max(1);
@@ -141,13 +145,13 @@ impl Winograd {
     }
 }
 
-/// Transformed weights of a block of output channels, [place][source channel][output channel of the
-/// block].
+/// The transform of the weights of a block of output channels, to [position][source channel][output
+/// channel of the block].
 struct TransformWeights<'a> {
     winograd: &'a Winograd,
     w: &'a [f32],
     strides: (usize, usize),
-    turned: bool,
+    flipped: bool,
     first: usize,
     weights: &'a mut [f32],
 }
@@ -158,7 +162,7 @@ impl WithSimd for TransformWeights<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let inputs = self.winograd.source_channels;
-        let width = self.weights.len() / (PLACES * inputs);
+        let width = self.weights.len() / (POSITIONS * inputs);
         let valid = width.min(self.winograd.out_channels - self.first);
         let (out_stride, source_stride) = self.strides;
         let mut taps = [[0.0f32; 64]; 9];
@@ -166,7 +170,7 @@ impl WithSimd for TransformWeights<'_> {
             for o in 0..valid {
                 let w = &self.w[(self.first + o) * out_stride + input * source_stride..][..9];
                 for k in 0..9 {
-                    taps[k][o] = w[if self.turned { 8 - k } else { k }];
+                    taps[k][o] = w[if self.flipped { 8 - k } else { k }];
                 }
             }
             for at in (0..width).step_by(S::F32_LANES) {
@@ -188,7 +192,7 @@ impl WithSimd for TransformWeights<'_> {
     }
 }
 
-/// G x of three: (x0, (x0 + x1 + x2) / 2, (x0 - x1 + x2) / 2, x2).
+/// Returns G x of three values: (x0, (x0 + x1 + x2) / 2, (x0 - x1 + x2) / 2, x2).
 #[inline(always)]
 fn kernel3<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> [S::f32s; 4] {
     let half = simd.splat_f32s(0.5);
@@ -196,7 +200,7 @@ fn kernel3<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> [S::f32s; 4]
     [a, simd.add_f32s(ends, middle), simd.sub_f32s(ends, middle), c]
 }
 
-/// B^T x of four rows: (x0 - x2, x1 + x2, x2 - x1, x1 - x3).
+/// Returns B^T x of four rows: (x0 - x2, x1 + x2, x2 - x1, x1 - x3).
 #[inline(always)]
 fn input4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [S::f32s; 4] {
     [simd.sub_f32s(a, c), simd.add_f32s(b, c), simd.sub_f32s(c, b), simd.sub_f32s(b, d)]
@@ -218,7 +222,8 @@ pub(super) fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
     }
 }
 
-/// Writes B^T d B of `count` channels from `first` on to `v` [place][tile of the group][channel].
+/// Writes B^T d B of `count` channels from `first` on to `v` [position][tile of the
+/// group][channel].
 #[inline(always)]
 pub(super) fn transform_input<S: Simd>(
     simd: S,
@@ -228,7 +233,7 @@ pub(super) fn transform_input<S: Simd>(
     (channels, first, count): (usize, usize, usize),
     v: &mut [f32],
 ) {
-    let step = place_step(tiles.len() * count);
+    let step = position_step(tiles.len() * count);
     let whole = count / S::F32_LANES * S::F32_LANES;
     let row = winograd.width * channels;
     for (t, tile) in tiles.iter().enumerate() {
@@ -255,8 +260,9 @@ pub(super) fn transform_input<S: Simd>(
     }
 }
 
-/// One whole vector of channels of [`transform_input`], for a tile with no pixel beside the image:
-/// `pixels` begins with its first value; its rows and columns are so many elements apart.
+/// Transforms one whole vector of channels for [`transform_input`], for a tile without pixels
+/// outside the image: `pixels` begins with its first value; its rows and columns are `row` and
+/// `col` elements apart.
 #[inline(always)]
 fn transform_inner<S: Simd>(
     simd: S,
@@ -286,8 +292,8 @@ fn transform_inner<S: Simd>(
     }
 }
 
-/// The vectors of `range` of [`transform_input`] for any tile: pixels beside the image count as
-/// zeros.
+/// Transforms the vectors of `range` for [`transform_input`], for any tile: pixels outside the
+/// image count as zeros.
 #[allow(clippy::too_many_arguments)] // as `transform_input`, of which it is a part
 #[inline(always)]
 fn transform_border<S: Simd>(
@@ -300,7 +306,7 @@ fn transform_border<S: Simd>(
     v: &mut [f32],
     step: usize,
 ) {
-    // Where the tile's pixels are; those beside the image are never read.
+    // Where the tile's pixels are; those outside the image are never read.
     let mut at = [0usize; 16];
     let mut inside = [true; 16];
     for r in 0..4 {
@@ -339,7 +345,7 @@ fn transform_border<S: Simd>(
     }
 }
 
-/// One vector of channels of [`transform_border`], `WHOLE` or of `len`.
+/// Transforms one vector of channels for [`transform_border`], `WHOLE` or of `len` channels.
 #[inline(always)]
 fn transform_vector<S: Simd, const WHOLE: bool>(
     simd: S,
@@ -370,7 +376,7 @@ fn transform_vector<S: Simd, const WHOLE: bool>(
     }
 }
 
-/// Some bands of output rows: (image, first row, the band's part of the output).
+/// A task: some bands of output rows (image, first row, the band's part of the output).
 struct ForwardTask<'a, 'b> {
     winograd: &'a Winograd,
     source: &'a [f32],
@@ -389,7 +395,7 @@ impl WithSimd for ForwardTask<'_, '_> {
         let (inputs, channels, lanes) = (w.source_channels, w.out_channels, S::F32_LANES);
         let cols = w.width.div_ceil(2);
         let out_row = w.width * channels;
-        // The tiles of the whole task, and the band that each lies in.
+        // The tiles of the whole task, and the band that each belongs to.
         let (mut tiles, mut band_of) = (Vec::new(), Vec::new());
         for (band, (image, first_row, out)) in bands.iter().enumerate() {
             let rows = (out.len() / out_row).div_ceil(2);
@@ -399,22 +405,22 @@ impl WithSimd for ForwardTask<'_, '_> {
             band_of.resize(tiles.len(), band);
         }
         let group = tiles.len();
-        let v_step = place_step(group * inputs);
-        let mut v = Buffer::new(PLACES * v_step);
+        let v_step = position_step(group * inputs);
+        let mut v = Buffer::new(POSITIONS * v_step);
         transform_input(simd, w, source, &tiles, (inputs, 0, inputs), &mut v);
 
-        let mut products = Buffer::new(PLACES * place_step(group * BLOCK * lanes));
+        let mut products = Buffer::new(POSITIONS * position_step(group * BLOCK * lanes));
         for first in (0..channels).step_by(BLOCK * lanes) {
             let width = (channels - first).next_multiple_of(lanes).min(BLOCK * lanes);
-            let step = place_step(group * width);
-            for place in 0..PLACES {
+            let step = position_step(group * width);
+            for position in 0..POSITIONS {
                 let weights =
-                    &weights[(PLACES * first + place * width) * inputs..][..inputs * width];
+                    &weights[(POSITIONS * first + position * width) * inputs..][..inputs * width];
                 product(
                     simd,
-                    &v[place * v_step..][..group * inputs],
+                    &v[position * v_step..][..group * inputs],
                     weights,
-                    &mut products[place * step..][..group * width],
+                    &mut products[position * step..][..group * width],
                     width,
                 );
             }
@@ -454,8 +460,8 @@ impl WithSimd for ForwardTask<'_, '_> {
     }
 }
 
-/// A^T m A of one vector of channels: `products` begins with the first place's, the others follow
-/// every `step` elements.
+/// Returns A^T m A of one vector of channels: `products` begins with the first position's; the
+/// others follow every `step` elements.
 #[inline(always)]
 fn transform_output<S: Simd>(simd: S, products: &[f32], step: usize) -> [[S::f32s; 2]; 2] {
     assert!(15 * step + S::F32_LANES <= products.len(), "a tile beyond its products");
@@ -475,7 +481,7 @@ fn transform_output<S: Simd>(simd: S, products: &[f32], step: usize) -> [[S::f32
     y
 }
 
-/// A^T of F(2, 3): (m0 + m1 + m2, m1 - m2 - m3).
+/// Returns A^T m of F(2, 3): (m0 + m1 + m2, m1 - m2 - m3).
 #[inline(always)]
 fn output4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [S::f32s; 2] {
     [simd.add_f32s(simd.add_f32s(a, b), c), simd.sub_f32s(simd.sub_f32s(b, c), d)]

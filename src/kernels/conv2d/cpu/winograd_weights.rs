@@ -1,24 +1,25 @@
 //! The gradient of the weights of a 3x3 convolution by minimal filtering, F(3x3, 2x2): the 2x2 tile
-//! of dy is the kernel.
+//! of dy serves as the kernel.
 //!
 //! dw = A^T [sum over tiles of (G dy G^T) * (B^T d B)] A
 //!
-//! The products of all tiles, a matrix product over tiles for each of the 16 places, are added up
-//! before the way back, which is then made once for each pair of channels. A task owns its pairs of
-//! channels and walks over all tiles in their order.
+//! The products of all tiles, a matrix product over tiles for each of the 16 positions, are added
+//! up before the inverse transform, which then runs once for each pair of channels. A task owns its
+//! pairs of channels and walks over all tiles in order.
 
-// Loops over places index several arrays of vectors; iterators over such arrays aren't always
-// inlined, and are then compiled without the vectors' instructions.
+// Loops over positions index several arrays of vectors. Iterators over such arrays aren't always
+// inlined, and are then compiled without vector instructions.
 #![allow(clippy::needless_range_loop)]
 
 use super::tiles::{BLOCK, outer_tile, tile_rows};
-use super::winograd::{PLACES, Tile, Winograd, load, place_step, store, transform_input};
+use super::winograd::{POSITIONS, Tile, Winograd, load, position_step, store, transform_input};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// How the gradient of the weights is cut: `rows` channels of x and `cols` of dy to a task.
+/// How the gradient of the weights is split: `rows` channels of x and `cols` channels of dy per
+/// task.
 struct Cut {
     rows: usize,
     cols: usize,
@@ -46,30 +47,35 @@ impl Cut {
         Self { rows, cols, col_tasks: dy_channels.div_ceil(cols), block }
     }
 
-    /// Elements of one place of a task, laid out [vector block][row][channel of the block].
-    fn place(&self) -> usize {
+    /// Returns the number of elements of one position of a task, laid out as [vector
+    /// block][row][channel of the block].
+    fn position_len(&self) -> usize {
         self.rows * self.cols
     }
 
-    /// Where the sum of a channel of x and a channel of dy is, for the first place; and the
-    /// channels of its block.
+    /// Returns the index of the sum of a channel of x and a channel of dy, for the first position.
     fn at(&self, row: usize, col: usize, dy_channels: usize, lanes: usize) -> usize {
         let task = row / self.rows * self.col_tasks + col / self.cols;
         let within = col % self.cols;
         let first = within / self.block * self.block;
         let left = (dy_channels - (col - within)).min(self.cols) - first;
         let width = left.next_multiple_of(lanes).min(self.block);
-        task * PLACES * self.place() + first * self.rows + row % self.rows * width + within - first
+        task * POSITIONS * self.position_len()
+            + first * self.rows
+            + row % self.rows * width
+            + within
+            - first
     }
 }
 
-/// The gradient of the weights: `x` `[batch, height, width, source_channels]`, `dy` `[..,
-/// out_channels]`, `dw` `[out_channels, source_channels, 3, 3]`, overwritten.
+/// Computes the gradient of the weights: `x` `[batch, height, width, source_channels]`, `dy`
+/// `[.., out_channels]`, `dw` `[out_channels, source_channels, 3, 3]`, overwritten.
 pub(super) fn grad_weight(path: Path, winograd: &Winograd, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (inputs, outputs, lanes) = (winograd.source_channels, winograd.out_channels, path.lanes());
     let cut = Cut::new(inputs, outputs, lanes);
-    let mut sums = Buffer::zeros(inputs.div_ceil(cut.rows) * cut.col_tasks * PLACES * cut.place());
-    sums.par_chunks_mut(PLACES * cut.place()).enumerate().for_each(|(task, sums)| {
+    let mut sums =
+        Buffer::zeros(inputs.div_ceil(cut.rows) * cut.col_tasks * POSITIONS * cut.position_len());
+    sums.par_chunks_mut(POSITIONS * cut.position_len()).enumerate().for_each(|(task, sums)| {
         let (row, col) = (task / cut.col_tasks * cut.rows, task % cut.col_tasks * cut.cols);
         path.run(WeightTask {
             winograd,
@@ -81,16 +87,17 @@ pub(super) fn grad_weight(path: Path, winograd: &Winograd, x: &[f32], dy: &[f32]
             sums,
         });
     });
-    // The first 9 places now hold the taps.
+    // The first 9 positions now hold the taps.
     dw.par_chunks_mut(inputs * 9).enumerate().for_each(|(output, dw)| {
         for (input, taps) in dw.chunks_exact_mut(9).enumerate() {
-            let sums = sums[cut.at(input, output, outputs, lanes)..].iter().step_by(cut.place());
+            let sums =
+                sums[cut.at(input, output, outputs, lanes)..].iter().step_by(cut.position_len());
             taps.iter_mut().zip(sums).for_each(|(tap, sum)| *tap = *sum);
         }
     });
 }
 
-/// The sums of some channels of x (first, count) by some of dy, over all tiles.
+/// A task: the sums of some channels of x (first, count) by some of dy, over all tiles.
 struct WeightTask<'a> {
     winograd: &'a Winograd,
     x: &'a [f32],
@@ -109,11 +116,11 @@ impl WithSimd for WeightTask<'_> {
         let Self { winograd: w, x, dy, cut, rows: (row, rows), cols: (col, cols), sums } = self;
         let lanes = S::F32_LANES;
         let padded = cols.next_multiple_of(lanes);
-        // By all channels, not this task's: the groups decide how sums are rounded.
+        // By all channels, not just this task's: the groups decide how sums are rounded.
         let group = Winograd::group(w.out_channels);
         let (mut v, mut e) = (
-            Buffer::new(PLACES * place_step(group * rows)),
-            Buffer::new(PLACES * place_step(group * padded)),
+            Buffer::new(POSITIONS * position_step(group * rows)),
+            Buffer::new(POSITIONS * position_step(group * padded)),
         );
         for first in (0..w.tiles()).step_by(group) {
             let tiles: Vec<Tile> =
@@ -121,10 +128,10 @@ impl WithSimd for WeightTask<'_> {
             let count = tiles.len();
             transform_input(simd, w, x, &tiles, (w.source_channels, row, rows), &mut v);
             transform_gradient(simd, w, dy, &tiles, (col, cols), &mut e);
-            for place in 0..PLACES {
-                let v = &v[place * place_step(count * rows)..][..count * rows];
-                let e = &e[place * place_step(count * padded)..][..count * padded];
-                let sums = &mut sums[place * cut.place()..][..cut.place()];
+            for position in 0..POSITIONS {
+                let v = &v[position * position_step(count * rows)..][..count * rows];
+                let e = &e[position * position_step(count * padded)..][..count * padded];
+                let sums = &mut sums[position * cut.position_len()..][..cut.position_len()];
                 for block in (0..cols).step_by(cut.block) {
                     let width = (cols - block).next_multiple_of(lanes).min(cut.block);
                     let sums = &mut sums[block * cut.rows..];
@@ -146,7 +153,7 @@ impl WithSimd for WeightTask<'_> {
                 }
             }
         }
-        // From 16 places to 9 taps, in place.
+        // From 16 positions to 9 taps, in place.
         for block in (0..cols).step_by(cut.block) {
             let width = (cols - block).next_multiple_of(lanes).min(cut.block);
             for at in (0..rows * width).step_by(lanes) {
@@ -155,7 +162,7 @@ impl WithSimd for WeightTask<'_> {
                 for c in 0..4 {
                     let mut m = [simd.splat_f32s(0.0); 4];
                     for r in 0..4 {
-                        m[r] = load(simd, &sums[(r * 4 + c) * cut.place() + at..][..lanes]);
+                        m[r] = load(simd, &sums[(r * 4 + c) * cut.position_len() + at..][..lanes]);
                     }
                     columns[c] = weight4(simd, m[0], m[1], m[2], m[3]);
                 }
@@ -163,7 +170,11 @@ impl WithSimd for WeightTask<'_> {
                     let taps =
                         weight4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
                     for c in 0..3 {
-                        store(simd, &mut sums[(r * 3 + c) * cut.place() + at..][..lanes], taps[c]);
+                        store(
+                            simd,
+                            &mut sums[(r * 3 + c) * cut.position_len() + at..][..lanes],
+                            taps[c],
+                        );
                     }
                 }
             }
@@ -171,14 +182,14 @@ impl WithSimd for WeightTask<'_> {
     }
 }
 
-/// A^T of F(3, 2): (m0 + m1 + m2, m1 - m2, m1 + m2 - m3).
+/// Returns A^T m of F(3, 2): (m0 + m1 + m2, m1 - m2, m1 + m2 - m3).
 #[inline(always)]
 fn weight4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [S::f32s; 3] {
     let both = simd.add_f32s(b, c);
     [simd.add_f32s(a, both), simd.sub_f32s(b, c), simd.sub_f32s(both, d)]
 }
 
-/// G of F(3, 2): (g0, (g0 + g1) / 2, (g0 - g1) / 2, g1).
+/// Returns G g of F(3, 2): (g0, (g0 + g1) / 2, (g0 - g1) / 2, g1).
 #[inline(always)]
 fn gradient2<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 4] {
     let half = simd.splat_f32s(0.5);
@@ -186,8 +197,8 @@ fn gradient2<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 4] {
     [a, simd.add_f32s(x, y), simd.sub_f32s(x, y), b]
 }
 
-/// Writes G dy G^T of `count` channels from `first` on to `e` [place][tile of the group][channel,
-/// padded to whole vectors].
+/// Writes G dy G^T of `count` channels from `first` on to `e` [position][tile of the
+/// group][channel, padded to whole vectors].
 #[inline(always)]
 fn transform_gradient<S: Simd>(
     simd: S,
@@ -199,7 +210,7 @@ fn transform_gradient<S: Simd>(
 ) {
     let (lanes, channels) = (S::F32_LANES, winograd.out_channels);
     let padded = count.next_multiple_of(lanes);
-    let step = place_step(tiles.len() * padded);
+    let step = position_step(tiles.len() * padded);
     for (t, tile) in tiles.iter().enumerate() {
         let at = ((tile.image * winograd.height + tile.row) * winograd.width + tile.col) * channels
             + first;

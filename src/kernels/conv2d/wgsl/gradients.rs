@@ -1,4 +1,6 @@
-//! Launches for the gradients of the weights, as sums over shares of the pixels, and of the bias.
+//! Launches for the gradients of the weights and of the bias. That of the weights is split over the
+//! pixels (split-K): each slice, called a share in the code, yields partial sums, which are then
+//! added up.
 
 use super::info::{ColumnSumsInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
 use super::matrix::WeightsMatrices;
@@ -14,16 +16,16 @@ use crate::kernels::shader::{Shader, Types};
 use burn::backend::wgpu::CubeTensor;
 use burn::tensor::Shape;
 
-/// Workgroups that the gradient of weights is shared among.
+/// The number of workgroups that the gradient of the weights is split among on software adapters.
 const SOFTWARE_WORKGROUPS: usize = 64;
-/// See [`SOFTWARE_WORKGROUPS`]: two for each place of a large GPU.
+/// The same on GPUs: two for each workgroup that a large GPU has room for.
 const GPU_WORKGROUPS: usize = 512;
 
-/// Positions of a share, at least: fewer would leave the partial sums as large as the work that
-/// makes them.
+/// The fewest positions of a split-K slice: with fewer, the partial sums would be as large as the
+/// work that computes them.
 const SHARE: usize = 1024;
 
-/// The largest buffer of partial sums.
+/// The size of the largest buffer of partial sums.
 const PARTIAL_BYTES: usize = 64 << 20;
 
 const NAME: &str = "conv2d grad_weight";
@@ -35,7 +37,7 @@ pub(super) fn of_weight(
     dy: &CubeTensor,
     weight: &CubeTensor,
 ) -> CubeTensor {
-    // With upsampling x is the result of the convolution that the call's shape is of.
+    // With upsampling, x is the result of the convolution that the call's shape describes.
     let (source, gradient) = if call.options.upsample { (dy, &x) } else { (&x, dy) };
     let few = call.shape.taps() <= FEW_TAPS;
     let (partial, shares) = match call.block_form(source, false) {
@@ -46,8 +48,8 @@ pub(super) fn of_weight(
     sum_shares(call, &partial, shares, weight)
 }
 
-/// Sums over shares of the pixels, and how many shares, of a convolution that has a
-/// [`Call::block_form`].
+/// Computes the partial sums of a convolution that has a [`Call::block_form`]. Returns them and the
+/// number of split-K slices.
 fn block(call: &Call, form: Form, x: &CubeTensor, dy: &CubeTensor) -> (CubeTensor, usize) {
     let ConvShape { c_in, c_out, kernel, .. } = call.shape;
     let [batch, _, height, width] = layout::dims(dy);
@@ -66,18 +68,18 @@ fn block(call: &Call, form: Form, x: &CubeTensor, dy: &CubeTensor) -> (CubeTenso
     (partial, shares)
 }
 
-/// The most shares that so many positions are worth.
+/// Returns the most split-K slices that so many positions are worth.
 fn most_shares(positions: usize) -> usize {
     (positions / SHARE).max(1)
 }
 
-/// The tile of GPUs for the products over the positions of `grid`.
+/// Returns the tile that GPUs use for the products over the positions of `grid`.
 pub(super) fn tile(shape: &ConvShape, grid: &Grid) -> Tile {
     let positions = shape.batch * grid.rows * grid.cols;
     Tile::choose(shape.c_in, shape.c_out, grid.taps.len() * most_shares(positions))
 }
 
-/// As [`block`], of any convolution.
+/// Does the same as [`block`] for any convolution.
 fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (CubeTensor, usize) {
     let ConvShape { batch, c_in, c_out, height, width, stride, .. } = call.shape;
     let grid: Grid = taps::forward(&call.shape);
@@ -98,7 +100,7 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
         Class::Software => {
             let products =
                 c_in.div_ceil(WeightsTaps::<TAPS>::CHANNELS) * c_out.div_ceil(32) * count;
-            // Shares of whole rows.
+            // Slices of whole rows.
             (products, SOFTWARE_WORKGROUPS, grid.cols)
         }
     };
@@ -110,13 +112,13 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
 
     let partial =
         layout::empty_acc(x, Shape::new([shares, count, c_in, c_out.next_multiple_of(4)]));
-    // One tile of positions further on: so many columns, rows and images.
+    // The step to the next tile of positions: columns, rows and images.
     let pixel = shaders::pixel(c_in);
     let line = width * pixel;
     let on_cols = step % grid.cols * stride;
     let on_rows = step / grid.cols % grid.rows * stride;
     let (span_cols, span_rows) = (grid.cols * stride, grid.rows * stride);
-    // Spans can pass the image's edges: differences are modulo 2^32, as the shader adds them.
+    // Spans can exceed the image, so differences are modulo 2^32, like the shader's additions.
     let less = |a: usize, b: usize| (a as u32).wrapping_sub(b as u32);
     let info = WeightsInfo::<TAPS> {
         height: height as u32,
@@ -179,7 +181,8 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     (partial, shares)
 }
 
-/// The gradient of `weight`, of its shape and layout, from the sums over shares of the pixels.
+/// Computes the gradient of `weight`, of its shape and layout, from the partial sums of the split-K
+/// slices.
 fn sum_shares(call: &Call, partial: &CubeTensor, shares: usize, weight: &CubeTensor) -> CubeTensor {
     let ConvShape { c_in, c_out, .. } = call.shape;
     let (mut shape, transposed) = (weight.meta.shape().clone(), layout::is_transposed(weight));
@@ -208,7 +211,8 @@ fn sum_shares(call: &Call, partial: &CubeTensor, shares: usize, weight: &CubeTen
     dw
 }
 
-/// Sums over the pixels of `dy`, `[O]`: of blocks of pixels, until one is left.
+/// Computes the sums over the pixels of `dy`, `[O]`: sums over blocks of pixels, repeated until one
+/// block is left.
 pub(super) fn of_bias(dy: CubeTensor, types: Types) -> CubeTensor {
     let [batch, cols, height, width] = layout::dims(&dy);
     let (mut x, mut rows, mut shader) = (dy, batch * height * width, ColumnSums::new(cols, types));

@@ -1,9 +1,9 @@
-//! Info blocks of the convolution's shaders, which say what each field is.
+//! Info blocks of the convolution's shaders. The shaders explain the fields.
 
 use crate::kernels::shader::info;
 
 info! {
-    /// Of the general shaders of the forward pass and the input's gradient.
+    /// The info block of the general shaders of the forward pass and of the input's gradient.
     struct PassInfo<const TAPS: usize> {
         height: u32,
         width: u32,
@@ -30,7 +30,7 @@ info! {
 }
 
 info! {
-    /// Of the general shaders of the weights' gradient.
+    /// The info block of the general shaders of the weights' gradient.
     struct WeightsInfo<const TAPS: usize> {
         height: u32,
         width: u32,
@@ -61,18 +61,18 @@ info! {
 }
 
 info! {
-    /// Of [`Pack`](super::shaders::Pack).
+    /// The info block of [`Pack`](super::shaders::Pack).
     struct PackInfo { total: u32, rows: u32, cols: u32, taps: u32, transpose: u32, reverse: u32 }
 
-    /// Of [`Block`](super::shaders::Block).
+    /// The info block of [`Block`](super::shaders::Block).
     struct BlockInfo { height: u32, width: u32, channels4: u32, out4: u32, groups: u32, total: u32, flags: u32 }
 
-    /// Of [`WeightsBlock`](super::shaders::WeightsBlock).
+    /// The info block of [`WeightsBlock`](super::shaders::WeightsBlock).
     struct WeightsBlockInfo { height: u32, width: u32, channels4: u32, out4: u32, rows: u32, share: u32, shares: u32 }
 
-    /// Of [`WeightsSum`](super::shaders::WeightsSum).
+    /// The info block of [`WeightsSum`](super::shaders::WeightsSum).
     struct WeightsSumInfo { total: u32, channels: u32, out_channels: u32, taps: u32, shares: u32, transposed: u32 }
 
-    /// Of [`ColumnSums`](super::shaders::ColumnSums).
+    /// The info block of [`ColumnSums`](super::shaders::ColumnSums).
     struct ColumnSumsInfo { rows: u32, channels: u32, block: u32, blocks: u32 }
 }

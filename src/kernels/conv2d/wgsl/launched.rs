@@ -1,4 +1,4 @@
-//! The shaders that GPUs run for a convolution of f32 and its gradients, by its sizes alone.
+//! The shaders that GPUs run for an f32 convolution and its gradients, given its sizes alone.
 
 use super::gradients;
 use super::shaders::{ColumnSums, Fours, Pack, Tiled, WeightsSum, WeightsTiled};
@@ -9,7 +9,7 @@ use burn::tensor::Shape;
 
 const TYPES: Types = Types::F32;
 
-/// Of a call with x of `dims` and a weight of `weight`, both passes.
+/// Returns the shaders of both passes of a call with x of `dims` and a weight of shape `weight`.
 pub fn launched(
     dims: [usize; 4],
     weight: [usize; 4],
@@ -30,7 +30,7 @@ pub fn launched(
     all
 }
 
-/// Outputs of one grid, `from` channels to `to`.
+/// Returns the shader for the outputs of one grid, from `from` channels to `to`.
 fn pass(shape: &ConvShape, grid: &Grid, [from, to]: [usize; 2]) -> Filled {
     let (tile, fours) =
         (Tile::choose(shape.batch * grid.rows * grid.cols, to, 1), Fours::new(from, to));
@@ -40,7 +40,7 @@ fn pass(shape: &ConvShape, grid: &Grid, [from, to]: [usize; 2]) -> Filled {
     }
 }
 
-/// The gradient of the weight.
+/// Returns the shader of the gradient of the weight.
 fn of_weight(shape: &ConvShape) -> Filled {
     let tile = gradients::tile(shape, &taps::forward(shape));
     let fours = Fours::new(shape.c_in, shape.c_out);

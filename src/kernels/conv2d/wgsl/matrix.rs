@@ -1,5 +1,5 @@
-//! Convolutions of f16 maps by cooperative matrices, which GPUs have units for (tensor cores):
-//! their shaders, and who runs them.
+//! Convolutions of f16 maps by cooperative matrices, for which GPUs have dedicated units (tensor
+//! cores): the shaders, and which adapters can run them.
 
 use super::info::{PassInfo, WeightsInfo};
 use super::shaders::Fours;
@@ -8,7 +8,7 @@ use crate::kernels::conv2d::tile::Tile;
 use crate::kernels::shader::{Shader, Types};
 use minijinja::{Value, context};
 
-/// Subgroups of a workgroup, two along either side of its block.
+/// Subgroups per workgroup, two along either side of its block.
 const SUBGROUPS: usize = 4;
 
 /// The matrices that a subgroup multiplies.
@@ -18,16 +18,16 @@ pub(in crate::kernels::conv2d) struct Unit {
     pub size: usize,
     /// Invocations of a subgroup.
     pub lanes: usize,
-    /// Whether plain WGSL does the same with the same indices: for tests.
+    /// Whether plain WGSL does the same with the same indices, for tests.
     pub shim: bool,
 }
 
 impl Unit {
-    /// What NVIDIA's cards have.
+    /// The unit of NVIDIA's cards.
     const CARD: Self = Self { size: 16, lanes: 32, shim: false };
     /// The same for adapters without matrices.
     pub const SHIM: Self = Self { shim: true, ..Self::CARD };
-    /// All that shaders are filled with: cards, Apple's matrices, lavapipe's, and the shim.
+    /// All units that shaders are filled with: that of cards, Apple's, lavapipe's, and the shim.
     pub const ALL: [Self; 4] = [
         Self::CARD,
         Self { size: 8, ..Self::CARD },
@@ -38,7 +38,7 @@ impl Unit {
     /// Returns the unit of an adapter for factors of f16 and sums of f32.
     ///
     /// # Errors
-    /// If there is none that the shaders take: why.
+    /// If the shaders support none: the reason.
     pub fn of(profile: &Profile) -> Result<Self, String> {
         let Profile { extensions, limits, .. } = profile;
         if profile.class == Class::Software {
@@ -48,7 +48,7 @@ impl Unit {
             return Err("no cooperative matrices".into());
         }
         if !extensions.cover(Self::CARD.extensions()) {
-            return Err("cooperative matrices, but no f16 or no subgroups beside them".into());
+            return Err("cooperative matrices, but no f16 or no subgroups".into());
         }
         let lists = |size| {
             profile.matrices.iter().any(|m| m.size == [size; 3] && m.factors_f16 && !m.sums_f16)
@@ -61,7 +61,7 @@ impl Unit {
         let [least, most] = limits.subgroup_size;
         if least != most {
             return Err(format!(
-                "its subgroups have {least} to {most} invocations, and the shaders must know how many"
+                "its subgroups have {least} to {most} invocations, but the shaders need one size"
             ));
         }
         let unit = Self { size: size as usize, lanes: most as usize, shim: false };
@@ -73,27 +73,28 @@ impl Unit {
         Ok(unit)
     }
 
-    /// Returns the tile for a product that plain shaders would do with `tile`.
+    /// Returns the tile for a product that plain shaders would compute with `tile`.
     pub fn tile(self, tile: Tile) -> MatrixTile {
         match tile {
             Tile::LARGE if self.size == 16 => MatrixTile { bm: 128, bn: 128, bk: 16 },
             Tile::TALL if self.size == 16 => MatrixTile { bm: 128, bn: 64, bk: 16 },
-            // Eight lanes have four times as much to fetch, each.
+            // Each of only eight lanes has four times as much to fetch.
             _ => MatrixTile { bm: 64, bn: 64, bk: if self.lanes < 32 { 16 } else { 32 } },
         }
     }
 
-    /// As [`Unit::tile`], for the weights' gradient.
+    /// Does the same as [`Unit::tile`] for the weights' gradient.
     pub fn weights_tile(self, tile: Tile) -> MatrixTile {
         self.tile(if tile == Tile::TALL { Tile::MEDIUM } else { tile })
     }
 
-    /// Returns what an adapter must have for it.
+    /// Returns the extensions that an adapter needs for it.
     pub fn extensions(self) -> Extensions {
         Extensions { f16: true, subgroups: !self.shim, cooperative_matrix: !self.shim }
     }
 
-    /// Matrices of a subgroup that leave at a time, through 4 KiB of all subgroups.
+    /// Returns how many matrices of a subgroup are stored at a time, through 4 KiB of workgroup
+    /// memory for all subgroups.
     fn batch(self) -> usize {
         256 / (self.size * self.size)
     }
@@ -109,7 +110,7 @@ impl Unit {
         taps: usize,
     ) -> Value {
         let Self { size: s, lanes, shim } = self;
-        // Padded by 16 bytes.
+        // Rows are padded by 16 bytes.
         let stride = bk + 8;
         let (rows, cols) = (bm / 2 / s, bn / 2 / s);
         context! { bm, bn, bk, stride, s, rows, cols, batch => self.batch(), subgroups => SUBGROUPS, lanes, shim, x4, y4, taps }
@@ -127,8 +128,8 @@ impl std::fmt::Display for Unit {
     }
 }
 
-/// Sizes of a product's tiles: a workgroup's rows and columns, and terms of the sums in workgroup
-/// memory at a time. All tiles and the sums on their way out take 16 KiB at most.
+/// The tile sizes of a product: a workgroup's rows and columns, and the terms of the sums in
+/// workgroup memory at a time. All tiles and the sums being stored take 16 KiB at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::kernels::conv2d) struct MatrixTile {
     pub bm: usize,
@@ -137,13 +138,13 @@ pub(in crate::kernels::conv2d) struct MatrixTile {
 }
 
 impl MatrixTile {
-    /// Returns the workgroups that cover `rows` times `cols`.
+    /// Returns the number of workgroups that cover `rows` times `cols`.
     pub fn count(self, rows: usize, cols: usize) -> usize {
         rows.div_ceil(self.bm) * cols.div_ceil(self.bn)
     }
 }
 
-/// shaders/conv2d_matrix.wgsl
+/// The shader shaders/conv2d_matrix.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Matrices<const TAPS: usize> {
     pub tile: MatrixTile,
@@ -174,7 +175,7 @@ impl<const TAPS: usize> Shader for Matrices<TAPS> {
     }
 }
 
-/// shaders/conv2d_weights_matrix.wgsl
+/// The shader shaders/conv2d_weights_matrix.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WeightsMatrices<const TAPS: usize> {
     pub tile: MatrixTile,
@@ -210,7 +211,7 @@ mod tests {
     use super::*;
     use crate::device::MatrixSize;
 
-    /// A card with matrices of `size`.
+    /// Returns the profile of a card with matrices of `size`.
     fn card(size: u32) -> Profile {
         let mut card = Profile::least(Class::Gpu);
         card.extensions = Unit::CARD.extensions();
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_unit_says_why() {
+    fn an_adapter_without_a_unit_says_why() {
         assert!(refused(|p| p.class = Class::Software).contains("software"));
         assert!(
             refused(|p| p.extensions.cooperative_matrix = false)

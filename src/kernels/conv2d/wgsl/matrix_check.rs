@@ -1,5 +1,5 @@
-//! Which adapters may use their cooperative matrices: those whose products of a small case are
-//! right. (There was a driver on which sums that were carried across a loop came out doubled.)
+//! The check of which adapters may use their cooperative matrices: those whose products of a small
+//! case are right. (There was a driver that doubled sums that were carried across a loop.)
 
 use super::matrix::Unit;
 use super::{Call, gradients};
@@ -16,9 +16,9 @@ use burn::tensor::{DType, Shape, f16};
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// Says how an adapter of this profile computes convolutions of f16 maps, and why so: "cooperative
+/// Returns how an adapter of this profile computes convolutions of f16 maps, and why: "cooperative
 /// matrices 16x16x16", "plain f16 (no cooperative matrices)", "none (no shader-f16)". (Matrices
-/// also have to pass a check when they are first used; the log says so.)
+/// also have to pass a check when they are first used; the log reports the result.)
 pub fn f16_path(profile: &Profile) -> String {
     if !profile.extensions.f16 {
         return "none (no shader-f16)".into();
@@ -26,17 +26,17 @@ pub fn f16_path(profile: &Profile) -> String {
     Unit::of(profile).map_or_else(|why| format!("plain f16 ({why})"), |unit| unit.to_string())
 }
 
-/// What was found out of each device and unit.
+/// The result of the check for each device and unit.
 static CHECKED: LazyLock<Mutex<HashMap<(CubeDevice, Unit), bool>>> = LazyLock::new(Mutex::default);
 
-/// Returns the matrices that do convolutions of f16 maps where `x` is, if any may. The first time
-/// on a device they are tried out there.
+/// Returns the matrices that compute convolutions of f16 maps on the device of `x`, if it may use
+/// any. On their first use on a device, they are checked there.
 pub(super) fn unit(x: &CubeTensor) -> Option<Unit> {
     if testing::matrix_shim() {
         return Some(Unit::SHIM);
     }
     let unit = Unit::of(&profile_of(x)).ok()?;
-    // What is recorded for another card can't be tried out here.
+    // A recording for another card can't be checked here.
     if record::dry() {
         return Some(unit);
     }
@@ -59,11 +59,11 @@ pub(super) fn unit(x: &CubeTensor) -> Option<Unit> {
         .then_some(unit)
 }
 
-/// Images, channels, side, outputs of the case: blocks of 128 are begun more than once, and no tile
-/// is filled.
+/// Images, channels, side and outputs of the case: there is more than one block of 128, and the
+/// last ones are only partly filled.
 const CASE: [usize; 4] = [1, 20, 12, 132];
 
-/// A small integer: sums are exact in f32, whatever their order.
+/// Returns a small integer, so that sums are exact in f32 whatever their order.
 fn value(i: usize) -> f32 {
     (i.wrapping_mul(2_654_435_761) >> 7) as f32 % 5.0 - 2.0
 }
@@ -84,15 +84,15 @@ fn tensor(like: &CubeTensor, shape: [usize; 4], dtype: DType) -> CubeTensor {
     )
 }
 
-/// A feature map, whose values are numbered in NHWC order.
+/// Returns a feature map whose values are numbered in NHWC order.
 fn map(like: &CubeTensor, [batch, channels, height, width]: [usize; 4]) -> CubeTensor {
     let mut map = tensor(like, [batch, height, width, channels], DType::F16);
     map.meta.permute(&[0, 3, 1, 2]).expect("four axes");
     map
 }
 
-/// The bytes of all three products of the case, by matrices or by the plain form: y and both
-/// gradients.
+/// Returns the bytes of all three products of the case, y and both gradients, by matrices or by the
+/// plain form.
 fn products(like: &CubeTensor, unit: Option<Unit>, tile: Tile) -> Result<[Vec<u8>; 3], String> {
     let [batch, c, side, o] = CASE;
     let (x, dy) = (map(like, [batch, c, side, side]), map(like, [batch, o, side, side]));
@@ -110,7 +110,7 @@ fn products(like: &CubeTensor, unit: Option<Unit>, tile: Tile) -> Result<[Vec<u8
     Ok(bytes)
 }
 
-/// Says which of the products `got` isn't what the plain form makes of it.
+/// Checks the products `got` against those of the plain form; the error names the one that differs.
 fn compare(got: &[Vec<u8>; 3], want: &[Vec<u8>; 3]) -> Result<(), String> {
     let names = ["the result", "the gradient of x", "the gradient of the weight"];
     for (name, (got, want)) in names.iter().zip(got.iter().zip(want)) {
@@ -124,7 +124,7 @@ fn compare(got: &[Vec<u8>; 3], want: &[Vec<u8>; 3]) -> Result<(), String> {
     Ok(())
 }
 
-/// Tries all three products with every tile.
+/// Checks all three products with every tile.
 fn check(like: &CubeTensor, unit: Unit) -> Result<(), String> {
     for tile in Tile::ALL {
         let (got, want) = (products(like, Some(unit), tile)?, products(like, None, tile)?);
@@ -149,7 +149,7 @@ mod tests {
         assert!(f16_path(&card).starts_with("plain f16"));
     }
 
-    /// The shim in place of matrices, with the tile that compiles fastest.
+    /// Uses the shim in place of matrices, with the tile that compiles fastest.
     #[test]
     fn right_products_pass_and_doubled_sums_do_not() {
         let adapter = crate::device::adapters()
@@ -177,16 +177,16 @@ mod tests {
                     *v = f16::from_f32(2.0 * f16::from_le_bytes(*v).to_f32()).to_le_bytes()
                 }),
             }
-            assert!(compare(&doubled, &want).expect_err("it is seen").contains(name));
+            assert!(compare(&doubled, &want).expect_err("doubled sums are wrong").contains(name));
         }
         let nothing = want.clone().map(|bytes| vec![0; bytes.len()]);
-        assert!(compare(&nothing, &nothing).expect_err("nothing is no proof").contains("zero"));
+        assert!(compare(&nothing, &nothing).expect_err("zeros prove nothing").contains("zero"));
     }
 
     #[test]
     fn the_check_adds_up_small_integers() {
         let values: Vec<f32> = (0..1_000).map(value).collect();
         assert!(values.iter().all(|v| v.abs() <= 2.0 && v.fract() == 0.0));
-        assert!((-2..=2).all(|v| values.contains(&(v as f32))), "all five numbers occur");
+        assert!((-2..=2).all(|v| values.contains(&(v as f32))), "all five values occur");
     }
 }

@@ -30,7 +30,7 @@ use matrix::{Matrices, Unit};
 use shaders::{Block, Form, Fours, Pack, Taps, Tiled};
 use taps::{FEW_TAPS, Grid, MOST_TAPS};
 
-/// Pixels along a side that the shaders' counters don't reach.
+/// The number of pixels along a side that exceeds the shaders' counters.
 const MOST_PIXELS: usize = 1 << 14;
 
 /// One call.
@@ -39,20 +39,20 @@ struct Call {
     shape: ConvShape,
     options: Conv2dOptions,
     types: Types,
-    /// The matrices that do it, if any do.
+    /// The cooperative matrices that compute it, if any.
     unit: Option<Unit>,
-    /// Of one pass.
+    /// The work of one pass.
     work: Work,
 }
 
 impl Call {
-    /// With `x` of `dims`.
+    /// Returns the call with `x` of `dims`, not by matrices.
     fn new(dims: [usize; 4], weight: &CubeTensor, types: Types, options: Conv2dOptions) -> Self {
         layout::check("conv2d", "the weight", weight, Elem::F32);
         let shape = conv_shape(dims, weight.meta.shape(), options);
         assert!(
             shape.height.max(shape.width) < MOST_PIXELS,
-            "conv2d: images on wgpu devices are below {MOST_PIXELS} a side, got {shape:?}"
+            "conv2d: images on wgpu devices must have sides below {MOST_PIXELS}, got {shape:?}"
         );
         assert!(
             shape.taps() <= MOST_TAPS,
@@ -67,19 +67,20 @@ impl Call {
         }
     }
 
-    /// The same by cooperative matrices where the adapter of `x` has those and its maps are f16.
+    /// Returns the call by cooperative matrices where the maps are f16 and the adapter of `x` may
+    /// use matrices, else unchanged.
     fn by_matrices(self, x: &CubeTensor) -> Self {
         let wanted = self.types.elem == Elem::F16 && self.class(x) == Class::Gpu;
         Self { unit: if wanted { matrix_check::unit(x) } else { None }, ..self }
     }
 
-    /// The class that shaders on the device of `x` are chosen by.
+    /// Returns the class by which shaders on the device of `x` are chosen.
     fn class(&self, x: &CubeTensor) -> Class {
         if self.options.tile.is_some() { Class::Gpu } else { class(x) }
     }
 
-    /// The form of the shaders of blocks that does this convolution on the adapter of `x`, if there
-    /// is one.
+    /// Returns the form of the block shaders that computes this convolution on the adapter of `x`,
+    /// if there is one.
     fn block_form(&self, x: &CubeTensor, transposed: bool) -> Option<Form> {
         let shape = &self.shape;
         let (height, width) = (shape.out_height(), shape.out_width());
@@ -95,8 +96,8 @@ impl Call {
         (self.class(x) == Class::Software && whole && fours).then_some(form)
     }
 
-    /// Weights in the order of the shaders, `from` channels to `to`; `gradient`: for the gradient
-    /// of the input.
+    /// Packs the weights, `from` channels to `to`, in the order that the shaders read; if
+    /// `gradient`, for the gradient of the input.
     fn pack(&self, weight: CubeTensor, [from, to]: [usize; 2], gradient: bool) -> CubeTensor {
         let [rows, cols] = if self.unit.is_some() { [to, from] } else { [from, to] };
         let transposed = layout::is_transposed(&weight);
@@ -115,9 +116,9 @@ impl Call {
         packed
     }
 
-    /// The forward pass, or the gradient of the input, from `source`, with `extra`: bias and
-    /// residual. (With upsampling `shape` is the convolution that the forward pass is the transpose
-    /// of.)
+    /// Computes the forward pass, or the gradient of the input, from `source`, with `extra`: bias
+    /// and residual. (With upsampling, `shape` is the convolution whose transpose the forward pass
+    /// is.)
     fn pass(
         &self,
         gradient: bool,
@@ -153,8 +154,8 @@ impl Call {
     }
 }
 
-/// One pass: source `x` `[B, C, H, W]`, packed weights, bias and residual; `y` `[B, O, H', W']` is
-/// written.
+/// One pass: source `x` `[B, C, H, W]`, packed weights, bias and residual, and `y`
+/// `[B, O, H', W']`, which is written.
 struct Pass<'a> {
     call: &'a Call,
     name: &'static str,
@@ -165,23 +166,23 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Returns all buffers. Others stand in for a bias and a residual that aren't there: every
-    /// binding needs a buffer.
+    /// Returns all buffers. Others stand in for an absent bias or residual, as every binding needs
+    /// a buffer.
     fn buffers(&self) -> [&CubeTensor; 5] {
         let [bias, residual] = self.extra;
         [self.x, self.packed, bias.unwrap_or(self.packed), residual.unwrap_or(self.y), self.y]
     }
 
-    /// Which of bias and residual are there.
+    /// Returns the flags that tell which of bias and residual there are.
     fn flags(&self) -> u32 {
         let [bias, residual] = self.extra;
         u32::from(bias.is_some()) | u32::from(residual.is_some()) << 1
     }
 
-    /// All outputs of a convolution that has a [`Call::block_form`].
+    /// Computes all outputs of a convolution that has a [`Call::block_form`].
     fn block(&self, form: Form) {
         let ([batch, c, ..], [_, o, ..]) = (layout::dims(self.x), layout::dims(self.y));
-        // The smaller of both maps, and how often it is walked over.
+        // The sides of the smaller of both maps, and the number of passes over it.
         let [_, _, height, width] = layout::dims(if form == Form::Up { self.x } else { self.y });
         let parities = if form == Form::Up { 4 } else { 1 };
         let groups = (o / 4).div_ceil(8);
@@ -193,7 +194,7 @@ impl Pass<'_> {
         launch(self.name, shader, workgroups, &self.buffers(), &info, self.call.work);
     }
 
-    /// Outputs of one grid.
+    /// Computes the outputs of one grid.
     fn grid<const TAPS: usize>(&self, grid: &Grid, work: Work) {
         let ([batch, c, height, width], [_, o, out_height, out_width]) =
             (layout::dims(self.x), layout::dims(self.y));
@@ -249,7 +250,7 @@ impl Pass<'_> {
                 );
             }
             Class::Software => {
-                // A few channels would leave most invocations idle.
+                // Along channels, fewer than 16 would leave most invocations idle.
                 let shader = Taps::<TAPS> { across: o < 16, fours, types };
                 let [block, channels] = shader.block();
                 let workgroups = positions.div_ceil(block) * o.div_ceil(channels);
@@ -297,7 +298,7 @@ impl Conv2d for CubeBackend {
                 .by_matrices(&x);
         let [of_x, of_weight, of_bias] = wanted;
         let dy = layout::into_nhwc(dy);
-        // x, which is large, isn't held any longer than it is needed.
+        // x, which is large, is released as soon as it is no longer needed.
         let dw = of_weight.then(|| gradients::of_weight(&call, layout::into_nhwc(x), &dy, &weight));
         let dx = of_x.then(|| call.pass(true, &dy, weight, [None, None]));
         let db = of_bias.then(|| gradients::of_bias(dy, Types::of(elem)));

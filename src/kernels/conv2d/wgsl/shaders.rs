@@ -10,12 +10,12 @@ use crate::kernels::shader::{Filled, Shader, Types};
 use minijinja::{Value, context};
 use std::collections::BTreeSet;
 
-/// How the general shaders read and write feature maps.
+/// How the general shaders read and write feature maps: in units of four channels where possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fours {
     /// Whether the channels of the input are a multiple of four.
     pub x4: bool,
-    /// Whether those of the output are.
+    /// Whether the channels of the output are a multiple of four.
     pub y4: bool,
 }
 
@@ -27,18 +27,18 @@ impl Fours {
         Self { x4: true, y4: true },
     ];
 
-    /// For `c` and `o` channels.
+    /// Chooses the units for `c` input and `o` output channels.
     pub fn new(c: usize, o: usize) -> Self {
         Self { x4: c.is_multiple_of(4), y4: o.is_multiple_of(4) }
     }
 }
 
-/// Returns the elements of a pixel of `c` channels, as the shaders of tiles read it.
+/// Returns the number of elements of a pixel of `c` channels, as the tiled shaders read it.
 pub(super) fn pixel(c: usize) -> usize {
     if c.is_multiple_of(4) { c / 4 } else { c }
 }
 
-/// Returns the template values of the shaders of tiles.
+/// Returns the template values of the tiled shaders.
 fn tiled(
     Tile { bm, bn, bk, tm, tn }: Tile,
     round: usize,
@@ -48,13 +48,13 @@ fn tiled(
     context! { bm, bn, bk, tm, tn, round, x4, y4, taps }
 }
 
-/// Invocations of a workgroup of the shaders for software adapters.
+/// Invocations per workgroup of the shaders for software adapters.
 const SOFTWARE: u32 = 8;
 
-/// shaders/conv2d_pack.wgsl
+/// The shader shaders/conv2d_pack.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pack {
-    /// Whether the convolution is of an upsampled input.
+    /// Whether the input of the convolution is upsampled.
     pub upsample: bool,
     pub types: Types,
 }
@@ -78,7 +78,7 @@ impl Shader for Pack {
     }
 }
 
-/// shaders/conv2d_tiled.wgsl
+/// The shader shaders/conv2d_tiled.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tiled<const TAPS: usize> {
     pub tile: Tile,
@@ -109,18 +109,18 @@ impl<const TAPS: usize> Shader for Tiled<TAPS> {
     }
 }
 
-/// shaders/conv2d_taps.wgsl
+/// The shader shaders/conv2d_taps.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Taps<const TAPS: usize> {
-    /// Whether invocations lie along positions, not along channels.
+    /// Whether invocations run along positions rather than channels.
     pub across: bool,
     pub fours: Fours,
     pub types: Types,
 }
 
 impl<const TAPS: usize> Taps<TAPS> {
-    /// Returns positions and output channels of a workgroup. (Where channels are no multiple of
-    /// four there are few of them, and short programs compile faster.)
+    /// Returns the positions and the output channels of a workgroup. (Input channels that are not a
+    /// multiple of four are few, and short programs compile faster.)
     pub fn block(&self) -> [usize; 2] {
         match (self.across, self.fours.x4) {
             (true, _) => [32, 4],
@@ -151,18 +151,18 @@ impl<const TAPS: usize> Shader for Taps<TAPS> {
     }
 }
 
-/// What the shaders of blocks do: conv2d_block.wgsl says more.
+/// The form of convolution of the block shaders; see conv2d_block.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Form {
     /// 3x3, stride 1.
     Same,
-    /// 3x3 on the input upsampled.
+    /// 3x3 on the upsampled input.
     Up,
-    /// Its gradient, a 4x4 convolution of stride 2.
+    /// The gradient of [`Form::Up`], a 4x4 convolution of stride 2.
     Down,
 }
 
-/// shaders/conv2d_block.wgsl
+/// The shader shaders/conv2d_block.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Block {
     pub form: Form,
@@ -170,7 +170,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Rows and columns of pixels; the columns of [`WeightsBlock`] too.
+    /// Rows and columns of pixels in a block, and the columns of [`WeightsBlock`].
     pub const SIDE: usize = 4;
 }
 
@@ -198,7 +198,7 @@ impl Shader for Block {
     }
 }
 
-/// shaders/conv2d_weights_tiled.wgsl
+/// The shader shaders/conv2d_weights_tiled.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WeightsTiled<const TAPS: usize> {
     pub tile: Tile,
@@ -229,7 +229,7 @@ impl<const TAPS: usize> Shader for WeightsTiled<TAPS> {
     }
 }
 
-/// shaders/conv2d_weights_taps.wgsl
+/// The shader shaders/conv2d_weights_taps.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WeightsTaps<const TAPS: usize> {
     pub fours: Fours,
@@ -237,7 +237,7 @@ pub(super) struct WeightsTaps<const TAPS: usize> {
 }
 
 impl<const TAPS: usize> WeightsTaps<TAPS> {
-    /// Channels of the input in a workgroup.
+    /// Input channels per workgroup.
     pub const CHANNELS: usize = 16;
 }
 
@@ -261,16 +261,16 @@ impl<const TAPS: usize> Shader for WeightsTaps<TAPS> {
     }
 }
 
-/// shaders/conv2d_weights_block.wgsl
+/// The shader shaders/conv2d_weights_block.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WeightsBlock {
-    /// Whether it is of a 4x4 convolution of stride 2; else 3x3, stride 1.
+    /// Whether the convolution is 4x4 with stride 2; otherwise it is 3x3 with stride 1.
     pub down: bool,
     pub types: Types,
 }
 
 impl WeightsBlock {
-    /// Channels of the input in a workgroup.
+    /// Input channels per workgroup.
     pub const CHANNELS: usize = 8;
 }
 
@@ -294,10 +294,10 @@ impl Shader for WeightsBlock {
     }
 }
 
-/// shaders/conv2d_weights_sum.wgsl
+/// The shader shaders/conv2d_weights_sum.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WeightsSum {
-    /// Whether the convolution is of an upsampled input.
+    /// Whether the input of the convolution is upsampled.
     pub upsample: bool,
 }
 
@@ -316,10 +316,10 @@ impl Shader for WeightsSum {
     }
 }
 
-/// shaders/column_sums.wgsl
+/// The shader shaders/column_sums.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ColumnSums {
-    /// Columns of a workgroup.
+    /// Columns per workgroup.
     pub cols: usize,
     pub types: Types,
 }
@@ -327,7 +327,7 @@ pub(super) struct ColumnSums {
 impl ColumnSums {
     const COLS: [usize; 2] = [8, 64];
 
-    /// For `cols` columns.
+    /// Returns the shader for `cols` columns.
     pub fn new(cols: usize, types: Types) -> Self {
         Self { cols: Self::COLS[usize::from(cols > Self::COLS[0])], types }
     }
@@ -352,7 +352,7 @@ impl Shader for ColumnSums {
     }
 }
 
-/// Returns every variant that is launched, and the same for feature maps and factors of f16.
+/// Returns every variant that is launched, also for f16 feature maps and f16 factors.
 pub(in crate::kernels::conv2d) fn shaders() -> Vec<Filled> {
     let mut all: Vec<Filled> =
         [false, true].map(|upsample| Filled::new(WeightsSum { upsample })).into();
@@ -387,7 +387,7 @@ fn general<const TAPS: usize>(fours: Fours, types: Types) -> Vec<Filled> {
     all
 }
 
-/// Those of cooperative matrices, each tile once.
+/// Returns the variants with cooperative matrices, each tile once.
 fn matrices<const TAPS: usize>(fours: Fours) -> Vec<Filled> {
     let mut all = Vec::new();
     for unit in Unit::ALL {

@@ -1,14 +1,15 @@
-//! Which source pixels a convolution's outputs are made of, for the shaders: positions and taps.
+//! The source pixels that each output of a convolution is computed from, as the shaders describe
+//! them: positions and taps.
 
 use crate::kernels::conv2d::shape::ConvShape;
 
-/// Taps of the largest kernel that the shaders take, 7x7.
+/// The number of taps of the largest kernel that the shaders accept, 7x7.
 pub(super) const MOST_TAPS: usize = 49;
-/// Taps that most info blocks have room for, 4x4.
+/// The number of taps that most info blocks have room for, 4x4.
 pub(super) const FEW_TAPS: usize = 16;
 
-/// One tap: where it reads, from the position times the stride, and which of the packed weights it
-/// multiplies.
+/// One tap: the offset at which it reads, from the position times the stride, and the index of the
+/// packed weight that it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tap {
     pub row: i32,
@@ -16,7 +17,7 @@ pub(super) struct Tap {
     pub weight: usize,
 }
 
-/// A grid of output pixels, `stride * position + first`, that the same taps reach.
+/// A grid of output pixels, `out_stride * position + first`, that the same taps reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grid {
     pub rows: usize,
@@ -31,7 +32,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// Returns the taps as info blocks have them.
+    /// Returns the taps in the form of the info blocks.
     pub fn info<const TAPS: usize>(&self) -> [[i32; 4]; TAPS] {
         std::array::from_fn(|i| {
             self.taps.get(i).map_or([0; 4], |tap| [tap.row, tap.col, tap.weight as i32, 0])
@@ -39,7 +40,7 @@ impl Grid {
     }
 }
 
-/// All outputs of the forward pass.
+/// Returns the grid of all outputs of the forward pass.
 pub(super) fn forward(shape: &ConvShape) -> Grid {
     let offset = |k: usize| k as i32 - shape.padding as i32;
     let taps = (0..shape.kernel * shape.kernel).map(|weight| {
@@ -56,13 +57,13 @@ pub(super) fn forward(shape: &ConvShape) -> Grid {
     }
 }
 
-/// All pixels of the input's gradient, whose source is the gradient of the output (or of a
-/// transposed convolution): one grid for each parity of the pixel (at stride 1 there is one). The
-/// weights are packed in reverse.
+/// Returns the grids of all pixels of the input's gradient (whose source is the gradient of the
+/// output) or of the result of a transposed convolution: one grid for each parity of the pixel,
+/// which is one at stride 1. The weights are packed in reverse.
 pub(super) fn transposed(shape: &ConvShape) -> Vec<Grid> {
     let s = shape.stride;
-    // Tap k of output o reads input s * o + k - padding: from input s * p + first, the outputs p +
-    // (first + padding - k) / s.
+    // Tap k of output o reads input s * o + k - padding. So input s * p + first is read by the
+    // outputs p + (first + padding - k) / s.
     let axis = |first: usize| {
         let reaches =
             (0..shape.kernel).map(move |k| (k, (first + shape.padding) as i32 - k as i32));
@@ -113,7 +114,7 @@ mod tests {
         }
     }
 
-    /// Every pair (output, input) that `grids` connect, with the weight between them, sorted.
+    /// Returns every pair (output, input) that `grids` connect, with its weight index, sorted.
     fn pairs(
         grids: &[Grid],
         reversed: Option<usize>,
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradients_pairs_are_those_of_the_forward_pass() {
+    fn the_gradient_connects_the_pairs_of_the_forward_pass() {
         for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2), (4, 2), (7, 1), (7, 2)] {
             let shape = shape(kernel, stride);
             let outputs = [shape.out_height(), shape.out_width()];
