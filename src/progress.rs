@@ -1,5 +1,5 @@
-//! How far a long computation is, on stderr: a bar on a terminal, a line now and then otherwise,
-//! nothing where it is quiet.
+//! Progress of long computations, on stderr: a bar on a terminal, occasional lines otherwise, and
+//! nothing in quiet mode.
 
 use indicatif::{
     HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
@@ -11,53 +11,54 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Milliseconds of silence that the first line of something that lasts ends, and its other lines:
-/// several things of a few seconds each aren't silent either.
+/// Milliseconds without output before the first line about a computation, and before each later
+/// one. The time counts from the last line of any computation, so that a series of short
+/// computations also prints lines.
 const FIRST: u64 = 5_000;
 const INTERVAL: u64 = 9_000;
-/// What takes less milliseconds than that says nothing.
+/// A computation shorter than this, in milliseconds, prints nothing.
 const SHORTEST: u64 = 1_000;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
-/// Replaces the times above; 0: doesn't.
+/// Replaces the times above, unless 0.
 static PACE: AtomicU64 = AtomicU64::new(0);
-/// When the last line was printed.
+/// The time at which the last line was printed.
 static PRINTED: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
-/// All bars on the terminal, so that they keep out of each other's way and out of that of lines.
+/// All bars on the terminal, so that bars and lines don't overwrite each other.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// From now on there are no bars and no lines that only inform.
+/// Switches bars and informational lines off.
 pub fn be_quiet() {
     QUIET.store(true, Relaxed);
 }
 
-/// From now on lines come after `milliseconds` of silence, also of what is shorter than a second:
-/// for tests.
+/// Makes lines appear after `milliseconds` without output, also for computations shorter than a
+/// second; for tests.
 pub fn set_pace(milliseconds: u64) {
     PACE.store(milliseconds, Relaxed);
 }
 
-/// Prints a line that informs on stderr, above the bars; who has closed that, or a terminal that is
-/// gone, stops no work.
+/// Prints an informational line on stderr, above the bars. A stderr that is closed, or a terminal
+/// that is gone, is ignored.
 pub fn say(line: &str) {
     if !QUIET.load(Relaxed) {
         warn(line);
     }
 }
 
-/// As [`say`], of what the user has to know: it is printed where it is quiet, too.
+/// Like [`say`], for lines that the user must see: they are printed in quiet mode too.
 pub fn warn(line: &str) {
     *PRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     BARS.suspend(|| drop(std::io::stderr().write_all(format!("{line}\n").as_bytes())));
 }
 
-/// Prints the line of an error on stderr, in one piece: a launcher may print there at the same
-/// time. The terminal may be gone.
+/// Prints an error line on stderr with a single write, as a launcher may print there at the same
+/// time. A terminal that is gone is ignored.
 pub fn print_error(error: &str) {
     let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
 }
 
-/// A bar up to `total`, without a style; hidden where there is no terminal or it is quiet.
+/// Returns a bar up to `total`, without a style; hidden without a terminal and in quiet mode.
 pub fn bar(total: Option<usize>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::no_length, |n| ProgressBar::new(n as u64));
     if QUIET.load(Relaxed) || !std::io::stderr().is_terminal() {
@@ -67,16 +68,15 @@ pub fn bar(total: Option<usize>) -> ProgressBar {
     BARS.add(bar)
 }
 
-/// What is done of something that may last: `encoding training images: 1,280 of 50,000, 312/s, 3
-/// minutes left`.
+/// The progress of a computation that may take long: `encoding training images: 1,280 of 50,000,
+/// 312/s, 3 minutes left`.
 pub struct Progress {
     bar: ProgressBar,
     lines: Option<Lines>,
 }
 
 impl Progress {
-    /// Begins; `label` says what is done and what is counted, `total` how much of it there is,
-    /// where that is known.
+    /// Starts; `label` says what is done and what is counted, `total` how many there are, if known.
     pub fn new(label: impl Into<String>, total: Option<usize>) -> Self {
         let label = label.into();
         let bar = bar(total);
@@ -96,12 +96,12 @@ impl Progress {
         Self { bar, lines }
     }
 
-    /// `n` more are done; any thread may say so.
+    /// Counts `n` more as done; any thread may call it.
     pub fn add(&self, n: usize) {
         self.bar.inc(n as u64);
     }
 
-    /// Takes the bar away; returns how many were done a second.
+    /// Removes the bar; returns the rate per second.
     pub fn finish(self) -> f64 {
         self.bar.position() as f64 / self.bar.elapsed().as_secs_f64()
     }
@@ -116,7 +116,7 @@ impl Drop for Progress {
     }
 }
 
-/// A thread that prints a line now and then, whether or not anything was done since the last one.
+/// A thread that prints a line from time to time, whether or not there was progress since the last.
 struct Lines {
     stopped: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
@@ -150,7 +150,7 @@ impl Lines {
                     .unwrap_or_else(PoisonError::into_inner)
                     .0;
                 if *stopped {
-                    // Who looks at every line sees one of each label, however soon it is done.
+                    // With a pace set, every label gets a line, however short the computation.
                     if PACE.load(Relaxed) != 0 {
                         warn(&format!(
                             "{label}: {}",
@@ -161,7 +161,7 @@ impl Lines {
                 }
             }
         };
-        // A system without another thread goes without lines.
+        // If the thread can't be started, there are no lines.
         let thread = std::thread::Builder::new().name("progress".into()).spawn(work).ok();
         Self { stopped, thread }
     }
@@ -169,14 +169,14 @@ impl Lines {
     fn stop(self) {
         *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stopped.1.notify_one();
-        // A thread that panicked has nothing more to say.
+        // A panic of the thread is ignored.
         if let Some(thread) = self.thread {
             let _ = thread.join();
         }
     }
 }
 
-/// `1,280 of 50,000, 312/s, 3 minutes left`, as far as it is known.
+/// Formats `1,280 of 50,000, 312/s, 3 minutes left`, as far as these are known.
 fn status(done: u64, total: Option<u64>, elapsed: Duration) -> String {
     let mut out = HumanCount(done).to_string();
     if let Some(total) = total {
@@ -193,7 +193,8 @@ fn status(done: u64, total: Option<u64>, elapsed: Duration) -> String {
     out
 }
 
-/// A rate above 0 in three digits at most: `73.8/s`; where it is low, the time of one: `25 s each`.
+/// Formats a rate above 0 in at most three digits, `73.8/s`, or a low one as the time per item,
+/// `25 s each`.
 fn per_second(rate: f64) -> String {
     match rate {
         ..0.1 => format!("{:.0} s each", 1.0 / rate),
@@ -229,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_what_is_known() {
+    fn a_status_shows_what_is_known() {
         let after = Duration::from_secs;
         assert_eq!(status(0, Some(50_000), after(3)), "0 of 50,000");
         assert_eq!(status(1280, Some(50_000), after(4)), "1,280 of 50,000, 320/s, 3 minutes left");
         assert_eq!(status(1280, None, after(4)), "1,280, 320/s");
         assert_eq!(status(7, Some(7), after(0)), "7 of 7");
-        // More than was announced.
+        // More than the total.
         assert_eq!(status(8, Some(7), after(4)), "8 of 7, 2.00/s");
     }
 

@@ -48,7 +48,8 @@ impl Config {
         need(
             u.base.is_multiple_of(2),
             format!(
-                "model.unet.base = {}: must be even, as t is embedded in that many sines and cosines",
+                "model.unet.base = {}: must be even, as t is embedded as that many sines and \
+                 cosines",
                 u.base
             ),
         )?;

@@ -39,13 +39,13 @@ impl Guidance {
             Self::Whole(w) => std::slice::from_ref(w),
             Self::Sections(weights) if sections == 1 => {
                 return Err(format!(
-                    "{} weights, but these weights don't know sections of z; give a single one",
+                    "{} weights, but this model's z has no sections; give a single weight",
                     weights.len()
                 ));
             }
             Self::Sections(weights) if weights.len() != sections => {
                 return Err(format!(
-                    "{} weights, but z has {sections} sections; give one number or {sections}",
+                    "{} weights, but z has {sections} sections; give one weight or {sections}",
                     weights.len()
                 ));
             }
