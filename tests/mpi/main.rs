@@ -211,7 +211,13 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
     for (rank, run) in [(1, "first"), (0, "second")] {
         let child = under_way(at, run);
         kill(process(at, run, rank).expect("the rank"), "KILL");
-        ends(at, run, "cpu", child, &[&format!("rank {rank} of 2"), "ended without an error message"]);
+        ends(
+            at,
+            run,
+            "cpu",
+            child,
+            &[&format!("rank {rank} of 2"), "ended without an error message"],
+        );
     }
     // It goes on.
     let (run, sets) = ("first", ["train.steps=1000000"]);
