@@ -133,8 +133,8 @@ pub(super) fn run(job: &mut Job, operations: &[&dyn Operation]) -> Result<()> {
     let names = peaks::rows(job).iter().map(Row::name).chain(all.iter().map(Timed::name)).collect();
     job.planned(names)?;
     let peaks = peaks::run(job, (job.left() / 10.0).min(1.0))?;
-    // The ratio of an operation's time to that at the peaks, which predicts the time of its next
-    // case.
+    // The ratio of the first run of each operation to its time at the peaks, which predicts the
+    // operation's next case.
     let mut slowness: Vec<(String, f64)> = Vec::new();
     for (i, timed) in all.iter().enumerate() {
         let mut row = timed.row(&job.place);
