@@ -1,4 +1,5 @@
-//! The recipe of a run: one typed structure, read from TOML. A recipe's file states every value.
+//! The recipe of a run: one typed structure, read from TOML. A recipe file states its values; it
+//! may omit only those that have a default here.
 
 mod built_in;
 mod check;
@@ -254,7 +255,7 @@ pub enum LrSchedule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnSaveError {
-    /// Reports the failure and continues; the exit code is a failure if the last checkpoint can't
+    /// Reports the failure and continues; the exit code tells whether the last checkpoint couldn't
     /// be written either.
     #[default]
     Continue,

@@ -97,8 +97,8 @@ pub fn folder(path: &Path) -> &Path {
 }
 
 /// Checks that `path` can be written, before the work that produces its contents. Missing folders
-/// are fine, as they can be created. A pipe isn't opened for the check, as its reader would see an
-/// end of file.
+/// are fine, as they can be created. A pipe or a device isn't opened for the check, as its reader
+/// would see an end of file.
 ///
 /// # Errors
 /// If `path` is a folder or a socket, or its folder can't be written.

@@ -209,7 +209,7 @@ fn narrowed(wanted: Option<&str>) -> Vec<Adapter> {
     let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
     let mut found = every_adapter(wanted);
     found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
-    rank::mark_doubles(&mut found);
+    rank::mark_duplicates(&mut found);
     found
 }
 

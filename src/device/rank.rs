@@ -32,10 +32,10 @@ pub(super) fn nth_alike(adapters: &[impl Borrow<Adapter>], nth: usize) -> Option
     let first = adapters.first()?.borrow();
     let alike = (0..adapters.len()).filter(|i| {
         let adapter = adapters[*i].borrow();
-        let double = |other: &Adapter| !adapter.pci.is_empty() && other.pci == adapter.pci;
+        let duplicate = |other: &Adapter| !adapter.pci.is_empty() && other.pci == adapter.pci;
         adapter.kind == first.kind
             && adapter.backend == first.backend
-            && !adapters[..*i].iter().any(|other| double(other.borrow()))
+            && !adapters[..*i].iter().any(|other| duplicate(other.borrow()))
     });
     let alike: Vec<usize> = alike.collect();
     Some(alike[nth % alike.len()])
@@ -43,7 +43,7 @@ pub(super) fn nth_alike(adapters: &[impl Borrow<Adapter>], nth: usize) -> Option
 
 /// Sets [`Adapter::same_as`] of every adapter whose GPU has a better adapter, from another driver
 /// or another API.
-pub(super) fn mark_doubles(adapters: &mut [Adapter]) {
+pub(super) fn mark_duplicates(adapters: &mut [Adapter]) {
     let best = ranked(adapters.to_vec());
     for adapter in adapters {
         let same = best.iter().find(|other| !other.pci.is_empty() && other.pci == adapter.pci);
@@ -88,7 +88,7 @@ mod tests {
             ranked(adapters.to_vec()).iter().map(|a| a.index).collect::<Vec<_>>()
         };
         assert_eq!(order(&found), [3, 2, 4, 1, 5]);
-        mark_doubles(&mut found);
+        mark_duplicates(&mut found);
         let same: Vec<Option<&str>> = found.iter().map(|a| a.same_as.as_deref()).collect();
         assert_eq!(same, [None, None, Some("vulkan:3"), None, None, Some("vulkan:1")]);
         // A driver of low rank is taken where it is the only one.

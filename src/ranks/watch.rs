@@ -43,7 +43,7 @@ struct Watch {
     resume: Mutex<String>,
     /// The connection to rank 0, or those of rank 0 to the others.
     others: Mutex<Vec<TcpStream>>,
-    /// Returns whether this process is doing something that should be completed.
+    /// Tells whether this process is doing something that should be completed.
     busy: fn() -> bool,
 }
 
@@ -173,7 +173,7 @@ fn listen(watch: &Watch, other: usize, mut stream: TcpStream) {
         Some((&FAILED, how)) => How::With(String::from_utf8_lossy(how).into_owned()),
         _ => How::Silently,
     };
-    // Once rank 0 is done, the others are no longer watched.
+    // Once rank 0 is done, it no longer watches the others.
     if watch.rank == 0 && LEFT.load(SeqCst) {
         return;
     }
