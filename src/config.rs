@@ -1,5 +1,5 @@
-//! The recipe of a run: one typed structure, read from TOML; every number of a recipe stands in its
-//! file.
+//! The recipe of a run: one typed structure, read from TOML. A recipe file states its values; it
+//! may omit only those that have a default here.
 
 mod built_in;
 mod check;
@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
 
-/// A whole recipe, as in `configs/*.toml`. Unknown keys are refused.
+/// A whole recipe, as in `configs/*.toml`. Unknown keys are rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The one seed of the run: weights, order, views, t, eps, masks, dropout.
+    /// The single seed of the run: initial weights, image order, views, t, eps, masks, dropout.
     pub seed: u64,
     /// Images and views.
     pub data: DataConfig,
@@ -35,7 +35,7 @@ pub struct Config {
     pub model: ModelConfig,
     /// The forward process.
     pub diffusion: DiffusionConfig,
-    /// Optimisation and what is written when.
+    /// Optimisation, logging and checkpoints.
     pub train: TrainConfig,
     /// Sampling.
     pub sample: SampleConfig,
@@ -43,89 +43,91 @@ pub struct Config {
     pub probe: ProbeConfig,
 }
 
-/// Where the source and target views of an image come from.
+/// How the source and target views of an image are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Views {
-    /// Source and target are drawn independently (SODA).
+    /// Source and target are sampled independently (SODA).
     Two,
-    /// As two; the denoiser is told how the target lies in the source, as SODA tells it camera
-    /// poses. RandAugment leaves its geometric operations out. Goes with
+    /// Like `two`, but the denoiser also gets the position of the target within the source, just as
+    /// SODA conditions on camera poses. RandAugment omits its geometric operations. Requires
     /// `model.unet.view_conditioning`.
     Conditioned,
-    /// Source = target = the same plain image (the report's autoencoding); the view settings are
-    /// ignored.
+    /// Source = target = the same plain image (the autoencoding of the CIFAR-10 reproduction
+    /// report, configs/report.toml); the view settings are ignored.
     Same,
 }
 
-/// The images and how views are made of them.
+/// The images and their views.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Height and width of the images in pixels, a multiple of 8 from 16 to 256. Images of a folder
-    /// are read at that side; CIFAR's, of 32, are resampled to it.
+    /// are read at that size; CIFAR's, 32 pixels a side, are resampled to it.
     #[serde(default = "side::default_side")]
     pub side: usize,
     /// One view or two.
     pub views: Views,
-    /// Per-channel mean and standard deviation (of pixels in `[0, 1]`) that the encoder's input is
-    /// normalised by. Belongs to the weights and is stored with them.
+    /// Per-channel mean (of pixels in `[0, 1]`) for normalising the encoder's input, together with
+    /// `std`. Both belong to the weights and are stored with them.
     pub mean: [f32; 3],
-    /// See `mean`.
+    /// Per-channel standard deviation, see `mean`.
     pub std: [f32; 3],
     /// The encoder's view.
     pub source: ViewConfig,
     /// The denoiser's view.
     pub target: ViewConfig,
-    /// Background threads that make views; 0 = one per core.
+    /// Background threads that make the views; 0 = one per core.
     pub threads: usize,
 }
 
-/// Augmentations of one view, in the order they are applied; a probability of 0 switches one off.
+/// The augmentations of one view, in the order in which they are applied; a probability of 0
+/// disables one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewConfig {
-    /// Height and width of the view in pixels, as those of the images; 0: the same as `data.side`.
-    /// See [`DataConfig::sides`].
+    /// Height and width of the view in pixels, with the same limits as `data.side`; 0: the same as
+    /// `data.side`. See [`DataConfig::sides`].
     #[serde(default)]
     pub side: usize,
     /// Probability of a random resized crop followed by a possible flip (FutureXiang: 0.95).
     pub crop: f32,
-    /// Area of the crop as a share of the image, [smallest, largest] (torchvision: 0.08, 1).
+    /// Area of the crop as a fraction of the image, [smallest, largest] (torchvision: 0.08, 1).
     pub crop_scale: [f32; 2],
-    /// Width over height of the crop, [smallest, largest] (torchvision: 3/4, 4/3), drawn
-    /// log-uniformly.
+    /// Aspect ratio (width / height) of the crop, [smallest, largest] (torchvision: 3/4, 4/3),
+    /// sampled log-uniformly.
     pub crop_ratio: [f32; 2],
     /// Probability of a horizontal flip, given that the crop is applied (0.5).
     pub flip: f32,
-    /// Probability of colour jitter (SimCLR: 0.8): brightness, contrast, saturation and hue, in an
-    /// order that is drawn.
+    /// Probability of colour jitter (SimCLR: 0.8): brightness, contrast, saturation and hue, in
+    /// random order.
     #[serde(default)]
     pub color_jitter: f32,
     /// Strength s of the colour jitter (SimCLR: 0.5 for CIFAR): factors of brightness, contrast and
-    /// saturation within 1 +- 0.8 s, hue within +- 0.2 s turns of the colour circle.
+    /// saturation within 1 +- 0.8 s, hue shifts within +- 0.2 s turns of the colour circle.
     #[serde(default = "default_color_jitter_strength")]
     pub color_jitter_strength: f32,
-    /// Probability that the colours are taken away (torchvision's RandomGrayscale; SimCLR: 0.2).
+    /// Probability of converting the view to greyscale (torchvision's RandomGrayscale; SimCLR:
+    /// 0.2).
     #[serde(default)]
     pub grayscale: f32,
     /// Probability of RandAugment (FutureXiang: 0.65).
     pub rand_augment: f32,
-    /// RandAugment: operations in a row (2) and their magnitude on a scale of 0 to 30 (9).
+    /// Number of RandAugment operations applied in sequence (2).
     pub rand_augment_ops: usize,
-    /// See `rand_augment_ops`.
+    /// Magnitude of the RandAugment operations on a scale of 0 to 30 (9).
     pub rand_augment_magnitude: usize,
     /// Standard deviation of Gaussian noise added after normalisation (FutureXiang: 0.1 on the
     /// source, 0 on the target).
     pub noise: f32,
 }
 
-/// SimCLR's for CIFAR-10.
+/// SimCLR's strength for CIFAR-10.
 fn default_color_jitter_strength() -> f32 {
     0.5
 }
 
-/// How the scales of AdaGN enter (soda.md, "convention").
+/// How the scales of AdaGN (arXiv 2311.17901) enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdaGnScale {
@@ -135,61 +137,61 @@ pub enum AdaGnScale {
     OnePlus,
 }
 
-/// Both networks. The paper's sizes: encoder base 64, UNet base 128, z 128.
+/// Both networks. Sizes in the paper: encoder base 64, UNet base 128, z 128.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Length of z, Z.
+    /// Number of dimensions of z, Z.
     pub z_dim: usize,
     /// The encoder.
     pub encoder: EncoderConfig,
     /// The denoiser.
     pub unet: UNetConfig,
-    /// Sides of the images that they work on, those of [`DataConfig::sides`]: a recipe names them
-    /// there.
+    /// Sides of the images that the networks work on, from [`DataConfig::sides`]: a recipe sets
+    /// them there.
     #[serde(skip)]
     pub sides: Sides,
 }
 
-/// DDPM UNet with AdaGN in every residual block.
+/// A DDPM UNet with AdaGN in every residual block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UNetConfig {
     /// Channels of the stem.
     pub base: usize,
-    /// What t / T is multiplied by before the sinusoids: 1 in the public implementation for
+    /// Factor applied to t / T before the sinusoidal embedding: 1 in the public implementation for
     /// CIFAR-10, 1000 in DDPM.
     pub time_scale: f32,
     /// Channels of each resolution stage as a multiple of `base`, finest first.
     pub multipliers: Vec<usize>,
-    /// Residual blocks of a down stage (an up stage has one more).
+    /// Residual blocks per down stage (an up stage has one more).
     pub blocks: usize,
-    /// Sides of the feature maps that get self-attention, in pixels (the middle always does): stage
-    /// s has `data.target.side` >> s.
+    /// Sides of the feature maps that get self-attention, in pixels (the middle always does): the
+    /// side in stage s is `data.target.side` >> s.
     pub attention: Vec<usize>,
-    /// Groups of every GroupNorm but the last one.
+    /// Groups of every GroupNorm except the last.
     pub groups: usize,
     /// Groups of the last GroupNorm.
     pub final_groups: usize,
     /// Dropout probability before the second convolution of a block.
     pub dropout: f32,
-    /// The convention of the scales.
+    /// How the AdaGN scales enter: "plain" or "one_plus".
     pub ada_gn: AdaGnScale,
     /// Layer modulation (SODA): each resolution and the middle see a section of z of their own, see
     /// [`ModelConfig::sections`]. Off: every block sees all of z.
     #[serde(default)]
     pub layer_modulation: bool,
-    /// Whether the denoiser is told where in the source view the pixels of its image lie; goes with
+    /// Whether the denoiser also gets the positions of its pixels within the source view; requires
     /// `data.views = "conditioned"`.
     #[serde(default)]
     pub view_conditioning: bool,
 }
 
-/// Which alpha_bar(t).
+/// The noise schedule alpha_bar(t).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
-    /// betas linear from 1e-4 to 0.02 over 1000 steps (DDPM).
+    /// Betas linear from 1e-4 to 0.02 over 1000 steps (DDPM).
     Linear,
     /// cos^2 with offset 0.008 (Nichol and Dhariwal).
     Cosine,
@@ -201,31 +203,32 @@ pub enum ScheduleKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffusionConfig {
-    /// alpha_bar(t).
+    /// The noise schedule alpha_bar(t).
     pub schedule: ScheduleKind,
     /// Number of noise levels, T.
     pub steps: usize,
-    /// What the denoiser puts out: "eps" or "v".
+    /// What the denoiser predicts: "eps" or "v".
     #[serde(default)]
     pub prediction: Prediction,
-    /// The levels that training draws from: "discrete" or "continuous".
+    /// The noise levels that training samples from: "discrete" or "continuous".
     #[serde(default)]
     pub levels: Levels,
-    /// Share of the draws that have an alpha_bar between 0 and
-    /// [`HIGH_NOISE`](crate::diffusion::schedule::HIGH_NOISE), uniformly; the inverted cosine has
-    /// next to none there. Needs continuous levels. With v, samplers then begin with pure noise as
-    /// one more level.
+    /// Fraction of the samples of t whose alpha_bar is uniform between 0 and
+    /// [`HIGH_NOISE`](crate::diffusion::schedule::HIGH_NOISE), where the inverted cosine has almost
+    /// none. Needs continuous levels. With v, samplers then start from pure noise as one more
+    /// level.
     #[serde(default)]
     pub high_noise: f64,
-    /// Added to ln(alpha_bar / (1 - alpha_bar)) at every level. Larger images show through the same
-    /// noise, as neighbouring pixels say the same: 2 ln(32 / side) leaves as much of them as of
-    /// images of 32 pixels (Hoogeboom et al. 2023, "simple diffusion", section 2.1).
+    /// Shift added to ln(alpha_bar / (1 - alpha_bar)) at every level. Larger images remain more
+    /// visible under the same noise, as neighbouring pixels are redundant: 2 ln(32 / side) leaves
+    /// as much of them as of images 32 pixels a side (Hoogeboom et al. 2023, "simple diffusion",
+    /// section 2.1).
     #[serde(default)]
     pub log_snr_shift: f64,
 }
 
 impl DiffusionConfig {
-    /// eps at `steps` discrete levels of `schedule`.
+    /// Returns the prediction of eps at `steps` discrete levels of `schedule`.
     pub fn new(schedule: ScheduleKind, steps: usize) -> Self {
         Self {
             schedule,
@@ -238,47 +241,47 @@ impl DiffusionConfig {
     }
 }
 
-/// How the learning rate goes on after the warm-up.
+/// The learning-rate schedule after the warmup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LrSchedule {
-    /// The same to the end.
+    /// Constant to the end.
     Constant,
-    /// Half a cosine down to zero at the last step.
+    /// Half a cosine, down to zero at the last step.
     Cosine,
 }
 
-/// What becomes of training where its directory can't be written.
+/// What training does when its run directory can't be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnSaveError {
-    /// It says so and goes on; the exit code tells if the last checkpoint couldn't be written
-    /// either.
+    /// Reports the failure and continues; the exit code tells whether the last checkpoint couldn't
+    /// be written either.
     #[default]
     Continue,
-    /// It ends with that error.
+    /// Ends with that error.
     Stop,
 }
 
-/// What training computes in.
+/// The numeric precision of training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// f32 everywhere.
     #[default]
     F32,
-    /// Feature maps and factors of products in f16, sums, statistics, losses and weights in f32
+    /// Feature maps and the factors of products in f16; sums, statistics, losses and weights in f32
     /// (Micikevicius et al. 2018), with dynamic loss scaling. The CPU backend emulates it.
     Mixed,
 }
 
-/// How a batch is cut into parts, which go through the networks one after the other.
+/// How a batch is split into micro-batches, which go through the networks one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a number of images, or a list of the sizes of all parts")]
 pub enum MicroBatch {
-    /// Into parts of so many images, the last one smaller; 0: not at all.
+    /// Into micro-batches of this many images, the last one possibly smaller; 0: not at all.
     Size(usize),
-    /// Into these.
+    /// Into micro-batches of these sizes.
     Sizes(Vec<usize>),
 }
 
@@ -289,8 +292,8 @@ impl Default for MicroBatch {
 }
 
 impl MicroBatch {
-    /// The sizes of the parts of `images` images; a list is of as many as it names, others are one
-    /// part.
+    /// Returns the sizes of the micro-batches of a batch of `images` images. A list applies only to
+    /// a batch as large as its sum; any other batch stays whole.
     pub fn parts(&self, images: usize) -> Vec<usize> {
         match self {
             Self::Size(size) if *size == 0 || *size >= images => vec![images],
@@ -303,15 +306,15 @@ impl MicroBatch {
     }
 }
 
-/// Optimisation, and what is written when.
+/// Optimisation, logging and checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Images a step.
+    /// Images per step.
     pub batch_size: usize,
-    /// Images that go through the networks at once: a batch is cut into parts of that size and
-    /// their gradients added up, for devices with little memory (BatchNorm then sees a part at a
-    /// time); 0: the whole batch. A list names the sizes of the parts.
+    /// Images that go through the networks at once: a batch is split into micro-batches of that
+    /// size and their gradients are added up, for devices with little memory (BatchNorm then sees
+    /// one micro-batch at a time); 0: the whole batch. A list gives the size of each micro-batch.
     #[serde(default)]
     pub micro_batch: MicroBatch,
     /// "f32" or "mixed".
@@ -319,113 +322,114 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Optimizer steps of the whole run.
     pub steps: usize,
-    /// Learning rate of the denoiser, after the warm-up.
+    /// Learning rate of the denoiser after the warmup.
     pub lr: f64,
-    /// Learning rate of the encoder over that of the denoiser.
+    /// Ratio of the encoder's learning rate to that of the denoiser.
     pub encoder_lr_ratio: f64,
-    /// What follows the warm-up.
+    /// The learning-rate schedule after the warmup: "constant" or "cosine".
     pub lr_schedule: LrSchedule,
-    /// Share of the run, its last, in which a constant rate falls to 0 as 1 - sqrt of the share of
-    /// it that is over (a warm-up-stable-decay or trapezoidal schedule; Haegele et al. 2024, arXiv
-    /// 2405.18392, who found 10 to 20 % enough); 0: none.
+    /// Length of the cooldown at the end of the run, as a fraction of the run, in which a constant
+    /// rate falls to 0 as 1 - sqrt(x), x being the elapsed fraction of the cooldown (a
+    /// warmup-stable-decay or trapezoidal schedule; Haegele et al. 2024, arXiv 2405.18392, who
+    /// found 10 to 20 % sufficient); 0: none.
     #[serde(default)]
     pub cooldown: f64,
-    /// Steps of linear warm-up from 0.
+    /// Steps of linear warmup from 0.
     pub warmup_steps: usize,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
-    /// Whether one-dimensional parameters (the gains and shifts of norms, and biases) decay too.
+    /// Whether weight decay also applies to one-dimensional parameters (gains and shifts of
+    /// normalisation layers, and biases).
     #[serde(default = "default_decay_1d")]
     pub decay_1d: bool,
-    /// AdamW's decays of the first and second moments.
+    /// AdamW's decay rates of the first and second moments.
     pub betas: [f64; 2],
-    /// Largest global L2 norm of the gradients; 0 switches clipping off.
+    /// Largest global L2 norm of the gradients; 0 disables gradient clipping.
     pub clip_norm: f64,
     /// Largest decay of the EMA of the weights.
     pub ema_decay: f64,
-    /// Warm-up of that decay: at update n it is at most 1 - (1 + n)^-power; 0 switches the warm-up
-    /// off.
+    /// Exponent of the warmup of that decay: at update n it is at most 1 - (1 + n)^-power; 0
+    /// disables the warmup.
     pub ema_power: f64,
     /// Probability that an image's whole z is zeroed (classifier-free guidance).
     pub z_drop: f64,
-    /// Layer masking (SODA): probability that a section of an image's z is zeroed, drawn for each
-    /// section by itself; needs layer modulation.
+    /// Layer masking (SODA): probability that a section of an image's z is zeroed, sampled
+    /// independently for each section; needs layer modulation.
     #[serde(default)]
     pub layer_mask: f64,
-    /// What each noise level counts in the loss: "uniform", "one_minus_alpha_bar", "pdae" or
+    /// How the loss is weighted by noise level: "uniform", "one_minus_alpha_bar", "pdae" or
     /// "min_snr".
     #[serde(default)]
     pub loss_weight: LossWeight,
-    /// Draws of t, eps and mask for the z of one image: the encoder sees an image once, the
-    /// denoiser that many times, and the loss is the mean.
+    /// Samples of t, eps and mask per image: the encoder sees an image once, the denoiser that many
+    /// times, and the loss is the mean.
     #[serde(default = "one")]
     pub denoisings: usize,
-    /// Whether the t of a step are spread evenly, t_i = (u + i / B) mod 1 with one u (VDM, Kingma
-    /// et al. 2021), instead of drawn each by itself.
+    /// Whether the t of a step are spread evenly, t_i = (u + i / B) mod 1 with a single u (VDM,
+    /// Kingma et al. 2021), instead of sampled independently.
     #[serde(default)]
     pub stratified_t: bool,
-    /// Weight of a penalty on what the numbers of z share, added to the loss: the squares of their
-    /// correlations within a batch (a part of one with `micro_batch`), summed over pairs of
-    /// different ones, over Z (the redundancy term of Barlow Twins, the covariance term of VICReg
-    /// on standardised z); 0: none.
+    /// Weight of a penalty on correlated dimensions of z, added to the loss: their squared
+    /// correlations within a batch (or a micro-batch), summed over pairs of different dimensions
+    /// and divided by Z (the redundancy term of Barlow Twins, the covariance term of VICReg on
+    /// standardised z); 0: none.
     #[serde(default)]
     pub decorrelation: f64,
-    /// Steps between two rows of metrics.jsonl.
+    /// Steps between rows of metrics.jsonl.
     pub log_every: usize,
-    /// Steps between two checkpoints.
+    /// Steps between checkpoints.
     pub checkpoint_every: usize,
-    /// Checkpoints kept, newest first; 0 keeps all.
+    /// Number of checkpoints to keep, newest first; 0 keeps all.
     pub keep_checkpoints: usize,
-    /// What a failure to write (a full disk, say) does.
+    /// What to do when a write fails (on a full disk, for example): "continue" or "stop".
     #[serde(default)]
     pub on_save_error: OnSaveError,
-    /// Steps between two reconstruction grids; 0 draws none before the end.
+    /// Steps between reconstruction grids; 0 draws none before the end.
     pub sample_every: usize,
-    /// Steps between two scores of z on held-out training images (k-NN and linear probe); 0 takes
-    /// none.
+    /// Steps between evaluations of z on held-out training images (k-NN and linear probe); 0: none.
     #[serde(default)]
     pub evaluate_every: usize,
-    /// Training images that those learn from, at most; 0 takes all.
+    /// Largest number of training images that k-NN and the probe are fitted on; 0: all.
     #[serde(default)]
     pub evaluate_images: usize,
-    /// Whether the rows, scores and pictures also go to event files of TensorBoard in the run
+    /// Whether metrics, scores and pictures are also written to TensorBoard event files in the run
     /// directory.
     #[serde(default)]
     pub tensorboard: bool,
 }
 
-/// What recipes mean that don't name a number of draws.
+/// The default of recipes that don't set `denoisings`.
 fn one() -> usize {
     1
 }
 
-/// As all public implementations have it.
+/// As in all public implementations.
 fn default_decay_1d() -> bool {
     true
 }
 
 impl TrainConfig {
-    /// Images that go through the networks at once.
+    /// Returns the largest number of images that go through the networks at once.
     pub fn at_once(&self) -> usize {
         self.micro_batch.parts(self.batch_size).into_iter().max().unwrap_or(0)
     }
 }
 
 impl Config {
-    /// The recipe as one of several processes sees it that takes `images` images of a batch.
+    /// Returns the recipe for one of several processes, which takes `images` images of each batch.
     pub fn for_images(&self, images: usize) -> Self {
         let mut own = self.clone();
         own.train.batch_size = images;
         own
     }
 
-    /// Reads `path`, applies `--set key=value` overrides in order and checks every value.
+    /// Reads `path`, applies the `--set key=value` overrides in order and checks every value.
     ///
     /// # Errors
-    /// A sentence naming the file and the field: unreadable file, unknown key, wrong type,
-    /// impossible value.
+    /// For an unreadable file, an unknown key, a wrong type or an impossible value; the message
+    /// names the file and the field.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        // The program's own recipes are there wherever it runs; a file of that name comes first.
+        // Built-in recipes are available from any folder; a file of that name takes precedence.
         let built_in = BUILT_IN.iter().find(|(name, _)| path == Path::new(name) && !path.exists());
         let text = match built_in {
             Some((_, text)) => (*text).to_owned(),
@@ -434,14 +438,14 @@ impl Config {
         Self::parse(&text, &path.display().to_string(), overrides)
     }
 
-    /// As [`Config::load`], from text; `origin` is what error messages call it.
+    /// Like [`Config::load`], but from text; error messages call it `origin`.
     pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
         let mut table: toml::Table =
             text.parse().map_err(|e: toml::de::Error| toml_error(origin, &e))?;
         for item in overrides {
             set(&mut table, item)?;
         }
-        // Printed and read again, so that messages carry the offending line, overrides included.
+        // Printed and parsed again, so that messages quote the offending line, overrides included.
         let resolved =
             toml::to_string(&table).map_err(|e| Error::usage(format!("{origin}: {e}")))?;
         let mut config: Config = toml::from_str(&resolved).map_err(|e| toml_error(origin, &e))?;
@@ -450,16 +454,16 @@ impl Config {
         Ok(config)
     }
 
-    /// The resolved recipe as TOML.
+    /// Returns the resolved recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a Config is always representable as TOML")
     }
 }
 
 impl ModelConfig {
-    /// The sections of z, in order, as positions in it. With layer modulation one for each of the m
-    /// resolutions, finest first, and one for the middle, as equal as m + 1 sections can be, the
-    /// first ones longer; without it all of z is one.
+    /// Returns the sections of z, in order, as index ranges. With layer modulation there is one for
+    /// each of the m resolutions, finest first, and one for the middle; the m + 1 sections are as
+    /// equal as possible, the first ones longer. Without it, all of z is one section.
     pub fn sections(&self) -> Vec<Range<usize>> {
         let count = if self.unet.layer_modulation { self.unet.multipliers.len() + 1 } else { 1 };
         let end = |i: usize| i * (self.z_dim / count) + i.min(self.z_dim % count);
@@ -468,9 +472,9 @@ impl ModelConfig {
 }
 
 impl ModelConfig {
-    /// What of z two images can be mixed by: its sections, or, where every stage of the denoiser
-    /// has all of z, that of each stage in the z of all stages side by side
-    /// ([`by_stage`](crate::edit::mix::by_stage)).
+    /// Returns the index ranges of z by which two images can be mixed: its sections, or, where
+    /// every stage of the denoiser has all of z, the range of each stage in the concatenation of
+    /// the z of all stages ([`by_stage`](crate::edit::mix::by_stage)).
     pub fn mixable(&self) -> Vec<Range<usize>> {
         match self.unet.layer_modulation {
             true => self.sections(),
@@ -482,13 +486,13 @@ impl ModelConfig {
 }
 
 impl UNetConfig {
-    /// Channels of the feature maps of each stage.
+    /// Returns the channels of the feature maps of each stage.
     pub fn widths(&self) -> Vec<usize> {
         self.multipliers.iter().map(|m| m * self.base).collect()
     }
 
-    /// Name and channels of every residual level in the order in which they are computed: `down0.0`
-    /// (stage 0, the finest, its block 0), `down0.1`, .. , `middle`, and back from the coarsest
+    /// Returns name and channels of every residual level in the order of computation: `down0.0`
+    /// (block 0 of stage 0, the finest), `down0.1`, .. , `middle`, then back from the coarsest
     /// stage: `up3.0`, .. , `up0.2`. `downS.B` and `upS.B` work at (side >> S) pixels a side,
     /// `side` being the target view's.
     pub fn levels(&self) -> Vec<(String, usize)> {
@@ -502,7 +506,7 @@ impl UNetConfig {
         down.chain([middle]).chain(up).collect()
     }
 
-    /// Channels of the skip connections in the order they are made.
+    /// Returns the channels of the skip connections in the order in which they are made.
     pub fn skip_widths(&self) -> Vec<usize> {
         let widths = self.widths();
         let mut skips = vec![self.base];
@@ -516,7 +520,7 @@ impl UNetConfig {
     }
 }
 
-/// Applies one `key.path=value`; the value is TOML, or a bare word taken as a string.
+/// Applies one `key.path=value`; the value is TOML, or else taken as a string.
 fn set(table: &mut toml::Table, item: &str) -> Result<()> {
     let Some((key, value)) = item.split_once('=') else {
         return Err(Error::usage(format!(
@@ -540,7 +544,7 @@ fn set(table: &mut toml::Table, item: &str) -> Result<()> {
         };
     }
     match (at.get(last), value) {
-        // 1 is a fine way to write 1.0.
+        // Accept 1 for 1.0.
         (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => {
             at.insert(last.into(), toml::Value::Float(i as f64))
         }
@@ -549,11 +553,11 @@ fn set(table: &mut toml::Table, item: &str) -> Result<()> {
     Ok(())
 }
 
-/// One line out of toml's many: where and what.
+/// Condenses toml's multi-line message to one line that gives the place and the reason.
 fn toml_error(origin: &str, error: &toml::de::Error) -> Error {
     let message = error.message().trim().replace('\n', " ");
     let full = error.to_string();
-    // The line of the file that toml quotes ("3 | unknown = 1"), if it does.
+    // The line of the file that toml quotes ("3 | unknown = 1"), if any.
     let quoted = full.lines().find_map(|l| {
         l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t)
     });

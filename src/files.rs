@@ -1,4 +1,5 @@
-//! Files that appear whole or not at all; what is no file is written to and stays what it is.
+//! Atomic file writes: a file appears whole or not at all. Pipes and devices are written to, never
+//! replaced.
 
 mod destination;
 mod kept;
@@ -14,12 +15,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that
-/// nobody finds half of it. Links are followed; what is no regular file is opened and written to;
-/// `-` is standard output.
+/// Writes `bytes` to `path` with the permissions of any new file. The data goes to a temporary name
+/// first, so that no reader finds half of it. Links are followed; a pipe or a device is opened and
+/// written to; `-` is standard output.
 ///
 /// # Errors
-/// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
+/// If the folder doesn't exist or can't be written, or the disk is full. What was at `path` then
+/// stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     match Destination::of(path)? {
         Destination::File(_) => {}
@@ -32,7 +34,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     complete(file)
 }
 
-/// Moves the folder `from` to `to`, which doesn't exist; a power cut leaves one of both names.
+/// Renames the folder `from` to `to`, which must not exist; a power cut leaves one of the two
+/// names.
 ///
 /// # Errors
 /// If that isn't allowed.
@@ -43,10 +46,10 @@ pub fn rename_folder(from: &Path, to: &Path) -> Result<()> {
     sync_folder(folder(to))
 }
 
-/// Removes the folder `path`, or the file, whether or not it is there.
+/// Removes the folder or file `path`, if it exists.
 ///
 /// # Errors
-/// If that isn't allowed; a part may be gone.
+/// If that isn't allowed; part of the folder may be gone by then.
 pub fn remove_folder(path: &Path) -> Result<()> {
     crash::point()?;
     let removed = match std::fs::remove_dir_all(path) {
@@ -58,8 +61,7 @@ pub fn remove_folder(path: &Path) -> Result<()> {
     removed.map_err(|e| Error::io("remove", path, &e))
 }
 
-/// Removes the file `path`, whether or not it is there; behind links, so that they stay and lead to
-/// nothing yet.
+/// Removes the file `path`, if it exists. Links are followed, so that they stay, with no target.
 ///
 /// # Errors
 /// If that isn't allowed.
@@ -71,12 +73,12 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes names in `path` outlive a power cut, where the system can be asked for that.
+/// Makes the names in the folder `path` survive a power cut, on systems that support it.
 fn sync_folder(path: &Path) -> Result<()> {
     if cfg!(unix) {
         let synced = File::open(path).and_then(|folder| folder.sync_all());
         return match synced {
-            // Some network file systems know no such thing.
+            // Some network file systems don't support this.
             Err(e)
                 if e.kind() != std::io::ErrorKind::InvalidInput
                     && e.kind() != std::io::ErrorKind::Unsupported =>
@@ -89,17 +91,17 @@ fn sync_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The folder that `path` lies in.
+/// Returns the folder that contains `path`.
 pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether something can be written to `path`, found out before the work that makes it; folders
-/// that aren't there yet can be made. What is no regular file isn't opened for that: its readers
-/// would take it for the end.
+/// Checks that `path` can be written, before the work that produces its contents. Missing folders
+/// are fine, as they can be created. A pipe or a device isn't opened for the check, as its reader
+/// would see an end of file.
 ///
 /// # Errors
-/// If `path` is a folder or a socket, or nothing can be written beside it.
+/// If `path` is a folder or a socket, or its folder can't be written.
 pub fn check_writable(path: &Path) -> Result<()> {
     match Destination::of(path)? {
         Destination::File(target) if target.is_dir() => {
@@ -133,7 +135,7 @@ fn is_socket(_path: &Path) -> bool {
     false
 }
 
-/// Moments between two changes on disk, at which a test can end the work as a kill would.
+/// Points between two changes on disk at which a test can stop the work like a kill.
 mod crash {
     use crate::error::Result;
 
@@ -156,8 +158,8 @@ mod crash {
         }
     }
 
-    /// The moment number `n` from now, and all after it, fail in this thread; `None`: none does.
-    /// Gives how many were left.
+    /// Makes point number `n` from now, and all after it, fail in this thread; with `None`, none
+    /// fails. Returns how many points were left.
     #[cfg(test)]
     pub fn at(n: Option<u32>) -> Option<u32> {
         LEFT.replace(n)
@@ -167,36 +169,36 @@ mod crash {
 #[cfg(test)]
 pub use crash::at as crash_at;
 
-/// Lower-case hex digits of `bytes`.
+/// Returns `bytes` as lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// SHA-256 of `bytes`, in hex.
+/// Returns the SHA-256 of `bytes`, in hex.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Opens the plain file `path`: what is a pipe or a device there, in a folder that came from
-/// elsewhere, could be waited for or read for ever.
+/// Opens the regular file `path`. A pipe or a device, in a folder from an untrusted source, could
+/// block or be read for ever.
 fn open(path: &Path) -> std::io::Result<File> {
-    // Looked at before it is opened, as opening a pipe already waits.
+    // Checked before it is opened, as opening a pipe already blocks.
     match std::fs::metadata(path)? {
         found if found.is_file() => File::open(path),
-        _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no plain file")),
+        _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")),
     }
 }
 
-/// The contents of the plain file `path`.
+/// Returns the contents of the regular file `path`.
 ///
 /// # Errors
-/// If it is no plain file, isn't there or can't be read.
+/// If it isn't a regular file, doesn't exist or can't be read.
 pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map(|_| bytes)
 }
 
-/// SHA-256 of the file `path`, in hex, whatever its length.
+/// Returns the SHA-256 of the file `path`, in hex, read in pieces.
 ///
 /// # Errors
 /// If it can't be read.
@@ -212,7 +214,7 @@ pub fn sha256_of(path: &Path) -> Result<String> {
     }
 }
 
-/// Makes the directory `path` and its parents.
+/// Creates the directory `path` and its parents.
 ///
 /// # Errors
 /// If that isn't allowed.
@@ -221,7 +223,7 @@ pub fn create_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
 }
 
-/// Makes the directory that what is written to `path` lies in.
+/// Creates the directory in which a file written to `path` ends up.
 ///
 /// # Errors
 /// If that isn't allowed.

@@ -1,9 +1,9 @@
-//! The machine and the program, as far as the system tells.
+//! Information about the machine and the program, as far as the system provides it.
 
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// {os, arch, cpu, threads, memory_mib}; null for what isn't known.
+/// Returns {os, arch, cpu, threads, memory_mib}; null for what isn't known.
 pub fn describe() -> Value {
     json!({
         "os": std::env::consts::OS,
@@ -14,19 +14,19 @@ pub fn describe() -> Value {
     })
 }
 
-/// Peak resident memory of this process in MiB, where the system tells (Linux).
+/// Returns the peak resident memory of this process in MiB, where available (Linux).
 pub fn peak_resident_mib() -> Option<f64> {
     kibibytes("/proc/self/status", "VmHWM:").map(|k| k / 1024.0)
 }
 
-/// Seconds that the processors have worked for this process, all of its threads together, where the
-/// system tells.
+/// Returns the CPU time of this process in seconds, summed over all of its threads, where
+/// available.
 pub fn processor_seconds() -> Option<f64> {
     cpu_time::ProcessTime::try_now().ok().map(|time| time.as_duration().as_secs_f64())
 }
 
-/// The commit of the source tree that this binary lies in (or `SODA_COMMIT` at build time); null
-/// for an installed binary.
+/// Returns the commit of the source tree that contains this binary (or `SODA_COMMIT` at build
+/// time); `None` for an installed binary.
 pub fn commit() -> Option<String> {
     if let Some(commit) = option_env!("SODA_COMMIT") {
         return Some(commit.to_owned());
@@ -41,7 +41,7 @@ pub fn commit() -> Option<String> {
             .ok()?;
         out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
     };
-    // Some other repository may hold an installed binary.
+    // An installed binary may lie in some other repository.
     let root = git(&["rev-parse", "--show-toplevel"])?;
     if !Path::new(&root).join("shaders/ada_gn_forward.wgsl").exists() {
         return None;

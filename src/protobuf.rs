@@ -1,12 +1,12 @@
-//! The wire format of protocol buffers, written: the formats of TensorBoard and ONNX are made of
-//! it.
+//! A writer of the Protocol Buffers wire format, on which the formats of TensorBoard and ONNX are
+//! based.
 
-/// A message of protocol buffers, field by field.
+/// A Protocol Buffers message, built field by field.
 #[derive(Clone, Debug, Default)]
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// Its bytes.
+    /// Returns the encoded bytes.
     pub fn encoded(&self) -> &[u8] {
         &self.0
     }
@@ -20,38 +20,38 @@ impl Message {
         self
     }
 
-    /// Adds a whole number, also one of an enumeration.
+    /// Adds an integer or an enumeration value.
     pub fn varint(self, field: u64, n: u64) -> Self {
         self.number(field << 3).number(n)
     }
 
-    /// Adds a number of 64 bits.
+    /// Adds a 64-bit float.
     pub fn double(mut self, field: u64, x: f64) -> Self {
         self = self.number(field << 3 | 1);
         self.0.extend(x.to_le_bytes());
         self
     }
 
-    /// Adds a number of 32 bits.
+    /// Adds a 32-bit float.
     pub fn float(mut self, field: u64, x: f32) -> Self {
         self = self.number(field << 3 | 5);
         self.0.extend(x.to_le_bytes());
         self
     }
 
-    /// Adds bytes.
+    /// Adds a byte string.
     pub fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
         self = self.number(field << 3 | 2).number(bytes.len() as u64);
         self.0.extend(bytes);
         self
     }
 
-    /// Adds a text.
+    /// Adds a string.
     pub fn text(self, field: u64, text: &str) -> Self {
         self.bytes(field, text.as_bytes())
     }
 
-    /// Adds a message.
+    /// Adds a nested message.
     pub fn message(self, field: u64, message: &Self) -> Self {
         self.bytes(field, &message.0)
     }

@@ -1,17 +1,16 @@
 //! Counter-based random streams: one seed, one independent stream per purpose and index.
 //!
-//! Nothing here keeps a position between steps: whoever draws for step 17 asks for stream 17, so a
-//! run that resumes draws what an uninterrupted run would have drawn, whatever the number of
-//! threads or the device.
+//! No stream carries state between steps: step 17 samples from stream 17. A resumed run therefore
+//! samples the same values as an uninterrupted one, whatever the number of threads or the device.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::StandardNormal;
 
-/// The generator behind every stream (portable: the same numbers on every machine).
+/// The generator behind every stream (portable: the same values on every machine).
 pub type Stream = Xoshiro256PlusPlus;
 
-/// What a stream is drawn for; two purposes never share numbers.
+/// The purpose of a stream; different purposes have independent streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Initial weights; index = hash of the parameter's path.
@@ -35,18 +34,18 @@ pub enum Purpose {
     /// Probe training under its own seed; index 0 = initial weights, 1 + epoch = order, [`pair`] of
     /// epoch and image = views.
     Probe = 10,
-    /// Numbers that only tests draw.
+    /// Values for tests only.
     Test = 11,
-    /// z drawn from a latent prior, index = sample; its fit, index = 2^64 - 1.
+    /// z sampled from a latent prior, index = sample; its fit, index = 2^64 - 1.
     Latent = 12,
-    /// Noise under which the denoiser looks at an image whose features are asked for; index = hash
-    /// of its pixels.
+    /// Noise added to an image when features are extracted from the denoiser; index = hash of its
+    /// pixels.
     Features = 13,
-    /// Sets of images that a kernel distance is taken of; index = set.
+    /// Subsets of images for a kernel distance; index = subset.
     Sets = 14,
 }
 
-/// The stream of `purpose` number `index` under `seed`.
+/// Returns stream number `index` of `purpose` under `seed`.
 pub fn stream(seed: u64, purpose: Purpose, index: u64) -> Stream {
     let mut bytes = [0u8; 32];
     let words = [seed, purpose as u64, index, 0x5eed_50da];
@@ -54,32 +53,32 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> Stream {
         chunk.copy_from_slice(&mix(word ^ 0x9e37_79b9_7f4a_7c15).to_le_bytes());
     }
     let mut rng = Stream::from_seed(bytes);
-    // Neighbouring seeds differ in few bits of the state: let it diffuse before the first draw is
-    // used.
+    // Let differences in a few bits of the state diffuse before the first value is used.
     for _ in 0..8 {
         rng.next_u64();
     }
     rng
 }
 
-/// One index out of two (epoch and image, step and layer, ..).
+/// Combines two indices (epoch and image, step and layer, ..) into one.
 pub fn pair(a: u64, b: u64) -> u64 {
     mix(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b)
 }
 
-/// SplitMix64's finaliser: a bijection of the 64-bit numbers that leaves no visible structure.
+/// Applies SplitMix64's finaliser: a bijection of the 64-bit integers that leaves no visible
+/// structure.
 pub fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-/// `n` independent draws of N(0, 1).
+/// Returns `n` independent samples of N(0, 1).
 pub fn normal(rng: &mut Stream, n: usize) -> Vec<f32> {
     (0..n).map(|_| rng.sample::<f32, _>(StandardNormal)).collect()
 }
 
-/// A random order of `0..n` (Fisher-Yates).
+/// Returns a random permutation of `0..n` (Fisher-Yates).
 pub fn permutation(rng: &mut Stream, n: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     for i in (1..n).rev() {
@@ -105,9 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn normal_draws_have_mean_0_and_deviation_1_within_five_standard_errors() {
+    fn normal_samples_have_mean_0_and_variance_1_within_five_standard_errors() {
         let n = 100_000;
-        // One draw from each of many streams: what a step-indexed user of the streams sees.
+        // One sample from each of many streams, as in step-indexed use.
         let draws: Vec<f32> =
             (0..n).map(|i| normal(&mut stream(3, Purpose::Test, i), 1)[0]).collect();
         let mean = draws.iter().sum::<f32>() / n as f32;

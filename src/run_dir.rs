@@ -21,44 +21,44 @@ pub struct Row {
     pub images: u64,
     /// Mean loss since the last row.
     pub loss: f64,
-    /// L2 norm of the last step's gradients before the clip.
+    /// L2 norm of the last step's gradients before clipping.
     pub grad_norm: f64,
     /// Learning rate of the denoiser.
     pub lr: f64,
     /// Throughput since the last row.
     pub images_per_s: f64,
-    /// Seconds of training, interruptions not counted.
+    /// Seconds of training, without interruptions.
     pub seconds: f64,
-    /// What the loss is multiplied by before its backward pass; in mixed precision alone.
+    /// The factor applied to the loss before the backward pass; in mixed precision only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
-    /// Steps of the whole run that were left out because their gradients weren't finite; in mixed
-    /// precision alone.
+    /// Steps of the whole run so far that were skipped because their gradients weren't finite; in
+    /// mixed precision only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<u64>,
-    /// Bytes that the memory pools of the adapter have reserved; none on the CPU backend.
+    /// Bytes reserved by the memory pools of the adapter; `None` on the CPU backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_bytes: Option<u64>,
-    /// Bytes of them that are in use.
+    /// Bytes of the pools that are in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_bytes_used: Option<u64>,
 }
 
-/// A row of metrics.jsonl about what z is worth: scores of the averaged weights on the validation
-/// split, per cent.
+/// A row of metrics.jsonl with an evaluation of z: scores of the EMA weights on the validation
+/// split, in per cent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Optimizer steps done.
     pub step: u64,
     /// Images seen.
     pub images: u64,
-    /// Top-1 of `knn`.
+    /// Top-1 accuracy of `knn`.
     pub knn: f64,
-    /// Top-1 of `linear`.
+    /// Top-1 accuracy of `linear`.
     pub linear: f64,
-    /// Images that k-NN and probe learnt from.
+    /// Number of images that k-NN and probe were fitted on.
     pub n_train: usize,
-    /// Images that judged.
+    /// Number of evaluation images.
     pub n_validation: usize,
 }
 
@@ -70,18 +70,18 @@ enum Line {
     Evaluation(Evaluation),
 }
 
-/// All of metrics.jsonl, oldest first.
+/// The contents of metrics.jsonl, oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
-    /// How training goes.
+    /// The training rows.
     pub rows: Vec<Row>,
-    /// What z is worth.
+    /// The evaluations of z.
     pub evaluations: Vec<Evaluation>,
 }
 
 impl Metrics {
-    /// The evaluation with the best k-NN, the first of several, among those whose step is in
-    /// `kept`.
+    /// Returns the evaluation with the best k-NN score, the first of equals, among those whose step
+    /// is in `kept`.
     pub fn best(&self, kept: &[u64]) -> Option<&Evaluation> {
         self.evaluations
             .iter()
@@ -89,13 +89,13 @@ impl Metrics {
             .reduce(|best, e| if e.knn > best.knn { e } else { best })
     }
 
-    /// Drops what comes after `step`.
+    /// Drops everything after `step`.
     pub fn truncate(&mut self, step: u64) {
         self.rows.retain(|r| r.step <= step);
         self.evaluations.retain(|e| e.step <= step);
     }
 
-    /// The lines of the file, by step; an evaluation follows the row of its step.
+    /// Returns the lines of the file, by step; an evaluation follows the row of its step.
     pub fn to_jsonl(&self) -> String {
         let rows = self.rows.iter().map(|r| (r.step, 0, json_line(r)));
         let evaluations = self.evaluations.iter().map(|e| (e.step, 1, json_line(e)));
@@ -105,38 +105,37 @@ impl Metrics {
     }
 }
 
-/// `row` as a line of metrics.jsonl.
+/// Returns `row` as a line of metrics.jsonl.
 pub fn json_line(row: &impl Serialize) -> String {
     serde_json::to_string(row).expect("a row is JSON") + "\n"
 }
 
-/// A row of starts.jsonl: one call of training, and what it ran on.
+/// A row of starts.jsonl: one invocation of training, and what it ran on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
-    /// When, in UTC (RFC 3339).
+    /// The time, in UTC (RFC 3339).
     pub time: String,
-    /// Step that it continued after; 0 for a new run.
+    /// The step that it resumed after; 0 for a new run.
     pub step: u64,
-    /// SHA-256 of the weights file that a new run began with; none where it began with random
-    /// weights.
+    /// The SHA-256 of the weights file that a new run started from; `None` for random weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// What that file was called: `shipped`, or its absolute path.
+    /// The name of that file: `shipped`, or its absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_name: Option<String>,
-    /// Images that had been seen before, by the training that made those weights and whatever that
-    /// began with; where it is known.
+    /// Images seen by the training that produced those weights, and by any that it started from;
+    /// where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_images: Option<u64>,
     /// The command line, where there is one.
     pub command: Vec<String>,
     /// Version of the program.
     pub version: String,
-    /// Commit that it was built from, where it is known.
+    /// Commit that it was built from, where known.
     pub commit: Option<String>,
     /// `cpu`, `vulkan`, `metal`, `dx12` or `gl`.
     pub device: String,
-    /// The adapter's name, or the processor's.
+    /// The name of the adapter or of the CPU.
     pub adapter: String,
     /// The adapter's driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,21 +144,22 @@ pub struct Start {
     pub machine: serde_json::Value,
     /// Name of the data.
     pub data: String,
-    /// Where it lay: the absolute path of its folder, or `bundled`. Older versions didn't note it.
+    /// Location of the data: the absolute path of its folder, or `bundled`. Older versions didn't
+    /// record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_location: Option<String>,
-    /// How its images were taken.
+    /// The options with which its images were read.
     #[serde(default, skip_serializing_if = "crate::data::Options::are_default")]
     pub data_options: crate::data::Options,
-    /// Its SHA-256.
+    /// SHA-256 of the data.
     pub data_sha256: String,
-    /// Training images.
+    /// Number of training images.
     pub images: usize,
 }
 
 impl Start {
-    /// What the numbers of the training depend on to their last digit: the adapter and its driver,
-    /// or the processor.
+    /// Returns what the results of training depend on down to the last digit: the adapter and its
+    /// driver, or the CPU.
     pub fn place(&self) -> String {
         let Self { device, adapter, .. } = self;
         let more = self
@@ -173,7 +173,7 @@ impl Start {
     }
 }
 
-/// failure.json: where the numbers of a run stopped being finite.
+/// The contents of failure.json: where the values of a run stopped being finite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// The step.
@@ -184,14 +184,14 @@ pub struct Failure {
     pub what: String,
 }
 
-/// Paths within a run directory.
+/// The paths within a run directory.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     /// The directory itself.
     pub path: PathBuf,
 }
 
-/// Written last into a checkpoint: without it the checkpoint is incomplete and ignored.
+/// The file written last into a checkpoint; without it the checkpoint is incomplete and ignored.
 pub const COMPLETE: &str = "COMPLETE";
 /// Extension of a checkpoint that is being written.
 pub const PARTIAL: &str = "partial";
@@ -200,8 +200,8 @@ pub const OLD: &str = "removed";
 /// Extension of a checkpoint that was found damaged.
 pub const DAMAGED: &str = "damaged";
 
-/// What lies in `folder`, is called after one of `names` and has that `extension`, in order; others
-/// may keep something there.
+/// Returns the entries of `folder` whose name begins with one of `names` and has this `extension`,
+/// sorted. Anything else there isn't ours.
 fn own(folder: &Path, names: &[&str], extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let ours = |path: &PathBuf| {
@@ -215,18 +215,18 @@ fn own(folder: &Path, names: &[&str], extension: &str) -> Vec<PathBuf> {
 }
 
 impl RunDir {
-    /// The run directory `path`, which needn't exist.
+    /// Returns the run directory `path`, which needn't exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// runs/NAME-N with the first number N that is free.
+    /// Returns runs/NAME-N with the first free number N.
     pub fn numbered(name: &str) -> Self {
         let path = (1..).map(|n| PathBuf::from(format!("runs/{name}-{n}"))).find(|p| !p.exists());
         Self::new(path.expect("some number is free"))
     }
 
-    /// The run that a weights file belongs to, if it lies in one of a run's checkpoints.
+    /// Returns the run that a weights file belongs to, if it lies in one of a run's checkpoints.
     pub fn of_weights(file: &Path) -> Option<Self> {
         let above = |file: &Path| {
             let checkpoints = file.parent()?.parent()?;
@@ -235,66 +235,67 @@ impl RunDir {
                 .filter(|run| checkpoints.ends_with("checkpoints") && *run != Path::new(""))?;
             Some(Self::new(run)).filter(|run| run.exists() || run.starts().exists())
         };
-        // As it was named, else wherever that leads.
+        // By the path as given, else by what it resolves to.
         above(file).or_else(|| above(&std::fs::canonicalize(file).ok()?))
     }
 
-    /// The resolved recipe.
+    /// Returns the path of the resolved recipe.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.toml")
     }
 
-    /// The lines of [`Metrics`].
+    /// Returns the path of the [`Metrics`].
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
-    /// The rows of [`Start`].
+    /// Returns the path of the file with a [`Start`] per line.
     pub fn starts(&self) -> PathBuf {
         self.path.join("starts.jsonl")
     }
 
-    /// The [`Failure`] that ended the last call of training; gone once it has been passed.
+    /// Returns the path of the [`Failure`] that ended the last invocation of training; the file is
+    /// removed once training is past it.
     pub fn failure(&self) -> PathBuf {
         self.path.join("failure.json")
     }
 
-    /// The [`Evaluation`] with the best k-NN so far: its checkpoint is kept.
+    /// Returns the path of the [`Evaluation`] with the best k-NN score so far, whose checkpoint is
+    /// kept.
     pub fn best(&self) -> PathBuf {
         self.path.join("best.json")
     }
 
-    /// The loss curve.
+    /// Returns the path of the loss curve.
     pub fn loss_plot(&self) -> PathBuf {
         self.path.join("loss.png")
     }
 
-    /// The reconstruction grid of `step`.
+    /// Returns the path of the reconstruction grid of `step`.
     pub fn sample(&self, step: u64) -> PathBuf {
         self.path.join("samples").join(format!("step_{step}.png"))
     }
 
-    /// The checkpoint of `step`.
+    /// Returns the path of the checkpoint of `step`.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join("checkpoints").join(format!("step_{step}"))
     }
 
-    /// Whether a run was started here.
+    /// Returns whether a run was started here.
     pub fn exists(&self) -> bool {
         self.config().exists()
     }
 
-    /// Steps of the complete checkpoints, oldest first.
+    /// Returns the steps of the complete checkpoints, oldest first.
     pub fn checkpoints(&self) -> Vec<u64> {
         let found = self.found_checkpoints().unwrap_or_default();
         found.into_iter().filter(|step| self.checkpoint(*step).join(COMPLETE).exists()).collect()
     }
 
-    /// Steps of all folders that are called checkpoints, whole or not, oldest first.
+    /// Returns the steps of all folders named like checkpoints, complete or not, oldest first.
     ///
     /// # Errors
-    /// If the folder of the checkpoints is there and can't be read: that says nothing of what is in
-    /// it.
+    /// If the folder of the checkpoints exists and can't be read, as its contents are then unknown.
     pub fn found_checkpoints(&self) -> Result<Vec<u64>> {
         let folder = self.path.join("checkpoints");
         let failed = |e: std::io::Error| Error::io("read", &folder, &e);
@@ -308,7 +309,7 @@ impl RunDir {
                     let folder = kind.is_dir() || (kind.is_symlink() && entry.path().is_dir());
                     let step =
                         name.to_str().and_then(|name| name.strip_prefix("step_")?.parse().ok());
-                    // A leading zero or sign is somebody else's name.
+                    // A name with a leading zero or sign isn't ours.
                     steps.extend(
                         step.filter(|step| folder && self.checkpoint(*step).ends_with(&name)),
                     );
@@ -319,14 +320,14 @@ impl RunDir {
         Ok(steps)
     }
 
-    /// Folders among the checkpoints that are none, or no longer, by their `extension`: what a kill
-    /// left.
+    /// Returns the folders among the checkpoints with this `extension`, which are not or no longer
+    /// checkpoints: the leftovers of a kill.
     pub fn leftovers(&self, extension: &str) -> Vec<PathBuf> {
         own(&self.path.join("checkpoints"), &["step_"], extension)
     }
 
     /// Removes the files that a kill left half-written, here and where links of the run lead to
-    /// files of the same names. Whoever calls it holds the run's lock.
+    /// files of the same names. The caller must hold the run's lock.
     pub fn tidy(&self) {
         let names = [
             "config.toml",
@@ -352,7 +353,7 @@ impl RunDir {
         }
     }
 
-    /// The newest EMA weights.
+    /// Returns the path of the newest EMA weights.
     ///
     /// # Errors
     /// If the run has no complete checkpoint.
@@ -367,7 +368,7 @@ impl RunDir {
         }
     }
 
-    /// The recipe of the run.
+    /// Reads the recipe of the run.
     ///
     /// # Errors
     /// If there is none, or it can't be read.
@@ -382,16 +383,16 @@ impl RunDir {
         )
     }
 
-    /// The evaluation with the best k-NN so far; none where nothing was evaluated or the file is
-    /// damaged.
+    /// Reads the evaluation with the best k-NN score so far; returns `None` where nothing was
+    /// evaluated or the file is damaged.
     pub fn read_best(&self) -> Option<Evaluation> {
         serde_json::from_slice(&files::read(&self.best()).ok()?).ok()
     }
 
-    /// What metrics.jsonl holds; empty where there is none yet.
+    /// Reads metrics.jsonl; returns no rows where it doesn't exist yet.
     ///
     /// # Errors
-    /// If a line but the last is no row.
+    /// If a line other than the last is invalid.
     pub fn read_metrics(&self) -> Result<Metrics> {
         let (path, mut metrics) = (self.metrics(), Metrics::default());
         if !path.exists() {
@@ -404,12 +405,12 @@ impl RunDir {
             match serde_json::from_str(line) {
                 Ok(Line::Row(row)) => metrics.rows.push(row),
                 Ok(Line::Evaluation(row)) => metrics.evaluations.push(row),
-                // A crash or a full disk may have cut the last one.
+                // A crash or a full disk may have cut off the last one.
                 Err(_) if i + 1 == lines.len() => {}
                 Err(e) => {
                     let path = path.display();
                     return Err(Error::failed(format!(
-                        "{path} line {} is no row of metrics ({e}); remove the line",
+                        "{path} line {} is not a row of metrics ({e}); remove the line",
                         i + 1
                     )));
                 }
@@ -418,7 +419,8 @@ impl RunDir {
         Ok(metrics)
     }
 
-    /// Every call of training so far, oldest first; lines that can't be read are left out.
+    /// Reads every invocation of training so far, oldest first; lines that can't be read are
+    /// skipped.
     pub fn read_starts(&self) -> Vec<Start> {
         let bytes = files::read(&self.starts()).unwrap_or_default();
         String::from_utf8_lossy(&bytes)
@@ -427,7 +429,7 @@ impl RunDir {
             .collect()
     }
 
-    /// Removes the starts that an attempt left which never became a run.
+    /// Removes the starts left by an attempt that never became a run.
     ///
     /// # Errors
     /// If that isn't allowed.
@@ -435,13 +437,13 @@ impl RunDir {
         files::remove_file(&self.starts())
     }
 
-    /// Adds `start` to starts.jsonl.
+    /// Appends `start` to starts.jsonl.
     ///
     /// # Errors
     /// If it can't be written.
     pub fn add_start(&self, start: &Start) -> Result<()> {
         let mut lines = files::read(&self.starts()).unwrap_or_default();
-        // A line that was cut stays one that can't be read.
+        // A truncated line stays a line of its own, which can't be read.
         if lines.last().is_some_and(|last| *last != b'\n') {
             lines.push(b'\n');
         }
@@ -449,7 +451,7 @@ impl RunDir {
         write_atomically(&self.starts(), &lines)
     }
 
-    /// Makes the directory and writes the recipe.
+    /// Creates the directory and writes the recipe.
     ///
     /// # Errors
     /// If it can't be written.
@@ -473,14 +475,14 @@ mod tests {
     }
 
     #[test]
-    fn weights_in_a_checkpoint_are_their_runs() {
+    fn weights_in_a_checkpoint_belong_to_its_run() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::new(folder.path().join("a run"));
         let weights = run.checkpoint(4).join("ema.safetensors");
         std::fs::create_dir_all(run.checkpoint(4)).expect("writable");
         std::fs::write(&weights, "").expect("writable");
         let found = |file: &Path| RunDir::of_weights(file).map(|run| run.path);
-        assert_eq!(found(&weights), None, "nothing says that it is a run");
+        assert_eq!(found(&weights), None, "nothing shows that it is a run");
         std::fs::write(run.config(), "").expect("writable");
         assert_eq!(found(&weights).as_ref(), Some(&run.path));
         let roundabout = run.checkpoint(4).join("../step_4/ema.safetensors");
@@ -495,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_of_older_versions_are_read() {
+    fn starts_of_older_versions_can_be_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::new(folder.path());
         let old = r#"{"time":"2026-11-24T00:00:00Z","step":0,"from":"ab","command":["soda"],"version":"0.1.0","commit":null,"device":"cpu","adapter":"a","machine":{},"data":"CIFAR-10","data_sha256":"cd","images":9}"#;

@@ -1,7 +1,7 @@
-//! Whether an adapter computes correctly: every operation, at the networks' sizes, against the CPU
-//! backend; the same bits twice; many launches and large buffers.
+//! The self test of an adapter: every operation at the networks' sizes against the CPU backend,
+//! bitwise repeatability, many launches and large buffers.
 //!
-//! Drivers have been wrong before, and nothing in a loss curve says so. The test runs by itself
+//! Drivers have been wrong before, and a loss curve doesn't reveal it. The test runs automatically
 //! before the first training step on an adapter that hasn't passed it with these shaders and this
 //! driver.
 
@@ -25,31 +25,31 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
 
-/// How a case came out.
+/// The outcome of a case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// The kernel.
     pub kernel: &'static str,
     /// Its size.
     pub size: String,
-    /// The largest error, as a multiple of what is tolerated; infinite if anything wasn't finite.
+    /// The largest error, as a multiple of the tolerance; infinite if any value wasn't finite.
     pub worst: f32,
-    /// Of which result.
+    /// The result with the largest error.
     pub of: String,
-    /// On the adapter, its first launch included.
+    /// The time on the adapter, first launch included.
     pub milliseconds: f64,
-    /// Whether it only warns where it fails.
+    /// Whether a failure is only a warning.
     pub warns: bool,
 }
 
 impl Outcome {
-    /// Whether the adapter is right.
+    /// Returns whether the adapter's results are correct.
     pub fn passed(&self) -> bool {
         self.worst <= 1.0
     }
 }
 
-/// How `got`, computed on an adapter in so many milliseconds, compares with `want`.
+/// Compares `got`, computed on an adapter in `milliseconds`, with `want`.
 fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Outcome {
     let tolerance = case.tolerances.wgsl;
     let errors = got
@@ -61,12 +61,12 @@ fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Out
     Outcome { kernel: case.kernel, size: case.size(), worst, of, milliseconds, warns: false }
 }
 
-/// Runs every case of `operations` on `device`, one after another. `each` gets an outcome as soon
-/// as there is one, and the number of cases.
+/// Runs every case of `operations` on `device`, one after another. `each` is called with every
+/// outcome as soon as it is known, and the number of cases.
 ///
 /// # Errors
-/// If one is wrong: names the adapter, the kernel and the error. (All are run first.) If the device
-/// is lost or has too little memory.
+/// If a result is wrong; the message names the adapter, the kernel and the error. (All cases are
+/// run first.) If the device is lost or has too little memory.
 pub fn run(
     operations: &[&dyn Operation],
     device: &Selected,
@@ -74,13 +74,13 @@ pub fn run(
 ) -> Result<Vec<Outcome>> {
     let cases = catalog::cases(operations, Suite::SelfTest);
     let mut outcomes = Vec::new();
-    // The CPU computes what is right while the adapter's driver compiles.
+    // The CPU computes the expected results while the adapter's driver compiles.
     std::thread::scope(|scope| {
         let (sender, wanted) = mpsc::channel();
         scope.spawn(|| {
             let sender = sender;
             for case in &cases {
-                // Nobody listens any more once the adapter has failed.
+                // The receiver is gone once the adapter has failed.
                 if sender.send(case.results(&Device::flex())).is_err() {
                     return;
                 }
@@ -98,14 +98,15 @@ pub fn run(
         }
         Ok::<_, Error>(())
     })?;
-    judge(&outcomes, device).map(|()| outcomes)
+    accept(&outcomes, device).map(|()| outcomes)
 }
 
-/// Refuses `device` where one of `outcomes` is wrong.
-fn judge(outcomes: &[Outcome], device: &Selected) -> Result<()> {
+/// Checks that none of `outcomes` on `device` is wrong, apart from those that only warn.
+fn accept(outcomes: &[Outcome], device: &Selected) -> Result<()> {
     match outcomes.iter().find(|o| !o.passed() && !o.warns) {
         Some(wrong) => Err(Error::failed(format!(
-            "{} computes {} {} wrongly ({} is {:.0} times the tolerated error off); use --device cpu or another adapter, or update its driver",
+            "{} computes {} {} wrongly (the error of {} is {:.0} times the tolerance); use \
+             --device cpu or another adapter, or update its driver",
             device.describe(),
             wrong.kernel,
             wrong.size,
@@ -116,29 +117,29 @@ fn judge(outcomes: &[Outcome], device: &Selected) -> Result<()> {
     }
 }
 
-/// What the whole test found.
+/// The results of the whole test.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
-    /// Of each case.
+    /// The outcome of each case.
     pub outcomes: Vec<Outcome>,
-    /// Floating-point operations a second of the largest layer's convolution.
+    /// Speed of the largest layer's convolution, in floating-point operations per second.
     pub speed: Option<f64>,
 }
 
-/// Cases of the whole test.
+/// Returns the number of cases of the whole test.
 fn count() -> usize {
     let first = again::first_cases(catalog::operations()).len();
     catalog::cases(&operations(), Suite::SelfTest).len() + 2 * first + LIMITS.len()
 }
 
-/// Our operations and Burn's.
+/// Returns our operations and Burn's.
 fn operations() -> Vec<&'static dyn Operation> {
     catalog::operations().iter().copied().chain([&BurnOperations as &dyn Operation]).collect()
 }
 
-/// Runs the whole test on `device`: the cases of all operations, our kernels twice and on what
-/// isn't finite, and what shows only at size. `each` gets an outcome as soon as there is one, and
-/// their number.
+/// Runs the whole test on `device`: the cases of all operations, our kernels twice and on
+/// non-finite inputs, and the limits that matter only at scale. `each` is called with every outcome
+/// as soon as it is known, and the number of cases.
 ///
 /// # Errors
 /// As [`run`].
@@ -159,13 +160,13 @@ pub fn whole(device: &Selected, mut each: impl FnMut(&Outcome, usize)) -> Result
         add(outcome);
         speed = measured.or(speed);
     }
-    judge(&outcomes, device)?;
+    accept(&outcomes, device)?;
     Ok(Findings { outcomes, speed })
 }
 
 /// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and
-/// its driver. Gives the speed of the largest layer's convolution then, in floating-point
-/// operations a second; none on the CPU backend.
+/// its driver. Returns the speed of the largest layer's convolution, as measured when it passed, in
+/// floating-point operations per second; `None` on the CPU backend.
 ///
 /// # Errors
 /// As [`run`].
@@ -184,17 +185,17 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
     progress.finish();
     for hidden in found.outcomes.iter().filter(|outcome| !outcome.passed()) {
         warn(&format!(
-            "{}: {} {} doesn't show {}; a run that diverges is noticed later",
+            "{}: {} {} hides {} in its input; a diverging run will be noticed later",
             device.describe(),
             hidden.kernel,
             hidden.size,
             hidden.of
         ));
     }
-    // Gives the memory of the test's large tensors back: training would scatter its small ones over
-    // it, and its own memory would grow for thousands of steps.
+    // Frees the memory of the test's large tensors. Training would otherwise scatter its small ones
+    // over it, and its memory would grow for thousands of steps.
     device.device.memory_cleanup();
-    // A cache that isn't there or can't be written only means that the test runs again.
+    // Without a writable cache the test merely runs again.
     if let Some(passed) = record
         && let Err(e) = create_parent(&passed).and_then(|()| {
             write_atomically(
@@ -208,13 +209,13 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
     Ok(found.speed)
 }
 
-/// Returns the file that says that `device` has passed; `None` for the CPU backend and where there
-/// is no cache folder.
+/// Returns the path of the file that records that `device` has passed; `None` for the CPU backend
+/// and where there is no cache folder.
 fn record(device: &Selected) -> Option<PathBuf> {
     Some(dirs::cache_dir()?.join("soda/selftest").join(key(device)?))
 }
 
-/// Returns a name that stands for `device`, its driver and our shaders; `None` for the CPU backend.
+/// Returns a key that identifies `device`, its driver and our shaders; `None` for the CPU backend.
 fn key(device: &Selected) -> Option<String> {
     let adapter = device.adapter.as_ref()?;
     let (shaders, Adapter { backend, name, driver, limits, .. }) =
@@ -223,7 +224,7 @@ fn key(device: &Selected) -> Option<String> {
     Some(sha256(key.as_bytes())[..16].to_owned())
 }
 
-/// Returns a hash of the texts of all shaders of `operations`.
+/// Returns a hash of the sources of all shaders of `operations`.
 fn shaders_hash(operations: &[&dyn Operation]) -> String {
     let texts: Vec<String> =
         catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
@@ -236,7 +237,7 @@ mod tests {
     use crate::kernels::catalog::{Input, Tolerances};
     use crate::kernels::shader::Filled;
 
-    /// Doubles three numbers; wrongly on adapters if so said.
+    /// Doubles three numbers; wrongly on adapters if `wrong`.
     struct Doubling {
         wrong: bool,
     }
@@ -270,14 +271,14 @@ mod tests {
         let mut seen = 0;
         let message =
             run(&[&wrong, &right], &device, |_, _| seen += 1).expect_err("refused").to_string();
-        assert_eq!(seen, 2, "the others are run all the same");
+        assert_eq!(seen, 2, "the others still run");
         for part in [device.name.as_str(), "doubling 3 wrongly", "value", "--device cpu"] {
             assert!(message.contains(part), "{part} isn't in: {message}");
         }
     }
 
     #[test]
-    fn no_result_is_no_right_result() {
+    fn an_empty_result_does_not_pass() {
         let case = &Doubling { wrong: false }.cases(Suite::SelfTest)[0];
         assert!(!compare(case, &Vec::new(), &Vec::new(), 0.0).passed());
         let result = |value| vec![("the value".to_owned(), vec![value])];

@@ -1,19 +1,18 @@
-//! Commands as a user types them into a shell.
+//! Command lines as a user types them into a shell.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Returns `word` as a POSIX shell takes it for one word. Every path and name in a command that is
-/// printed goes through it.
+/// Quotes `word` so that a POSIX shell reads it as one word. Every path and name in a printed
+/// command goes through it.
 pub fn quoted(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref().to_string_lossy();
-    // Refused is NUL alone, which no path and no argument holds.
+    // Quoting fails only for NUL, which no path and no argument contains.
     shlex::try_quote(&word).unwrap_or(Cow::Borrowed(&word)).into_owned()
 }
 
-/// Returns the command line `words` of a process as a user types it: without the folder of the
-/// program.
+/// Returns the command line `words` of a process as a user types it, without the program's folder.
 pub fn retyped(words: &[String]) -> String {
     let program = words.first().and_then(|program| Path::new(program).file_name()).map(quoted);
     program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
@@ -24,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_line_is_typed_again_word_by_word() {
+    fn a_retyped_command_line_has_the_same_words() {
         let words = [
             "/opt/my programs/soda",
             "train",
@@ -68,13 +67,13 @@ mod tests {
         }
         let command = hostile.map(quoted).join(" ");
         assert_eq!(shlex::split(&command), Some(hostile.map(str::to_owned).to_vec()));
-        // Without it they are other words, or none at all.
+        // Without quoting they are other words, or none at all.
         assert_ne!(shlex::split(&hostile.join(" ")), Some(hostile.map(str::to_owned).to_vec()));
     }
 
     #[cfg(unix)]
     #[test]
-    fn the_systems_shell_reads_the_same() {
+    fn the_shell_of_the_system_reads_the_same_words() {
         let words = ["two words", "it's", "$HOME `id` \"a\" \\ ; * ~ # !", "ü", ""];
         let command = format!("printf '%s\\n' {}", words.map(quoted).join(" "));
         let output =

@@ -1,13 +1,13 @@
-//! Numbers for people: times, sizes, rates.
+//! Human-readable times, sizes and rates.
 
 use indicatif::HumanCount;
 use std::time::Duration;
 
-/// A guess at a time: "about 40 seconds", "about 12 minutes", "about 5.5 hours", "about 3 days",
-/// "about 7 weeks", "about a year".
+/// Formats an estimated time: "about 40 seconds", "about 12 minutes", "about 5.5 hours", "about 3
+/// days", "about 7 weeks", "about a year".
 pub fn about(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    // Each unit up to the next one; months are those of a year.
+    // A month is a twelfth of a year.
     const UNITS: [(&str, &str, f64); 7] = [
         ("a second", "seconds", 1.0),
         ("a minute", "minutes", 60.0),
@@ -17,7 +17,8 @@ pub fn about(time: Duration) -> String {
         ("a month", "months", 2_629_800.0),
         ("a year", "years", 31_557_600.0),
     ];
-    // From 90 seconds on they are minutes, and so on; weeks only from two on.
+    // Seconds are used below 90 of them; any other unit from 0.95 of it on, weeks and months from
+    // 1.9 on.
     let from = |(_, name, unit): &(&str, &str, f64)| {
         unit * if matches!(*name, "weeks" | "months") { 1.9 } else { 0.95 }
     };
@@ -27,7 +28,7 @@ pub fn about(time: Duration) -> String {
         false => *UNITS.iter().rev().find(|u| seconds >= from(u)).unwrap_or(&UNITS[1]),
     };
     let n = seconds / unit;
-    // Halves matter where there are few.
+    // Small counts are rounded to halves.
     let n = if n < 9.75 && !of_seconds { (2.0 * n).round() / 2.0 } else { n.round() };
     match n {
         1.0 => format!("about {one}"),
@@ -37,12 +38,12 @@ pub fn about(time: Duration) -> String {
     }
 }
 
-/// "51.2 MB".
+/// Formats a size in bytes: "51.2 MB".
 pub fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// A size in bytes: "35 MiB", "7.1 GiB".
+/// Formats a size in bytes: "35 MiB", "7.1 GiB".
 pub fn bytes(n: f64) -> String {
     let mib = n / f64::from(1 << 20);
     match mib {
@@ -52,7 +53,7 @@ pub fn bytes(n: f64) -> String {
     }
 }
 
-/// Three digits of a rate: "0.72", "4.6", "152".
+/// Formats a rate in up to three digits: "0.72", "4.6", "152".
 pub fn rate(n: f64) -> String {
     match n {
         n if n < 0.0995 => format!("{n:.3}"),
@@ -62,7 +63,7 @@ pub fn rate(n: f64) -> String {
     }
 }
 
-/// "1,280,000".
+/// Formats an integer with thousands separators: "1,280,000".
 pub fn grouped(n: u64) -> String {
     HumanCount(n).to_string()
 }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_the_unit_that_people_would_choose() {
+    fn times_are_shown_in_the_natural_unit() {
         let cases = [
             (0.2, "less than a second"),
             (1.2, "about a second"),

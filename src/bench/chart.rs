@@ -1,4 +1,4 @@
-//! Rows as a bar chart: the devices side by side.
+//! A bar chart of the rows, with the devices side by side.
 
 use super::row::{Place, Row};
 use super::table::{digits, time};
@@ -6,11 +6,11 @@ use crate::error::Result;
 use crate::report::bars::{Bar, Group, Section, save_bars};
 use std::path::Path;
 
-/// Draws every measured row to `path`, if a case was measured on two devices or more; returns
-/// whether it was: bars of one device compare nothing.
+/// Draws every measured row to `path`, if some case was measured on at least two devices, and
+/// returns whether it did: bars of a single device compare nothing.
 ///
 /// # Errors
-/// `path` can't be written.
+/// If `path` can't be written.
 pub fn save(path: &Path, rows: &[Row]) -> Result<bool> {
     let mut places: Vec<&Place> = Vec::new();
     for row in rows.iter().filter(|r| r.median_ms.is_some()) {
@@ -60,7 +60,7 @@ pub fn save(path: &Path, rows: &[Row]) -> Result<bool> {
             .map(|v| (v, format!("{} GB/s{}", digits(v), of_peak(r))))
     };
     let sections = [
-        section("Images a second (longest bar: the fastest device)", false, &images),
+        section("Images per second (longest bar: the fastest device)", false, &images),
         section("Arithmetic, TFLOP/s (batch 16, on a GPU 128)", true, &compute),
         section("Memory, GB/s (batch 16, on a GPU 128)", true, &memory),
     ];
@@ -71,8 +71,8 @@ pub fn save(path: &Path, rows: &[Row]) -> Result<bool> {
     save_bars(path, "soda bench", &series, &sections).map(|()| true)
 }
 
-/// The row's name without what differs between devices by design: a kernel's batch, the length of a
-/// peak's vector.
+/// Returns the row's name without the parts that differ between devices by design: a kernel's batch
+/// size, the length of a peak's vector.
 fn per_image(row: &Row) -> String {
     let shape = row.shape.as_ref().map(|s| s[1..].to_vec()).filter(|s| !s.is_empty());
     Row { shape, ..row.clone() }.name()
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_with_different_batches_stand_in_one_group() {
+    fn devices_with_different_batches_share_a_group() {
         let row = |shape: &[usize], width| Row {
             shape: Some(shape.to_vec()),
             width,
@@ -117,11 +117,11 @@ mod tests {
         let (two, three) =
             ([row("cpu"), row("vulkan:0")], [row("cpu"), row("vulkan:0"), row("vulkan:1")]);
         let (two, three) = (height(&two).unwrap(), height(&three).unwrap());
-        assert!(three > two + 30, "a bar and a line of the legend: {two} {three}");
+        assert!(three > two + 30, "one more bar and legend line: {two} {three}");
     }
 
     #[test]
-    fn what_compares_nothing_is_not_drawn() {
+    fn a_chart_without_a_comparison_is_not_drawn() {
         let place = |device: &str| Place { device: device.into(), ..Place::default() };
         let row = |op: &str, device| Row {
             median_ms: Some(2.0),
@@ -135,7 +135,7 @@ mod tests {
             vec![],
             vec![row("copy", "cpu")],
             vec![row("copy", "cpu"), row("other", "cpu")],
-            // Two devices, but no case that both of them measured.
+            // Two devices, but no case in common.
             vec![row("copy", "cpu"), row("other", "vulkan:0")],
             vec![row("copy", "cpu"), unmeasured],
         ] {

@@ -1,4 +1,4 @@
-//! Two results side by side.
+//! The comparison of two results.
 
 use super::row::Row;
 use crate::error::{Error, Result};
@@ -6,31 +6,31 @@ use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
 
-/// The same case in both results.
+/// A case that both results have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pair {
     /// Operation and case.
     pub name: String,
-    /// The device of A, then that of B.
+    /// The device of A and that of B.
     pub devices: [String; 2],
-    /// Median milliseconds of A, then those of B.
+    /// The median time of A and that of B, in milliseconds.
     pub median_ms: [f64; 2],
-    /// Time of A over time of B: above 1 where B is faster.
+    /// The time of A over the time of B: above 1 where B is faster.
     pub ratio: f64,
 }
 
-/// Results A and B.
+/// The comparison of results A and B.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// In the order of A.
+    /// The common cases, in the order of A.
     pub rows: Vec<Pair>,
-    /// Names of rows that only A has.
+    /// The names of rows that only A has.
     pub only_a: Vec<String>,
-    /// Names of rows that only B has.
+    /// The names of rows that only B has.
     pub only_b: Vec<String>,
 }
 
-/// The measured rows of a file that `soda bench --json` wrote.
+/// Reads the measured rows of a file that `soda bench --json` wrote.
 ///
 /// # Errors
 /// If it can't be read or is something else.
@@ -43,16 +43,16 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
         ))
     };
     let mut value: Value =
-        serde_json::from_str(&text).map_err(|e| refuse(format!("no JSON ({e})")))?;
+        serde_json::from_str(&text).map_err(|e| refuse(format!("not JSON ({e})")))?;
     if value["command"] != "bench" {
         return Err(refuse("not the result of soda bench".into()));
     }
     let rows: Vec<Row> = serde_json::from_value(value["rows"].take())
-        .map_err(|e| refuse(format!("its rows are not understood ({e})")))?;
+        .map_err(|e| refuse(format!("its rows can't be read ({e})")))?;
     Ok(rows.into_iter().filter(|r| r.median_ms.is_some_and(|ms| ms > 0.0)).collect())
 }
 
-/// The view pipeline has the CPU of whichever machine it ran on.
+/// Returns whether `row` is of the view pipeline, which runs on the CPU whatever the device.
 fn is_data(row: &Row) -> bool {
     row.op == "view_pairs"
 }
@@ -63,8 +63,8 @@ fn single_device(rows: &[Row]) -> bool {
     devices.all(|d| Some(d) == first)
 }
 
-/// Pairs the rows of `a` and `b`: the same case on the same device, or across devices where each
-/// result has only one.
+/// Pairs the rows of `a` and `b` by case and device, or by case alone where each result has only
+/// one device.
 pub fn compare(a: &[Row], b: &[Row]) -> Comparison {
     let across = single_device(a) && single_device(b);
     let same = |a: &Row, b: &Row| a.same_case(b) && (across || a.place.device == b.place.device);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_say_how_much_faster_b_is_and_missing_rows_are_named() {
+    fn ratios_above_1_mean_that_b_is_faster_and_missing_rows_are_named() {
         let a = [row("copy", "cpu", 10.0), row("ada_gn_forward", "cpu", 3.0)];
         let b = [row("copy", "cpu", 4.0), row("multiply_add", "cpu", 3.0)];
         let c = compare(&a, &b);
@@ -104,11 +104,11 @@ mod tests {
         assert_eq!(c.only_a, ["cpu: ada_gn_forward 2x3"]);
         assert_eq!(c.only_b, ["cpu: multiply_add 2x3"]);
         let other = [Row { shape: Some(vec![2, 4]), ..row("copy", "cpu", 4.0) }];
-        assert!(compare(&a, &other).rows.is_empty(), "another shape is another case");
+        assert!(compare(&a, &other).rows.is_empty(), "a different shape is a different case");
     }
 
     #[test]
-    fn devices_are_crossed_only_where_each_result_has_one() {
+    fn different_devices_are_compared_only_where_each_result_has_one() {
         let (cpu, gpu) = ([row("copy", "cpu", 10.0)], row("copy", "vulkan:0", 1.0));
         assert_eq!(compare(&cpu, std::slice::from_ref(&gpu)).rows[0].devices, ["cpu", "vulkan:0"]);
         let both = [row("copy", "cpu", 5.0), gpu];

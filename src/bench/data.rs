@@ -1,4 +1,4 @@
-//! The view pipeline: pairs of views under the full recipe (crop, flip, RandAugment, noise), loader
+//! The view pipeline: pairs of views with the full recipe (crop, flip, RandAugment, noise), loader
 //! included.
 
 use super::job::Job;
@@ -9,10 +9,10 @@ use super::timing::Timing;
 use crate::data::{bundled, loader::measure_pairs};
 use crate::error::Result;
 
-/// Slices of time, each a sample.
+/// The number of time slices, each of which gives a sample.
 const SLICES: usize = 5;
 
-/// Pairs a second, as `images_per_s`; the times are those of one batch.
+/// Measures pairs per second, reported as `images_per_s`; the times are those of one batch.
 ///
 /// # Errors
 /// If the loader fails.

@@ -1,6 +1,6 @@
-//! The host's time at paper size: training steps, encoding and sampling steps. It is measured on a
-//! device that takes no time (below scripts/host_time.sh nothing is done that is handed to it), so
-//! results are not looked at.
+//! The host time at paper size: training steps, encoding and sampling steps. It is measured on a
+//! device that takes no time (under scripts/host_time.sh the device does no work), so the results
+//! are not checked.
 
 use super::job::Job;
 use super::plan::Size;
@@ -18,15 +18,15 @@ use burn::tensor::Tensor;
 use cpu_time::ThreadTime;
 use std::time::Instant;
 
-/// Images of a batch: the recipe's, and few, where launches weigh most.
+/// Batch sizes: the recipe's, and a small one, where launches matter most.
 const BATCHES: [usize; 2] = [256, 32];
-/// Timed runs at most and at least.
+/// The largest and the smallest number of timed runs.
 const MOST: usize = 20;
 const LEAST: usize = 5;
-/// Seconds for the timed runs of one row.
+/// The time limit for the timed runs of one row, in seconds.
 const ENOUGH: f64 = 5.0;
 
-/// Measures them all.
+/// Measures all of them.
 ///
 /// # Errors
 /// If the device was lost.
@@ -82,7 +82,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
 
 /// Times runs of `work`, and counts the launches of one.
 fn timed(job: &mut Job, mut row: Row, mut work: impl FnMut() -> Result<()>) -> Result<()> {
-    // The first compiles and takes memory, the second takes what the first gave back.
+    // The first run compiles and allocates memory, which the second one reuses.
     for _ in 0..3 {
         work()?;
     }

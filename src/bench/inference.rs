@@ -1,4 +1,4 @@
-//! Inference: the encoder, one evaluation of the denoiser, and sampling by 100 DDIM steps.
+//! Inference: the encoder, one evaluation of the denoiser, and sampling with 100 DDIM steps.
 
 use super::job::Job;
 use super::plan::Size;
@@ -14,22 +14,23 @@ use crate::model::{Soda, parameters};
 use burn::tensor::Tensor;
 use std::time::Instant;
 
-/// Width of encoder and denoiser, and of the networks that sample.
+/// The width of encoder and denoiser, and that of the networks for sampling.
 const WIDTH: usize = 64;
 const SAMPLING_WIDTH: usize = 32;
-/// Images of a batch: encoder, denoiser and sampling.
+/// Batch sizes of the encoder, and of the denoiser and sampling.
 const ENCODED: usize = 64;
 const DENOISED: usize = 16;
-/// Length of z.
+/// The number of dimensions of z.
 const Z: usize = 128;
-/// Time of one evaluation of the denoiser at width 64 over that at width 32, and of the encoder
-/// over that of the denoiser (both at width 64, their batches), by their multiplications.
+/// The ratio of the denoiser's time at width 64 to that at width 32, and of the encoder's time to
+/// the denoiser's (both at width 64, with their batch sizes), by multiplications.
 const WIDER: f64 = 4.0;
 const ENCODER: f64 = 1.2;
-/// Seconds for one operation at most.
+/// The time limit for one operation, in seconds.
 const ENOUGH: f64 = 4.0;
 
-/// Measures what fits: first one evaluation at width 32, which tells how long the others will take.
+/// Measures what fits the budget: first an evaluation at width 32, which predicts the time of the
+/// others.
 ///
 /// # Errors
 /// If the device was lost.
@@ -70,7 +71,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
         let encode = Row { parameters: Some(parameters::count(&large.encoder)), ..encode };
         timed(job, encode, || drop(large.encode(images.clone())))?;
     }
-    // The evaluation above has warmed up all but the sampler's few operations.
+    // The evaluation above has warmed up everything except the sampler's few operations.
     if job.fits(&sampling.name(), 100.0 * narrow)? {
         let settings =
             SampleConfig { steps: 100, guidance: Guidance::Whole(0.0), ..config.sample.clone() };
@@ -92,7 +93,8 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     Ok(())
 }
 
-/// Seconds of `work`: its second run, or its first where that took a quarter of the time left.
+/// Returns the seconds of the second run of `work`, or of its first if that took a quarter of the
+/// time left.
 fn warmed(job: &Job, mut work: impl FnMut()) -> Result<f64> {
     let mut run = || once(&job.device, 1, &mut || (), &mut |()| work());
     let first = run()?;

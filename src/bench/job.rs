@@ -1,4 +1,4 @@
-//! What one job's process does: measure its group on its device and hand over each row at once.
+//! The process of one job: it measures its group on its device and reports each row immediately.
 
 use super::plan::{Group, Size};
 use super::row::{Message, Place, Row, Skipped};
@@ -12,23 +12,23 @@ use crate::kernels::profile;
 use burn::tensor::Device;
 use std::time::{Duration, Instant};
 
-/// Receives what a job reports, as soon as it does.
+/// Receives a job's messages as they are sent.
 pub type Send = Box<dyn FnMut(&Message) -> Result<()>>;
 
-/// A job at work.
+/// A running job.
 pub struct Job {
-    /// Without autodiff.
+    /// The device, without autodiff.
     pub(super) device: Device,
     pub(super) place: Place,
     /// Whether it is real graphics hardware.
     pub(super) gpu: bool,
-    /// What networks compute in; single kernels do so in f32.
+    /// The precision of the networks; single kernels compute in f32.
     pub(super) precision: Precision,
-    /// Bytes of one storage binding.
+    /// The largest storage binding, in bytes.
     pub(super) max_binding: Option<u64>,
     /// Whether to profile one run of each operation.
     pub(super) profile: bool,
-    /// When the process started.
+    /// The start of the process.
     pub(super) started: Instant,
     deadline: Instant,
     peak_device_mib: Option<f64>,
@@ -36,7 +36,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job on `device`, in a process that started at `started` and is to end `seconds` later.
+    /// Returns a job on `device`, in a process that started at `started` and should end `seconds`
+    /// later.
     pub fn new(
         device: &Selected,
         precision: Precision,
@@ -63,7 +64,7 @@ impl Job {
     /// Measures `group`.
     ///
     /// # Errors
-    /// If the device was lost, or nobody takes the rows any more.
+    /// If the device was lost, or the receiver of the rows is gone.
     pub fn run(&mut self, group: Group) -> Result<()> {
         match group {
             Group::Step(size) => step::run(self, size),
@@ -74,10 +75,10 @@ impl Job {
         }
     }
 
-    /// The recipe of `size`, which trains in the precision of the job.
+    /// Returns the recipe of `size`, in the precision of the job.
     ///
     /// # Errors
-    /// A width that it can't have.
+    /// If the width is impossible.
     pub(super) fn recipe(&self, size: Size) -> Result<Config> {
         let mut config = step::recipe(size)?;
         if self.precision == Precision::F16 {
@@ -86,7 +87,7 @@ impl Job {
         Ok(config)
     }
 
-    /// A row of a network of `width` base channels on `batch` images, without measurements.
+    /// Returns a row without measurements, of a network of `width` base channels on `batch` images.
     pub(super) fn network(&self, op: &str, width: usize, batch: usize) -> Row {
         let precision = match (self.precision, self.place.device.as_str()) {
             (Precision::F32, _) => "f32",
@@ -101,12 +102,12 @@ impl Job {
         }
     }
 
-    /// Seconds left.
+    /// Returns the seconds left.
     pub(super) fn left(&self) -> f64 {
         self.deadline.saturating_duration_since(Instant::now()).as_secs_f64()
     }
 
-    /// Says which rows are to come.
+    /// Announces the rows to come.
     pub(super) fn planned(&mut self, names: Vec<String>) -> Result<()> {
         (self.send)(&Message::Planned(names))
     }
@@ -115,14 +116,14 @@ impl Job {
         (self.send)(message)
     }
 
-    /// Hands over `row`, with the peak memory so far.
+    /// Sends `row`, with the peak memory so far.
     pub(super) fn row(&mut self, mut row: Row) -> Result<()> {
         row.peak_memory_mib = self.memory_mib();
         self.send(&Message::Row(Box::new(row)))
     }
 
-    /// Peak memory of the job so far: of the process on the CPU, else the most that the device's
-    /// allocator was seen to hold.
+    /// Returns the peak memory of the job so far: of the process on the CPU, else the largest
+    /// amount that the device's allocator was seen to hold.
     pub(super) fn memory_mib(&mut self) -> Option<f64> {
         if self.place.device == "cpu" {
             return crate::machine::peak_resident_mib();
@@ -132,7 +133,7 @@ impl Job {
         self.peak_device_mib
     }
 
-    /// Whether about `seconds` are left; else says that `name` is left out.
+    /// Returns whether about `seconds` are left; otherwise reports that `name` is skipped.
     pub(super) fn fits(&mut self, name: &str, seconds: f64) -> Result<bool> {
         let left = self.left();
         if seconds <= left {
@@ -146,7 +147,7 @@ impl Job {
 }
 
 impl Place {
-    /// Where rows of `device` are measured.
+    /// Returns the place of rows measured on `device`.
     pub fn of(device: &Selected) -> Self {
         match &device.adapter {
             Some(adapter) => Self {

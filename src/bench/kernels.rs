@@ -1,4 +1,4 @@
-//! Single kernels: the catalogue's calls, and how one is timed.
+//! Single kernels: the calls in the catalogue, and their timing.
 
 use super::job::Job;
 use super::peaks;
@@ -14,17 +14,17 @@ use std::rc::Rc;
 
 /// One timed run.
 pub type Run = Box<dyn FnOnce()>;
-/// Prepares a run; not timed.
+/// The untimed preparation of a run.
 pub type Prepare = Box<dyn Fn() -> Run>;
 
 /// One direction of one call.
 pub struct Timed {
     case: Rc<Case>,
-    /// Which direction, and what it costs.
+    /// The direction, and its cost.
     pub pass: Pass,
 }
 
-/// Returns every direction of the calls of `operations` that are to be timed, in their order.
+/// Returns every direction of the calls of `operations` to be timed, in order.
 pub fn timed(operations: &[&dyn Operation], batch: usize) -> Vec<Timed> {
     let cases = catalog::cases(operations, Suite::Bench { batch }).into_iter().map(Rc::new);
     let all = cases.flat_map(|case| {
@@ -34,7 +34,7 @@ pub fn timed(operations: &[&dyn Operation], batch: usize) -> Vec<Timed> {
 }
 
 impl Timed {
-    /// Returns the row without times: "conv2d_forward", its shape and what else matters.
+    /// Returns the row without times: "conv2d_forward", its shape and variant.
     pub fn row(&self, place: &Place) -> Row {
         let Case { kernel, shape, variant, .. } = &*self.case;
         let op = if self.pass.name.is_empty() {
@@ -46,12 +46,12 @@ impl Timed {
         Row { shape: Some(shape.clone()), batch, variant: variant.clone(), ..Row::new(&op, place) }
     }
 
-    /// "conv2d_forward 16x64x32x32 3x3 to 64".
+    /// Returns its name: "conv2d_forward 16x64x32x32 3x3 to 64".
     pub fn name(&self) -> String {
         self.row(&Place::default()).name()
     }
 
-    /// Makes the inputs on `device` (without autodiff).
+    /// Creates the inputs on `device` (without autodiff).
     pub fn prepare(&self, device: &Device) -> Prepare {
         let (case, learns) = (self.case.clone(), self.pass.learns.clone());
         let device = if learns.is_empty() { device.clone() } else { device.clone().autodiff() };
@@ -65,7 +65,7 @@ impl Timed {
     /// reads.
     ///
     /// # Errors
-    /// If a launch is one that WebGPU refuses.
+    /// If WebGPU would refuse a launch.
     pub fn record(&self, recorder: &mut Recorder, name: &str, device: &Device) -> Result<()> {
         recorder.timed(name, || self.prepare(device)(), |run| run())
     }
@@ -80,7 +80,7 @@ fn forward(case: Rc<Case>, inputs: Inputs) -> Prepare {
                 let mut inputs = held.borrow().clone();
                 return drop(case.run(&mut inputs));
             }
-            // Nobody else holds what is worked on in place.
+            // Tensors that are modified in place must have no other owner.
             let mut inputs = held.take();
             let read = inputs.without(&case.in_place);
             let results = case.run(&mut inputs);
@@ -91,11 +91,11 @@ fn forward(case: Rc<Case>, inputs: Inputs) -> Prepare {
     })
 }
 
-/// The backward pass alone, from a gradient in NHWC memory.
+/// Prepares the backward pass alone, from a gradient in NHWC memory.
 fn backward(case: Rc<Case>, inputs: Inputs) -> Prepare {
     let compute = move || match case.run(&mut inputs.clone()).swap_remove(0).1 {
         Value::Map(y) => y,
-        other => unreachable!("feature maps are what is differentiated, not {other:?}"),
+        other => unreachable!("only feature maps are differentiated, not {other:?}"),
     };
     let y = compute();
     let [b, c, h, w] = y.dims();
@@ -106,8 +106,8 @@ fn backward(case: Rc<Case>, inputs: Inputs) -> Prepare {
     })
 }
 
-/// Measures `timed` on `device` for about `seconds`, warm-up included. Returns the seconds of the
-/// first run, and the times.
+/// Measures `timed` on `device` for about `seconds`, warmup included. Returns the seconds of the
+/// first run, and the timing.
 ///
 /// # Errors
 /// If the device was lost.
@@ -115,13 +115,13 @@ pub fn time(timed: &Timed, device: &Device, seconds: f64) -> Result<(f64, Timing
     let prepare = timed.prepare(device);
     let (mut make, mut run) = (|| prepare(), |run: Run| run());
     let first = sample(device, 1, &mut make, &mut run)?;
-    // What takes long needs no second warm-up.
+    // A long run needs no second warmup.
     let once = if first < seconds / 4.0 { sample(device, 1, &mut make, &mut run)? } else { first };
     let effort = Effort { seconds: seconds - first - once, most: 30, together: 8 };
     Ok((first, measure(device, effort, once, make, run)?))
 }
 
-/// No case takes longer than this many seconds where it needn't.
+/// The time limit for a case, in seconds, unless its first runs take longer.
 const ENOUGH: f64 = 0.6;
 
 /// Measures the peaks, then every call of `operations` that fits.
@@ -133,8 +133,8 @@ pub(super) fn run(job: &mut Job, operations: &[&dyn Operation]) -> Result<()> {
     let names = peaks::rows(job).iter().map(Row::name).chain(all.iter().map(Timed::name)).collect();
     job.planned(names)?;
     let peaks = peaks::run(job, (job.left() / 10.0).min(1.0))?;
-    // How much longer than at the peaks the first run of a kind of operation took: the guess for
-    // its next case.
+    // The ratio of the first run of each operation to its time at the peaks, which predicts the
+    // operation's next case.
     let mut slowness: Vec<(String, f64)> = Vec::new();
     for (i, timed) in all.iter().enumerate() {
         let mut row = timed.row(&job.place);
@@ -164,7 +164,7 @@ mod tests {
     use crate::kernels::catalog::operations;
 
     #[test]
-    fn every_case_has_a_name_of_its_own_and_counts_its_work() {
+    fn every_case_has_a_unique_name_and_counts_its_work() {
         let all = timed(operations(), 16);
         for (i, one) in all.iter().enumerate() {
             assert!(
@@ -184,7 +184,7 @@ mod tests {
         let n = 4.0 * 16.0 * 64.0 * 1024.0;
         assert_eq!(of("ada_gn_forward 16x64x32x32 32 groups, SiLU").bytes, 2.0 * n);
         assert_eq!(of("ada_gn_backward 16x64x32x32 32 groups, SiLU").bytes, 3.0 * n);
-        // The input's gradient of a network's first layer is never wanted.
+        // The gradient of the input of a network's first layer is never needed.
         assert!(!all.iter().any(|t| t.name() == "conv2d_grad_input 16x3x32x32 3x3 to 64"));
     }
 

@@ -1,8 +1,8 @@
-//! Throughput of this machine's devices: kernels, training steps, inference and the view pipeline,
-//! each in a process of its own.
+//! The throughput of this machine's devices: kernels, training steps, inference and the view
+//! pipeline, each in a process of its own.
 //!
-//! [`plan`] says what is run and in which order, [`runner`] starts one process for each job and
-//! collects its rows, [`job`] is what happens in that process. [`table`], [`chart`] and
+//! [`plan`] defines what is run and in which order, [`runner`] starts a process for each job and
+//! collects its rows, and [`job`] is the code of that process. [`table`], [`chart`] and
 //! [`mod@compare`] show the rows.
 
 pub mod chart;

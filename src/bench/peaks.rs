@@ -1,5 +1,5 @@
-//! What the device does at best: a copy and a run of multiply-adds, which the kernels are held
-//! against.
+//! The device's peak rates, measured by a copy and by multiply-adds, with which the kernels are
+//! compared.
 
 use super::job::Job;
 use super::row::Row;
@@ -9,20 +9,20 @@ use crate::kernels::peak;
 use crate::kernels::plan::Recorder;
 use burn::tensor::{Device, Tensor};
 
-/// Elements of the copy: 64 MiB, beyond the caches of most processors.
+/// Elements of the copy: 64 MiB, larger than the caches of most processors.
 const COPY: usize = 1 << 24;
 /// Elements of the multiply-adds.
 const CHAINS: usize = 1 << 20;
-/// A run of multiply-adds lasts about this many seconds.
+/// The approximate duration of a run of multiply-adds, in seconds.
 const LONG: f64 = 5e-3;
 
-/// Records both on `device` as the passes `copy` and `multiply_add`; gives their shapes, and the
-/// bytes and floating-point operations of one run.
+/// Records both on `device` as the passes `copy` and `multiply_add`; returns their shapes, and the
+/// bytes or floating-point operations of one run.
 ///
 /// # Errors
-/// If a launch is one that WebGPU refuses.
+/// If WebGPU would refuse a launch.
 pub fn record(recorder: &mut Recorder, device: &Device) -> Result<[(Vec<usize>, f64); 2]> {
-    // 2 ms of a fast GPU, 100 of a slow one.
+    // 2 ms on a fast GPU, 100 ms on a slow one.
     const ROUNDS: usize = 1024;
     let ones = |n| Tensor::<1>::ones([n], device);
     recorder.timed("copy", || ones(COPY), |x| drop(peak::copy(x)))?;
@@ -30,29 +30,30 @@ pub fn record(recorder: &mut Recorder, device: &Device) -> Result<[(Vec<usize>, 
     Ok([(vec![COPY], 8.0 * COPY as f64), (vec![CHAINS], peak::multiply_add_flops(CHAINS, ROUNDS))])
 }
 
-/// Speeds of one device.
+/// The peak rates of one device.
 #[derive(Clone, Copy, Debug)]
 pub struct Peaks {
-    /// Bytes a second, read and written.
+    /// Bytes per second, read and written.
     pub bytes: f64,
-    /// Floating-point operations a second.
+    /// Floating-point operations per second.
     pub flops: f64,
 }
 
 impl Peaks {
-    /// The least time in seconds for so many bytes and operations.
+    /// Returns the shortest time, in seconds, for `bytes` and `flops` operations.
     pub fn seconds(&self, bytes: f64, flops: f64) -> f64 {
         (bytes / self.bytes).max(flops / self.flops)
     }
 }
 
-/// Elements of the copy, a multiple of 1024; `limit` is how many bytes an adapter binds at once.
+/// Returns the number of elements of the copy, a multiple of 1024; `limit` is the largest binding
+/// of the adapter, in bytes.
 fn copy_elements(limit: Option<u64>) -> usize {
     let most = limit.map_or(COPY, |bytes| (bytes / 4).min(COPY as u64) as usize);
     (most / 1024).max(1) * 1024
 }
 
-/// The rows of the copy and of the multiply-adds, not yet measured.
+/// Returns the rows of the copy and of the multiply-adds, without measurements.
 pub(super) fn rows(job: &Job) -> [Row; 2] {
     let copy =
         Row { shape: Some(vec![copy_elements(job.max_binding)]), ..Row::new("copy", &job.place) };

@@ -1,13 +1,13 @@
-//! What is measured, in which order, and how the budget is shared.
+//! The plan of a benchmark: what is measured, in which order, and how the budget is divided.
 
 use super::row::{Place, Row};
 use std::fmt;
 use std::str::FromStr;
 
-/// What to measure.
+/// The measurements to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
-    /// Single kernels beside the device's peaks.
+    /// Single kernels, compared with the device's peaks.
     Kernels,
     /// Training steps.
     Step,
@@ -15,9 +15,9 @@ pub enum Suite {
     Inference,
     /// The view pipeline.
     Data,
-    /// The host's time for work on a device that takes none.
+    /// The host time of work on a device that takes no time.
     Host,
-    /// Everything but the host's time.
+    /// Everything except the host time.
     All,
 }
 
@@ -37,7 +37,7 @@ impl FromStr for Suite {
     }
 }
 
-/// Size of a training step's networks and batch.
+/// The size of a training step's networks and batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// Both networks at this many base channels, batch 16.
@@ -46,7 +46,7 @@ pub enum Size {
     Paper,
 }
 
-/// What one process measures.
+/// The measurements of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Training steps.
@@ -57,7 +57,7 @@ pub enum Group {
     Kernels,
     /// The view pipeline.
     Data,
-    /// The host's time.
+    /// The host time.
     Host,
 }
 
@@ -103,12 +103,12 @@ impl Group {
         }
     }
 
-    /// Whether it measures networks, which compute in the precision asked for.
+    /// Returns whether it measures networks, which compute in the requested precision.
     pub fn has_networks(self) -> bool {
         matches!(self, Self::Step(_) | Self::Inference | Self::Host)
     }
 
-    /// For people.
+    /// Returns a human-readable name.
     pub fn describe(self) -> String {
         match self {
             Self::Step(Size::Width(width)) => format!("training step, width {width}"),
@@ -116,7 +116,7 @@ impl Group {
             Self::Inference => "inference".into(),
             Self::Kernels => "kernels".into(),
             Self::Data => "view pipeline".into(),
-            Self::Host => "the host's time".into(),
+            Self::Host => "host time".into(),
         }
     }
 }
@@ -124,27 +124,27 @@ impl Group {
 /// A device to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// As its rows will have it.
+    /// The place of its rows.
     pub place: Place,
     /// Whether it is real graphics hardware.
     pub gpu: bool,
 }
 
-/// One process to come.
+/// A planned process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// Where.
+    /// The device.
     pub target: Target,
-    /// What.
+    /// The measurements.
     pub group: Group,
 }
 
 impl Planned {
-    /// How much of the budget this job should have beside others.
+    /// Returns the relative weight of this job in the budget.
     fn weight(&self) -> f64 {
         if !self.target.gpu && self.target.place.device != "cpu" {
-            // A software adapter takes most of a minute for its first steps, and most of inference
-            // doesn't fit.
+            // A software adapter takes most of a minute for its first steps, and most of the
+            // inference group doesn't fit.
             return match self.group {
                 Group::Step(Size::Width(..=32)) => 15.0,
                 Group::Kernels => 9.0,
@@ -161,8 +161,8 @@ impl Planned {
     }
 }
 
-/// The jobs of `suite` on `targets`, in order: on each the cheap ones first; the view pipeline
-/// once, on the CPU `cpu`.
+/// Returns the jobs of `suite` on `targets`, in order: on each target the cheap ones first; the
+/// view pipeline once, on the CPU `cpu`.
 pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
     let wanted = |group: &Group| suite == Suite::All || group.suite() == suite;
     let mut all = Vec::new();
@@ -177,7 +177,7 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
             groups.push(Group::Step(Size::Paper));
         }
         if suite == Suite::Host {
-            // Paper size: where nothing is computed, or on a GPU.
+            // At paper size: only on a GPU, or where nothing is computed.
             groups = if target.gpu { vec![Group::Host] } else { Vec::new() };
         }
         all.extend(
@@ -195,18 +195,18 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
     all
 }
 
-/// The first job's part of the `left` seconds that are for all of `jobs`: what one doesn't use is
-/// for those after it.
+/// Returns the first job's part of the `left` seconds for all of `jobs`. Time that a job doesn't
+/// use is left for those after it.
 pub fn share(left: f64, jobs: &[Planned]) -> f64 {
     let all: f64 = jobs.iter().map(Planned::weight).sum();
     jobs.first().map_or(0.0, |job| left * job.weight() / all)
 }
 
-/// Seconds that `job` needs at least, judged by the smaller step that `rows` hold of its device, if
-/// it is a step and they do.
+/// Predicts the seconds that `job` needs, from the smaller step in `rows` on the same device;
+/// returns `None` if it isn't a step or there is no such row.
 pub fn prediction(job: &Planned, rows: &[Row]) -> Option<f64> {
-    // Multiplications against those of the smaller one: twice the width; the paper's denoiser and
-    // batch.
+    // The ratio of multiplications to those of the smaller step: twice the width; the paper's
+    // denoiser and batch.
     let (smaller, factor) = match job.group {
         Group::Step(Size::Width(64)) => (32, 3.0),
         Group::Step(Size::Paper) => (64, 40.0),
@@ -250,17 +250,17 @@ mod tests {
         assert_eq!(names.iter().filter(|n| n.contains("data")).count(), 1);
         let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Kernels);
         assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Kernels]);
-        assert!(all.iter().all(|j| j.group != Group::Host), "only where it is asked for");
+        assert!(all.iter().all(|j| j.group != Group::Host), "only on request");
         let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Host);
         assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Host]);
         assert!(
             jobs(std::slice::from_ref(&cpu), &cpu, Suite::Host).is_empty(),
-            "paper size is not for a processor"
+            "paper size is not for a CPU"
         );
     }
 
     #[test]
-    fn shares_use_the_budget_up_and_pass_on_what_is_left() {
+    fn shares_use_up_the_budget_and_pass_on_unused_time() {
         let cpu = target("cpu", false);
         let all = jobs(std::slice::from_ref(&cpu), &cpu, Suite::All);
         let mut left = 100.0;
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_have_names_that_are_read_back() {
+    fn names_of_jobs_can_be_parsed_back() {
         let groups = [
             Group::Step(Size::Width(64)),
             Group::Step(Size::Paper),

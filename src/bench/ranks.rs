@@ -1,4 +1,4 @@
-//! Training steps by several processes together, and what their exchange takes.
+//! Training steps on several processes, and the cost of the exchange between them.
 
 use super::plan::Size;
 use super::step::{noise, recipe};
@@ -12,38 +12,37 @@ use crate::train::step::Pair;
 use serde::Serialize;
 use std::time::Instant;
 
-/// Timed steps, and seconds that they take together, about.
+/// The smallest and the largest number of timed steps, and their approximate total time in seconds.
 const STEPS: [usize; 2] = [3, 20];
 const ENOUGH: f64 = 12.0;
-/// Exchanges by themselves.
+/// The number of timed exchanges without a step.
 const EXCHANGES: usize = 7;
 
-/// What was measured.
+/// A measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// `train_step/width32`, or `exchange/paper`.
     pub op: String,
-    /// Processes.
+    /// The number of processes.
     pub ranks: usize,
-    /// Images a step, of all ranks; none of an exchange by itself.
+    /// Images per step, over all ranks; `None` for an exchange alone.
     pub images: Option<usize>,
-    /// Of all ranks.
+    /// Images per second, over all ranks.
     pub images_per_s: Option<f64>,
-    /// Megabytes of gradients, and as many of weights.
+    /// Megabytes of gradients; as many of weights are exchanged as well.
     pub megabytes: f64,
     /// Times of a step or an exchange, in seconds.
     #[serde(flatten)]
     pub timing: Timing,
-    /// Where the exchange of one of them goes, in seconds.
+    /// The breakdown of one exchange, in seconds.
     pub spent: Spent,
-    /// The share of the exchange that is hidden.
+    /// The fraction of the exchange that is hidden.
     pub hidden: f64,
-    /// The exchange over its slowest part.
+    /// The time of the exchange over that of its slowest part.
     pub over_slowest: f64,
 }
 
-/// Steps at the size that the device is for, and exchanges at the width of 32 and at that of the
-/// paper.
+/// Measures steps at the size that suits the device, and exchanges at width 32 and at paper size.
 ///
 /// # Errors
 /// If a device fails.
@@ -102,14 +101,14 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
             .try_into_scalar::<f32>()
             .map_err(|e| Error::device("computing a step", &e))?;
         if !loss.is_finite() {
-            return Err(Error::failed(format!("the loss is {loss}; a device computes wrongly")));
+            return Err(Error::failed(format!("the loss is {loss}: a device computes wrongly")));
         }
         Ok((state, clock.elapsed().as_secs_f64(), exchange.spent()))
     };
     (state, ..) = step(state)?;
     let took;
     (state, took, _) = step(state)?;
-    // Rank 0 says how many.
+    // Rank 0 decides how many.
     let count = ((ENOUGH / took) as usize).clamp(STEPS[0], STEPS[1]) as u64;
     let told =
         among.ranks.broadcast((among.ranks.rank() == 0).then(|| count.to_le_bytes().to_vec()))?;
@@ -145,7 +144,7 @@ fn exchanges(among: &Among, size: Size, device: &Selected) -> Result<Row> {
     row("exchange", size, among, times, median(spent), numbers)
 }
 
-/// The one whose whole is the median.
+/// Returns the element whose total time is the median.
 fn median(mut all: Vec<Spent>) -> Spent {
     all.sort_by(|a, b| a.whole.total_cmp(&b.whole));
     all.get(all.len() / 2).copied().unwrap_or_default()

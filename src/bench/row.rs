@@ -1,4 +1,4 @@
-//! What a benchmark reports: rows, what was left out, and profiles. What isn't known is `None`
+//! The reports of a benchmark: rows, skipped measurements and profiles. Unknown values are `None`
 //! (null in JSON), never 0.
 
 use super::timing::Timing;
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 /// The device that a row was measured on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// The selection that finds it again: "cpu", "vulkan:0".
+    /// The device's selector: "cpu", "vulkan:0".
     pub device: String,
     /// "flex" (Burn's CPU backend), "vulkan", "metal", "dx12" or "gl".
     pub backend: String,
-    /// As the driver calls it; for the CPU its threads.
+    /// The name that the driver reports; for the CPU its threads.
     pub adapter: String,
     /// "cpu", "discrete GPU", "integrated GPU", "virtual GPU", "GPU of unknown kind" or "software,
     /// no GPU".
     pub kind: String,
 }
 
-/// Processor time of the host, medians in milliseconds.
+/// CPU time of the host, medians in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Host {
-    /// Of the thread that launches. What it spends spinning, while it is ahead of the device's
-    /// thread by as much as it may be, counts.
+    /// The thread that launches. Includes the time it spends spinning when it is as far ahead of
+    /// the device's thread as it may be.
     pub launching_ms: f64,
-    /// Of all other threads, that which serves the device first of all.
+    /// All other threads, mainly the one that serves the device.
     pub serving_ms: f64,
 }
 
@@ -35,44 +35,44 @@ pub struct Row {
     /// "train_step", "encode", "denoise", "sample", "view_pairs", or a kernel such as
     /// "conv2d_forward".
     pub op: String,
-    /// Where.
+    /// The device.
     #[serde(flatten)]
     pub place: Place,
-    /// Shape of a kernel's input, `[B, C, H, W]` or `[N]`.
+    /// The shape of a kernel's input, `[B, C, H, W]` or `[N]`.
     pub shape: Option<Vec<usize>>,
-    /// What else tells a kernel's case apart: "3x3 to 64, stride 2".
+    /// The remaining parameters of a kernel's case: "3x3 to 64, stride 2".
     pub variant: Option<String>,
-    /// Base channels of the denoiser (the encoder's in `encode`).
+    /// Base channels of the denoiser (of the encoder in `encode`).
     pub width: Option<usize>,
-    /// Images at once.
+    /// The batch size.
     pub batch: Option<usize>,
-    /// "f32", "f16" (of training steps that of `train.precision = "mixed"`), or "f16-emulated" on
-    /// the CPU.
+    /// "f32", "f16" (for training steps, `train.precision = "mixed"`), or "f16-emulated" on the
+    /// CPU.
     pub precision: String,
-    /// Milliseconds of one run, median.
+    /// The median time of one run in milliseconds.
     pub median_ms: Option<f64>,
-    /// Distance between the quartiles over the median; see [`Timing::spread`].
+    /// The interquartile range over the median; see [`Timing::spread`].
     pub spread: Option<f64>,
     /// The fastest run in milliseconds.
     pub min_ms: Option<f64>,
     /// The slowest run in milliseconds.
     pub max_ms: Option<f64>,
-    /// Timed samples.
+    /// The number of timed samples.
     pub repetitions: Option<usize>,
-    /// 1e9 bytes a second, on the fewest bytes that the operation can move.
+    /// 1e9 bytes per second, counting the fewest bytes that the operation can move.
     pub gb_per_s: Option<f64>,
-    /// 1e12 floating-point operations a second.
+    /// 1e12 floating-point operations per second.
     pub tflops: Option<f64>,
-    /// The time that the copy and the multiply-adds of the same run would have needed over the time
-    /// it took; above 1 where caches move data faster than the copy.
+    /// The time needed at the rates of this run's copy and multiply-adds over the time taken; above
+    /// 1 where caches move data faster than the copy.
     pub share_of_peak: Option<f64>,
-    /// Images a second.
+    /// Images per second.
     pub images_per_s: Option<f64>,
     /// Kernel launches of one run; on the CPU, calls of our own kernels.
     pub launches: Option<u64>,
-    /// Processor time of one run, where that is what was measured.
+    /// CPU time of one run, where that was measured.
     pub host: Option<Host>,
-    /// Peak memory of the job in MiB: of the process on the CPU, reserved on the device elsewhere.
+    /// Peak memory of the job in MiB: of the process on the CPU, else reserved on the device.
     pub peak_memory_mib: Option<f64>,
     /// Seconds from the start of the process to the end of the first run.
     pub cold_start_s: Option<f64>,
@@ -81,7 +81,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row without measurements.
+    /// Returns a row without measurements.
     pub fn new(op: &str, place: &Place) -> Self {
         Self { op: op.into(), place: place.clone(), precision: "f32".into(), ..Self::default() }
     }
@@ -95,7 +95,7 @@ impl Row {
         self.repetitions = Some(timing.repetitions);
     }
 
-    /// The case in words: "16x64x32x32 3x3 to 64" or "width 32".
+    /// Describes the case: "16x64x32x32 3x3 to 64" or "width 32, batch 16".
     pub fn case(&self) -> String {
         let shape = self
             .shape
@@ -108,26 +108,27 @@ impl Row {
         parts.join(" ")
     }
 
-    /// Operation and case: "conv2d_forward 16x64x32x32 3x3 to 64".
+    /// Returns operation and case: "conv2d_forward 16x64x32x32 3x3 to 64".
     pub fn name(&self) -> String {
         format!("{} {}", self.op, self.case()).trim_end().to_owned()
     }
 
-    /// Whether `other` measures the same thing, be it elsewhere or in another precision.
+    /// Returns whether `other` measures the same case, possibly on another device or in another
+    /// precision.
     pub fn same_case(&self, other: &Row) -> bool {
         let key = |r: &Row| (r.op.clone(), r.shape.clone(), r.variant.clone(), r.width, r.batch);
         key(self) == key(other)
     }
 }
 
-/// Something that was to be measured and wasn't.
+/// A planned measurement that wasn't made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// As [`Place::device`].
+    /// The device, as in [`Place::device`].
     pub device: String,
-    /// The job or the row's name.
+    /// The name of the job or the row.
     pub op: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -136,34 +137,34 @@ pub struct Skipped {
 pub struct KernelRow {
     /// The kernel.
     pub name: String,
-    /// How often it ran.
+    /// The number of launches.
     pub launches: u64,
-    /// Milliseconds in all.
+    /// Their total time in milliseconds.
     pub ms: f64,
-    /// Of the kernels' time; on the CPU, of the whole run's.
+    /// Its fraction of the kernels' time; on the CPU, of the whole run's.
     pub share: f64,
 }
 
-/// One run by kernel.
+/// The profile of one run, by kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProfileRow {
     /// The operation and its case.
     pub op: String,
-    /// Where.
+    /// The device.
     #[serde(flatten)]
     pub place: Place,
     /// "device" (timestamp queries) or "host".
     pub clock: String,
-    /// Milliseconds of the observed run; on wgpu each kernel was waited for.
+    /// Milliseconds of the profiled run; on wgpu the host waits for each kernel.
     pub wall_ms: f64,
-    /// On the CPU: what isn't in our own kernels, which is Burn's operations and the host.
+    /// On the CPU: the time outside our own kernels, in Burn's operations and on the host.
     pub other_ms: Option<f64>,
-    /// By falling time.
+    /// The kernels, by decreasing time.
     pub kernels: Vec<KernelRow>,
 }
 
 impl ProfileRow {
-    /// From the observation of a run of `wall` seconds.
+    /// Builds it from the profile of a run of `wall` seconds.
     pub fn new(op: String, place: &Place, wall: f64, profile: &Profile) -> Self {
         let on_cpu = place.device == "cpu";
         let total = if on_cpu { wall } else { profile.time().as_secs_f64() };
@@ -190,16 +191,17 @@ impl ProfileRow {
     }
 }
 
-/// One line of what a job's process prints.
+/// One line of the output of a job's process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// Names of the rows to come, so that the parent can name those that a job did not live to see.
+    /// The names of the rows to come, so that the parent can name those missing if the job ends
+    /// early.
     Planned(Vec<String>),
-    /// A measurement; one of the same case replaces an earlier one.
+    /// A measurement, which replaces an earlier one of the same case.
     Row(Box<Row>),
-    /// Left out by the job itself.
+    /// A measurement skipped by the job itself.
     Skipped(Skipped),
-    /// With `--profile`.
+    /// A profile, with `--profile`.
     Profile(ProfileRow),
 }

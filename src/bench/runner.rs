@@ -1,5 +1,5 @@
-//! Runs jobs one after the other, each in a process of its own: its cold start and its peak memory
-//! are then its own, and neither a lost device nor a job that takes too long ends the others.
+//! Runs jobs one after the other, each in a process of its own, so that cold start and peak memory
+//! are measured per job, and neither a lost device nor a job that takes too long ends the others.
 
 use super::plan::{Group, Planned, Size, prediction, share};
 use super::row::{Message, ProfileRow, Row, Skipped};
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// What all jobs delivered.
+/// The results of all jobs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Measurements.
+    /// The measurements.
     pub rows: Vec<Row>,
-    /// What is missing, and why.
+    /// The missing measurements, with reasons.
     pub skipped: Vec<Skipped>,
-    /// Runs by kernel.
+    /// The profiles of runs, by kernel.
     pub profile: Vec<ProfileRow>,
 }
 
@@ -37,9 +37,9 @@ impl Outcome {
     }
 }
 
-/// Runs `jobs` within about `budget` seconds. `command` starts one that is to take so many seconds;
-/// `before` is told of each that starts. A set `stop` ends the running job, and the rest is
-/// skipped.
+/// Runs `jobs` within about `budget` seconds. `command` returns the command for a job and its
+/// seconds; `before` is called when a job starts. Once `stop` is set, the running job is ended and
+/// the rest skipped.
 pub fn run(
     jobs: &[Planned],
     budget: f64,
@@ -49,7 +49,7 @@ pub fn run(
 ) -> Outcome {
     let start = Instant::now();
     let mut outcome = Outcome::default();
-    // Rounded up: what runs before takes its time as well.
+    // Rounded up, as the jobs before it take time as well.
     let enough = |needed: f64| ((budget + needed) / 10.0).ceil() * 10.0;
     for (i, job) in jobs.iter().enumerate() {
         let name = job.group.describe();
@@ -77,7 +77,10 @@ pub fn run(
             outcome.skip(
                 job,
                 name,
-                format!("{} was not measured, which tells how long this takes", smaller.describe()),
+                format!(
+                    "its time is predicted from {}, which was not measured",
+                    smaller.describe()
+                ),
             );
             continue;
         }
@@ -87,7 +90,8 @@ pub fn run(
     outcome
 }
 
-/// The smaller step that stands before a step in the plan, if `prediction` found nothing of it.
+/// Returns the smaller step that precedes `job` in the plan, for a step that `prediction` knows
+/// nothing about.
 fn unmeasured_smaller(job: &Planned, jobs: &[Planned], at: usize) -> Option<Group> {
     let smaller = match job.group {
         Group::Step(Size::Width(64)) => Group::Step(Size::Width(32)),
@@ -97,12 +101,12 @@ fn unmeasured_smaller(job: &Planned, jobs: &[Planned], at: usize) -> Option<Grou
     jobs[..at].iter().any(|j| j.target == job.target && j.group == smaller).then_some(smaller)
 }
 
-/// A process that doesn't outlive this value.
+/// A process that is killed when this value is dropped.
 struct Guard(Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Fails only where it has ended. A process that hangs in its driver is left behind after a
+        // Fails only if it has ended. A process that hangs in its driver is abandoned after a
         // while.
         let _ = self.0.kill();
         for _ in 0..100 {
@@ -111,11 +115,11 @@ impl Drop for Guard {
                 _ => return,
             }
         }
-        log::warn!("process {} doesn't end", self.0.id());
+        log::warn!("process {} doesn't exit", self.0.id());
     }
 }
 
-/// How a process came to its end.
+/// How a process ended.
 enum End {
     Exit(std::io::Result<ExitStatus>),
     TooLong,
@@ -129,7 +133,7 @@ fn run_one(
     stop: &AtomicBool,
     outcome: &mut Outcome,
 ) {
-    // The process reads its standard input to know when this one is gone.
+    // The process reads its standard input to notice when this one is gone.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let start = Instant::now();
     let mut child = match command.spawn() {
@@ -138,7 +142,7 @@ fn run_one(
             return outcome.skip(
                 job,
                 job.group.describe(),
-                format!("its process doesn't start: {e}"),
+                format!("its process can't be started: {e}"),
             );
         }
     };
@@ -152,7 +156,7 @@ fn run_one(
         Ok(Message::Row(row)) => outcome.add(*row),
         Ok(Message::Skipped(skipped)) => outcome.skipped.push(skipped),
         Ok(Message::Profile(profile)) => outcome.profile.push(profile),
-        Err(e) => log::warn!("{}: a line of its process isn't understood ({e}): {line}", job.group),
+        Err(e) => log::warn!("{}: invalid line from its process ({e}): {line}", job.group),
     };
     let end = loop {
         match lines.recv_timeout(Duration::from_millis(50)) {
@@ -168,13 +172,13 @@ fn run_one(
         }
     };
     drop(child);
-    // What it had still sent.
+    // Messages that were still in flight.
     while let Ok(line) = lines.recv_timeout(Duration::from_millis(200)) {
         take(line, outcome);
     }
     let errors = errors.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
     if !errors.trim().is_empty() {
-        log::info!("{} said: {}", job.group.describe(), errors.trim());
+        log::info!("{} printed: {}", job.group.describe(), errors.trim());
     }
     let reason = match end {
         End::Exit(Ok(status)) if status.success() => return,
@@ -184,13 +188,9 @@ fn run_one(
             let told = errors.lines().rev().find_map(|l| l.strip_prefix("error: "));
             let told =
                 told.map_or_else(|| format!("its process ended with {status}"), str::to_owned);
-            return outcome.skip(
-                job,
-                format!("{}, what is missing of it", job.group.describe()),
-                told,
-            );
+            return outcome.skip(job, format!("the rest of {}", job.group.describe()), told);
         }
-        End::Exit(Err(e)) => format!("its process is lost: {e}"),
+        End::Exit(Err(e)) => format!("its process was lost: {e}"),
         End::TooLong => {
             format!("stopped after {:.0} s; raise --budget", start.elapsed().as_secs_f64())
         }

@@ -1,5 +1,5 @@
-//! A full training step on random images: encoder, noising, denoiser, backward pass, clip, AdamW,
-//! EMA; the loss is read back.
+//! A full training step on random images: encoder, forward process, denoiser, backward pass,
+//! gradient clipping, AdamW, EMA; the loss is read back.
 
 use super::job::Job;
 use super::plan::Size;
@@ -18,13 +18,13 @@ use burn::module::Module;
 use burn::tensor::Device;
 use std::time::Instant;
 
-/// Timed steps at most.
+/// The largest number of timed steps.
 const MOST: usize = 20;
-/// Seconds of warm-up and of timed steps at most.
+/// The time limits for warmup and for timed steps, in seconds.
 const WARM_UP: f64 = 1.0;
 const ENOUGH: f64 = 12.0;
 
-/// configs/cifar10.toml with both networks at base `width`, or as it is.
+/// Returns configs/cifar10.toml, unchanged or with both networks at a given base width.
 pub(super) fn recipe(size: Size) -> Result<Config> {
     let name = "configs/cifar10.toml";
     let (_, text) = BUILT_IN.iter().find(|(n, _)| *n == name).expect("a recipe of the program");
@@ -33,7 +33,7 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
         Size::Width(width) => vec![
             format!("model.encoder.base={width}"),
             format!("model.unet.base={width}"),
-            // The most groups up to 32 that divide every width.
+            // The largest number of groups up to 32 that divides every width.
             format!(
                 "model.unet.groups={}",
                 (1..=32).rev().find(|groups| width.is_multiple_of(*groups)).unwrap_or(1)
@@ -44,7 +44,7 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
     Config::parse(text, name, &overrides)
 }
 
-/// The values of `images` sources and targets of noise in [-1, 1].
+/// Returns `images` source and target images of noise in [-1, 1].
 pub(super) fn noise(sides: Sides, images: usize) -> [Vec<f32>; 2] {
     [sides.source, sides.target].map(|side| {
         let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), images * bytes_of(side));
@@ -59,13 +59,13 @@ pub(super) struct Training {
     schedule: Schedule,
     source: Vec<f32>,
     target: Vec<f32>,
-    /// Between two steps always there.
+    /// Always `Some` between two steps.
     state: Option<State>,
     number: u64,
 }
 
 impl Training {
-    /// A beginning by `config` on `device`, with images drawn at random.
+    /// Starts training `config` on `device`, with random images.
     pub(super) fn new(config: Config, device: &Device) -> Self {
         let [source, target] = noise(config.model.sides, config.train.batch_size);
         let (schedule, state) = (Schedule::new(&config.diffusion), State::new(&config, "", device));
@@ -80,12 +80,12 @@ impl Training {
         }
     }
 
-    /// Trainable parameters.
+    /// Returns the number of trainable parameters.
     fn parameters(&self) -> Option<usize> {
         self.state.as_ref().map(|state| parameters::count(&state.model.valid()))
     }
 
-    /// One step; returns its loss.
+    /// Makes one step; returns its loss.
     pub(super) fn advance(&mut self) -> Result<Vec<f32>> {
         let state = self
             .state
@@ -105,13 +105,13 @@ impl Training {
         loss.map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
     }
 
-    /// One step; returns its seconds.
+    /// Makes one step; returns its seconds.
     fn step(&mut self) -> Result<f64> {
         let clock = Instant::now();
         let loss = self.advance()?;
         if !loss.iter().all(|v| v.is_finite()) {
             return Err(Error::failed(format!(
-                "the loss is {loss:?} at step {}; this device computes wrongly",
+                "the loss is {loss:?} at step {}: this device computes wrongly",
                 self.number
             )));
         }
@@ -119,11 +119,11 @@ impl Training {
     }
 }
 
-/// Cold start, then timed steps, then one step with its launches counted, each handed over as soon
-/// as it is known.
+/// Measures the cold start, then timed steps, then the launches of one step, and sends each result
+/// as soon as it is known.
 ///
 /// # Errors
-/// If the device was lost or computes nonsense.
+/// If the device was lost or computes wrongly.
 pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     let config = job.recipe(size)?;
     let batch = config.train.batch_size;
@@ -146,7 +146,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     if !job.fits(&format!("{name}: steps after the first"), last * 0.9)? {
         return Ok(());
     }
-    // The last steps are for launches and the profile.
+    // Time is reserved for the last steps, which count launches and make the profile.
     let observed = if job.profile { 2.0 } else { 1.0 };
     let (clock, mut times) = (Instant::now(), Vec::new());
     while times.is_empty()
@@ -171,7 +171,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     row.launches = Some(counted.launches());
     job.row(row)?;
     if job.profile {
-        // A step whose kernels are waited for one by one is slower.
+        // The step is slower, as the host waits for every kernel.
         let device = job.place.device.clone();
         if job.left() < last {
             let reason = "the budget is used up; raise --budget".into();

@@ -4,10 +4,10 @@ use super::compare::Comparison;
 use super::row::{ProfileRow, Row, Skipped};
 use std::fmt::Write;
 
-/// Kernels of a profile that are named one by one.
+/// The number of kernels that a profile lists individually.
 const TOP: usize = 15;
 
-/// Lines of aligned columns: the first to the left, the others to the right.
+/// Formats lines in columns: the first left-aligned, the others right-aligned.
 pub(super) fn columns(lines: &[Vec<String>]) -> String {
     let count = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |i: usize| {
@@ -30,7 +30,7 @@ pub(super) fn columns(lines: &[Vec<String>]) -> String {
     out
 }
 
-/// "850 us", "12.3 ms", "2.50 s".
+/// Formats milliseconds: "850 us", "12.3 ms", "2.50 s".
 pub fn time(ms: f64) -> String {
     match ms {
         _ if ms < 0.9995 => format!("{} us", digits(ms * 1e3)),
@@ -39,7 +39,7 @@ pub fn time(ms: f64) -> String {
     }
 }
 
-/// Three significant digits (two below 0.1), with commas in thousands.
+/// Formats three significant digits (two below 0.1), with thousands separators.
 pub fn digits(value: f64) -> String {
     match value {
         _ if value >= 999.5 => indicatif::HumanCount(value.round() as u64).to_string(),
@@ -64,7 +64,7 @@ pub(super) fn header(names: &[&str]) -> Vec<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
 
-/// The rows of each device under its name.
+/// Formats the rows of each device under its name.
 pub fn rows(rows: &[Row]) -> String {
     let mut out = String::new();
     let mut devices: Vec<_> = Vec::new();
@@ -107,7 +107,7 @@ pub fn rows(rows: &[Row]) -> String {
             "launching thread",
             "serving threads",
             "launches",
-            "a launch",
+            "per launch",
         ])];
         lines.extend(here.iter().filter_map(|r| {
             let host = r.host?;
@@ -144,7 +144,7 @@ pub fn rows(rows: &[Row]) -> String {
     out
 }
 
-/// What is missing, one line for each device and reason.
+/// Formats the skipped measurements, one line for each device and reason.
 pub fn skipped(skipped: &[Skipped]) -> String {
     let mut groups: Vec<(&Skipped, Vec<&str>)> = Vec::new();
     for s in skipped {
@@ -160,21 +160,19 @@ pub fn skipped(skipped: &[Skipped]) -> String {
     out
 }
 
-/// Runs by kernel.
+/// Formats profiles of runs, by kernel.
 pub fn profile(profiles: &[ProfileRow]) -> String {
     let mut out = String::new();
     for p in profiles {
         let kernels: f64 = p.kernels.iter().map(|k| k.ms).sum();
         let (clock, wall) = (&p.clock, time(p.wall_ms));
         let _ = match p.other_ms {
-            Some(_) => writeln!(
-                out,
-                "{}: {} by kernel, {wall} in all (the host's clock)",
-                p.place.device, p.op
-            ),
+            Some(_) => {
+                writeln!(out, "{}: {} by kernel, {wall} in all (host clock)", p.place.device, p.op)
+            }
             None => writeln!(
                 out,
-                "{}: {} by kernel, {} in kernels (the {clock}'s clock; each waited for)",
+                "{}: {} by kernel, {} in kernels ({clock} clock; waiting for each kernel)",
                 p.place.device,
                 p.op,
                 time(kernels)
@@ -214,7 +212,7 @@ pub fn profile(profiles: &[ProfileRow]) -> String {
     out
 }
 
-/// Ratios, then what only one side has.
+/// Formats the ratios, then the cases that only one side has.
 pub fn comparison(c: &Comparison) -> String {
     let mut lines = vec![header(&["", "A", "B", "A / B"])];
     lines.extend(c.rows.iter().map(|p| {
@@ -229,7 +227,7 @@ pub fn comparison(c: &Comparison) -> String {
         ]
     }));
     let mut out =
-        if c.rows.is_empty() { "no case is in both\n".to_owned() } else { columns(&lines) };
+        if c.rows.is_empty() { "no case in common\n".to_owned() } else { columns(&lines) };
     for (side, names) in [("A", &c.only_a), ("B", &c.only_b)] {
         if !names.is_empty() {
             let _ = writeln!(out, "only in {side}:\n  {}", names.join("\n  "));

@@ -1,44 +1,43 @@
-//! Times of something repeated: warm-up, then synchronised samples until there are enough or the
-//! time is up.
+//! Repeated timing: warmup, then synchronised samples until there are enough or the time is up.
 
 use crate::error::{Error, Result};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::time::Instant;
 
-/// How long and how often.
+/// The limits of a timing.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// No sample begins after this many seconds (one is always taken).
+    /// No sample starts after this many seconds (but one is always taken).
     pub seconds: f64,
-    /// Samples at most.
+    /// The largest number of samples.
     pub most: usize,
-    /// Runs of one sample at most; short runs are timed together, see [`SAMPLE`].
+    /// The largest number of runs per sample; short runs are timed together, see [`SAMPLE`].
     pub together: usize,
 }
 
-/// A sample of short runs lasts about this many seconds, so that neither the clock nor waiting for
-/// the device matters.
+/// The approximate duration of a sample of short runs, in seconds: long enough that neither the
+/// clock nor waiting for the device matters.
 pub const SAMPLE: f64 = 2e-3;
 
-/// Seconds of one run.
+/// The time of one run, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Timing {
-    /// Median of the samples.
+    /// The median of the samples.
     pub median: f64,
-    /// Upper minus lower quartile over the median (quartiles by linear interpolation); `None` for a
+    /// The interquartile range over the median (quartiles by linear interpolation); `None` for a
     /// single sample.
     pub spread: Option<f64>,
     /// The fastest sample.
     pub min: f64,
     /// The slowest sample.
     pub max: f64,
-    /// Number of samples.
+    /// The number of samples.
     pub repetitions: usize,
 }
 
 impl Timing {
-    /// Of samples in seconds; `None` if there are none.
+    /// Summarises samples in seconds; returns `None` if there are none.
     pub fn of(mut samples: Vec<f64>) -> Option<Self> {
         samples.sort_by(f64::total_cmp);
         let (min, max) = (*samples.first()?, *samples.last()?);
@@ -54,7 +53,7 @@ impl Timing {
     }
 }
 
-/// Waits until `device` has done everything.
+/// Waits until `device` has finished all its work.
 ///
 /// # Errors
 /// If the device was lost.
@@ -64,7 +63,8 @@ pub fn wait(device: &Device) -> Result<()> {
         .map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
 }
 
-/// Seconds of `run` on what `prepare` makes, `times` in a row; preparing isn't timed.
+/// Returns the seconds per `run` on inputs from `prepare`, over `times` runs in a row; `prepare`
+/// isn't timed.
 ///
 /// # Errors
 /// If the device was lost.
@@ -82,8 +82,8 @@ pub fn sample<P>(
     Ok(start.elapsed().as_secs_f64() / times as f64)
 }
 
-/// Times `run`, which has run before, on what `prepare` makes for each run; `once` is about how
-/// long it takes.
+/// Times `run`, which has run before, on inputs that `prepare` makes for each run; `once` is its
+/// approximate time.
 ///
 /// # Errors
 /// If the device was lost.
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_and_quartiles_are_those_of_the_samples() {
+    fn median_and_quartiles_are_computed_from_the_samples() {
         let t = Timing::of(vec![9.0, 1.0, 2.0, 4.0, 3.0]).unwrap();
         assert_eq!((t.median, t.min, t.max, t.repetitions), (3.0, 1.0, 9.0, 5));
         // Quartiles 2 and 4.

@@ -1,10 +1,10 @@
-//! The recipes that the program carries with it.
+//! The built-in recipes.
 
 use super::Config;
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// Their names, as paths of the source tree, and texts.
+/// Their names, as paths in the source tree, and texts.
 pub const BUILT_IN: [(&str, &str); 11] = [
     ("configs/finetune.toml", include_str!("../../configs/finetune.toml")),
     ("configs/quick.toml", include_str!("../../configs/quick.toml")),
@@ -19,21 +19,21 @@ pub const BUILT_IN: [(&str, &str); 11] = [
     ("configs/folder64.toml", include_str!("../../configs/folder64.toml")),
 ];
 
-/// How alike a mistyped name and the one that was meant are at least, from 0 to 1.
+/// The smallest similarity, from 0 to 1, at which a name is suggested for a mistyped one.
 const ALIKE: f64 = 0.7;
 
-/// "quick" of "configs/quick.toml".
+/// Shortens "configs/quick.toml" to "quick".
 fn short(path: &str) -> &str {
     path.trim_start_matches("configs/").trim_end_matches(".toml")
 }
 
 impl Config {
-    /// As [`Config::load`], where `path` may also be a recipe of the program, from any folder:
-    /// `quick`, `quick.toml` or `configs/quick.toml`. A file of that name comes first.
+    /// Like [`Config::load`], but `path` may also name a built-in recipe, from any folder: `quick`,
+    /// `quick.toml` or `configs/quick.toml`. A file of that name takes precedence.
     ///
     /// # Errors
-    /// As [`Config::load`]; what is neither a file nor a recipe of the program is told with the
-    /// names that there are.
+    /// As [`Config::load`]; the message for a path that is neither a file nor a built-in recipe
+    /// lists the built-in names.
     pub fn named(path: &Path, overrides: &[String]) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             return Self::load(path, overrides);
@@ -47,11 +47,9 @@ impl Config {
             return Self::parse(text, name, overrides);
         }
         Self::load(path, overrides).map_err(|e| match e {
-            Error::Failed(_) | Error::Io { .. } => Error::failed(format!(
-                "{e}. The program's own recipes are {}{}",
-                all(),
-                meant(path)
-            )),
+            Error::Failed(_) | Error::Io { .. } => {
+                Error::failed(format!("{e}. The built-in recipes are {}{}", all(), meant(path)))
+            }
             other => other,
         })
     }
@@ -63,7 +61,7 @@ fn all() -> String {
     names.join(", ")
 }
 
-/// The recipe that someone who wrote `path` may have meant.
+/// Suggests the recipe that `path` was probably meant to be.
 fn meant(path: &Path) -> String {
     let Some(stem) = path.file_stem().map(|stem| stem.to_string_lossy()) else {
         return String::new();
@@ -83,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recipe_of_the_program_has_three_names_and_a_mistyped_one_names_it() {
+    fn a_built_in_recipe_has_three_names_and_is_suggested_for_a_mistyped_one() {
         for (name, text) in BUILT_IN {
             let want = Config::parse(text, name, &[]).expect("a valid recipe");
             let file = name.trim_start_matches("configs/");
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_comes_before_a_recipe_of_the_program() {
+    fn a_file_takes_precedence_over_a_built_in_recipe() {
         let folder = tempfile::tempdir().expect("a folder");
         let own = folder.path().join("quick.toml");
         std::fs::write(&own, BUILT_IN[1].1.replace("seed = 1 ", "seed = 77 ")).expect("writable");

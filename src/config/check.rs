@@ -1,12 +1,12 @@
-//! What a recipe must satisfy before a run starts.
+//! The checks that a recipe must pass before a run starts.
 
 use super::{Config, Levels, LrSchedule, MicroBatch, UNetConfig, Views};
 
 impl Config {
-    /// The first impossible value, by its key.
+    /// Checks every value; the message names the key of the first impossible one.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         let need = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
-        // Far beyond any machine, and small enough that products of sizes don't overflow.
+        // Beyond any machine, yet small enough that products of sizes don't overflow.
         let largest = 1 << 20;
         let positive = |key: &str, value: usize| {
             need(
@@ -17,11 +17,11 @@ impl Config {
         let probability = |key: &str, value: f64| {
             need(
                 (0.0..=1.0).contains(&value),
-                format!("{key} = {value}: a probability lies between 0 and 1"),
+                format!("{key} = {value}: a probability must lie between 0 and 1"),
             )
         };
-        // Of these a weights file may claim any number before a tensor is looked at; its networks'
-        // structure must stay small.
+        // A weights file can claim any value for these before a tensor is read, and the structure
+        // of its networks must stay small.
         let at_most = |key: &str, value: usize, largest: usize| {
             need(value <= largest, format!("{key} = {value}: must be at most {largest}"))
         };
@@ -48,7 +48,8 @@ impl Config {
         need(
             u.base.is_multiple_of(2),
             format!(
-                "model.unet.base = {}: must be even, as times become that many sines and cosines",
+                "model.unet.base = {}: must be even, as t is embedded as that many sines and \
+                 cosines",
                 u.base
             ),
         )?;
@@ -57,7 +58,8 @@ impl Config {
             need(
                 sum == Some(t.batch_size) && !sizes.contains(&0),
                 format!(
-                    "train.micro_batch = {sizes:?}: parts of one image or more, {} together, as train.batch_size",
+                    "train.micro_batch = {sizes:?}: the sizes must be at least 1 and add up to \
+                     train.batch_size = {}",
                     t.batch_size
                 ),
             )?;
@@ -88,7 +90,8 @@ impl Config {
             need(
                 channels % u.groups == 0,
                 format!(
-                    "model.unet.groups = {} does not divide the {channels} channels of a block; choose a divisor",
+                    "model.unet.groups = {} does not divide the {channels} channels of a block; \
+                     choose a divisor",
                     u.groups
                 ),
             )?;
@@ -108,7 +111,7 @@ impl Config {
             need(
                 (0.0..=1.0).contains(&view.color_jitter_strength),
                 format!(
-                    "data.{name}.color_jitter_strength = {}: lies in [0, 1]",
+                    "data.{name}.color_jitter_strength = {}: must lie in [0, 1]",
                     view.color_jitter_strength
                 ),
             )?;
@@ -118,7 +121,7 @@ impl Config {
             need(
                 0.0 < low && low <= high && high <= 1.0,
                 format!(
-                    "data.{name}.crop_scale = {:?}: need 0 < smallest <= largest <= 1",
+                    "data.{name}.crop_scale = {:?}: must satisfy 0 < smallest <= largest <= 1",
                     view.crop_scale
                 ),
             )?;
@@ -126,14 +129,14 @@ impl Config {
             need(
                 0.0 < low && low <= high && high.is_finite(),
                 format!(
-                    "data.{name}.crop_ratio = {:?}: need 0 < smallest <= largest",
+                    "data.{name}.crop_ratio = {:?}: must satisfy 0 < smallest <= largest",
                     view.crop_ratio
                 ),
             )?;
             need(
                 view.rand_augment_magnitude <= 30,
                 format!(
-                    "data.{name}.rand_augment_magnitude = {}: the scale ends at 30",
+                    "data.{name}.rand_augment_magnitude = {}: must be at most 30",
                     view.rand_augment_magnitude
                 ),
             )?;
@@ -146,7 +149,7 @@ impl Config {
             self.data.std.iter().all(|s| *s > 0.0 && s.is_finite())
                 && self.data.mean.iter().all(|m| m.is_finite()),
             format!(
-                "data.mean = {:?}, data.std = {:?}: deviations must be above 0",
+                "data.mean = {:?}, data.std = {:?}: standard deviations must be above 0",
                 self.data.mean, self.data.std
             ),
         )?;
@@ -157,12 +160,13 @@ impl Config {
         )?;
         need(
             u.dropout < 1.0,
-            "model.unet.dropout = 1: nothing would be left; choose less than 1".into(),
+            "model.unet.dropout = 1: would zero every feature; choose less than 1".into(),
         )?;
         need(
             u.view_conditioning == (self.data.views == Views::Conditioned),
             format!(
-                "model.unet.view_conditioning = {}: it goes with data.views = \"conditioned\" and only with that; set both or neither",
+                "model.unet.view_conditioning = {}: it requires data.views = \"conditioned\" and \
+                 vice versa; set both or neither",
                 u.view_conditioning
             ),
         )?;
@@ -170,7 +174,8 @@ impl Config {
         need(
             !u.layer_modulation || m.z_dim > stages,
             format!(
-                "model.z_dim = {}: layer modulation shares z out to {} sections; choose at least that",
+                "model.z_dim = {}: layer modulation splits z into {} sections; choose at least \
+                 that many",
                 m.z_dim,
                 stages + 1
             ),
@@ -179,21 +184,22 @@ impl Config {
         need(
             (0.0..1.0).contains(&d.high_noise),
             format!(
-                "diffusion.high_noise = {}: a share of the draws, from 0 to less than 1",
+                "diffusion.high_noise = {}: a fraction of the samples, from 0 to less than 1",
                 d.high_noise
             ),
         )?;
         need(
             (-10.0..=10.0).contains(&d.log_snr_shift),
             format!(
-                "diffusion.log_snr_shift = {}: -10 to 10; 0 for none, -1.386 for 64 pixels beside 32",
+                "diffusion.log_snr_shift = {}: must lie in [-10, 10]; 0 for none, -1.386 for 64 \
+                 pixels a side instead of 32",
                 d.log_snr_shift
             ),
         )?;
         need(
             d.high_noise == 0.0 || d.levels == Levels::Continuous,
             format!(
-                "diffusion.high_noise = {}: it needs diffusion.levels = \"continuous\"",
+                "diffusion.high_noise = {}: requires diffusion.levels = \"continuous\"",
                 d.high_noise
             ),
         )?;
@@ -202,7 +208,8 @@ impl Config {
         need(
             t.layer_mask == 0.0 || u.layer_modulation,
             format!(
-                "train.layer_mask = {}: there are no sections to mask without model.unet.layer_modulation = true",
+                "train.layer_mask = {}: there are no sections to mask without \
+                 model.unet.layer_modulation = true",
                 t.layer_mask
             ),
         )?;
@@ -218,16 +225,17 @@ impl Config {
         )?;
         need(
             t.betas.iter().all(|b| (0.0..1.0).contains(b)),
-            format!("train.betas = {:?}: each lies in [0, 1)", t.betas),
+            format!("train.betas = {:?}: each must lie in [0, 1)", t.betas),
         )?;
         need(
             (0.0..=1.0).contains(&t.cooldown),
-            format!("train.cooldown = {}: a share of the run lies between 0 and 1", t.cooldown),
+            format!("train.cooldown = {}: a fraction of the run, between 0 and 1", t.cooldown),
         )?;
         need(
             t.cooldown == 0.0 || t.lr_schedule == LrSchedule::Constant,
             format!(
-                "train.cooldown = {}: it ends a constant rate; set train.lr_schedule = \"constant\", or cooldown = 0",
+                "train.cooldown = {}: it follows a constant rate; set train.lr_schedule = \
+                 \"constant\", or train.cooldown = 0",
                 t.cooldown
             ),
         )?;
@@ -245,36 +253,37 @@ impl Config {
         need(
             t.evaluate_images == 0 || t.evaluate_images >= 20,
             format!(
-                "train.evaluate_images = {}: k-NN asks 20 neighbours; choose at least that, or 0 for all",
+                "train.evaluate_images = {}: k-NN uses 20 neighbours; choose at least that many, \
+                 or 0 for all",
                 t.evaluate_images
             ),
         )?;
         need(
             (0.0..1.0).contains(&t.ema_decay),
-            format!("train.ema_decay = {}: lies in [0, 1)", t.ema_decay),
+            format!("train.ema_decay = {}: must lie in [0, 1)", t.ema_decay),
         )?;
         need(
             self.sample.steps <= self.diffusion.steps,
             format!(
-                "sample.steps = {}: there are only diffusion.steps = {}",
+                "sample.steps = {}: must be at most diffusion.steps = {}",
                 self.sample.steps, self.diffusion.steps
             ),
         )?;
         need(
             self.sample.inversion_steps <= self.diffusion.steps,
             format!(
-                "sample.inversion_steps = {}: there are only diffusion.steps = {}",
+                "sample.inversion_steps = {}: must be at most diffusion.steps = {}",
                 self.sample.inversion_steps, self.diffusion.steps
             ),
         )?;
         need(
             (0.0..=1.0).contains(&self.sample.eta),
-            format!("sample.eta = {}: lies in [0, 1]", self.sample.eta),
+            format!("sample.eta = {}: must lie in [0, 1]", self.sample.eta),
         )?;
         need(
             self.sample.start > 0.0 && self.sample.start <= 1.0,
             format!(
-                "sample.start = {}: lies above 0 and up to 1, which is pure noise",
+                "sample.start = {}: must be above 0 and at most 1, which is pure noise",
                 self.sample.start
             ),
         )?;
@@ -297,7 +306,8 @@ impl Config {
 }
 
 impl UNetConfig {
-    /// Channels that some GroupNorm (but the last) sees: every block's input and output.
+    /// Returns the channel counts of all GroupNorms except the last: every block's input and
+    /// output.
     fn group_norm_channels(&self) -> Vec<usize> {
         let mut channels = vec![self.base];
         channels.extend(self.widths());

@@ -1,10 +1,10 @@
-//! What two recipes differ in.
+//! The differences between two recipes.
 
 use super::Config;
 use toml::{Table, Value};
 
-/// `train.lr: 0.001 -> 0.002` for every value of `new` that isn't `old`'s, in the order of their
-/// names.
+/// Returns a line such as `train.lr: 0.001 -> 0.002` for every value of `new` that differs from
+/// `old`, ordered by key.
 pub fn differences(old: &Config, new: &Config) -> Vec<String> {
     let flat = |config: &Config| {
         let mut values = Vec::new();
@@ -16,7 +16,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
         values.sort_by(|(a, _), (b, _)| a.cmp(b));
         values
     };
-    // Both have the same keys: they are of one type, and nothing in it is optional.
+    // Both have the same keys: they are of the same type, which has no optional fields.
     let pairs = flat(old).into_iter().zip(flat(new));
     pairs
         .filter(|(old, new)| old.1 != new.1)
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_other_value_is_named_with_both() {
+    fn every_changed_value_is_listed_with_the_old_and_the_new_one() {
         let text = include_str!("../../configs/quick.toml");
         let config = |set: &[&str]| {
             let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();

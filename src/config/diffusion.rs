@@ -1,9 +1,9 @@
-//! What of the forward process is trained on, and how it counts.
+//! The noise levels of training, their weights in the loss and the target of the prediction.
 
 use super::Config;
 use serde::{Deserialize, Serialize};
 
-/// What the denoiser is trained to put out.
+/// What the denoiser is trained to predict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prediction {
@@ -11,13 +11,13 @@ pub enum Prediction {
     #[default]
     Eps,
     /// v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022): the noise where
-    /// there is little of it, the image where there is nothing else, and so of use at pure noise
-    /// too.
+    /// there is little of it, minus the image at pure noise, where it is therefore still
+    /// informative.
     V,
 }
 
 impl Prediction {
-    /// As sentences call it.
+    /// Returns the name used in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Eps => "the noise",
@@ -26,7 +26,7 @@ impl Prediction {
     }
 }
 
-/// Which noise levels are drawn in training.
+/// The noise levels that training samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Levels {
@@ -37,16 +37,16 @@ pub enum Levels {
     Continuous,
 }
 
-/// What the squared error of a noise level counts in the loss, by SNR = alpha_bar / (1 -
-/// alpha_bar). Each is divided by its mean over the levels that are drawn, so that losses and the
-/// clip of gradients keep their scale.
+/// The weight of a noise level's squared error in the loss, as a function of
+/// SNR = alpha_bar / (1 - alpha_bar). The weights are divided by their mean over the levels that
+/// are sampled, so that the losses and the threshold of gradient clipping keep their scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossWeight {
-    /// All levels the same.
+    /// The same weight for all levels.
     #[default]
     Uniform,
-    /// 1 - alpha_bar = 1 / (1 + SNR): PDAE's with its exponent at 0.
+    /// 1 - alpha_bar = 1 / (1 + SNR): PDAE's weight with its exponent set to 0.
     OneMinusAlphaBar,
     /// (1 / (1 + SNR))^0.9 (SNR / (1 + SNR))^0.1 (PDAE, Zhang et al. 2022).
     Pdae,
@@ -55,7 +55,7 @@ pub enum LossWeight {
 }
 
 impl Config {
-    /// What the loss is, in words.
+    /// Describes the loss in words.
     pub fn loss_in_words(&self) -> String {
         let weighted = if self.train.loss_weight == LossWeight::Uniform {
             ""
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn recipes_that_name_none_of_it_mean_eps_at_discrete_levels_one_draw_and_no_weights() {
+    fn the_defaults_are_eps_at_discrete_levels_with_one_sample_and_uniform_weights() {
         let quick = include_str!("../../configs/quick.toml");
         let keys = [
             "prediction",
@@ -100,7 +100,7 @@ mod tests {
         );
         assert_eq!((t.loss_weight, t.denoisings, t.stratified_t), (LossWeight::Uniform, 1, false));
         assert_eq!(old.loss_in_words(), "mean squared error on the noise");
-        // And with all of it, a recipe is written and read back the same.
+        // A recipe that sets all of these keys survives writing and reading.
         let sets = [
             "diffusion.prediction=v",
             "diffusion.levels=continuous",

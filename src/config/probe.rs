@@ -1,21 +1,21 @@
-//! How the linear probe is trained.
+//! The training of the linear probe.
 
 use serde::{Deserialize, Serialize};
 
-/// Training of the linear probe.
+/// The training of the linear probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeConfig {
     /// Passes over the features.
     pub epochs: usize,
-    /// Features a step.
+    /// Features per step.
     pub batch_size: usize,
-    /// Adam's learning rate, falling to 0 along half a cosine.
+    /// Adam's learning rate, which decays to 0 along half a cosine.
     pub lr: f64,
 }
 
 impl Default for ProbeConfig {
-    /// The protocol `linear` (SODA on CIFAR-10), for features that no recipe belongs to.
+    /// Returns the protocol `linear` (SODA on CIFAR-10), for features without a recipe.
     fn default() -> Self {
         Self { epochs: 15, batch_size: 128, lr: 1e-3 }
     }
@@ -27,7 +27,7 @@ mod tests {
     use crate::config::{BUILT_IN, Config};
 
     #[test]
-    fn every_recipe_scores_by_the_protocol_so_that_scores_compare() {
+    fn every_built_in_recipe_uses_the_default_protocol() {
         for (name, text) in BUILT_IN {
             assert_eq!(
                 Config::parse(text, name, &[]).unwrap().probe,

@@ -1,21 +1,21 @@
-//! How large images are.
+//! The size of images.
 
 use super::{Config, DataConfig};
 use std::ops::RangeInclusive;
 
-/// Side of the images of recipes that name none, in pixels: CIFAR's.
+/// The side of the images in pixels for recipes that don't set it: CIFAR's.
 pub const DEFAULT_SIDE: usize = 32;
-/// Sides that are possible.
+/// The possible sides.
 const RANGE: RangeInclusive<usize> = 16..=256;
-/// What sides are multiples of: three times halved, an image has whole pixels.
+/// The divisor of every side, so that an image can be halved three times.
 const MULTIPLE: usize = 8;
 
-/// Sides of the images that the two networks work on, in pixels.
+/// The sides of the images that the two networks work on, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sides {
-    /// Of the encoder's, the source views.
+    /// The side of the encoder's images, the source views.
     pub source: usize,
-    /// Of the denoiser's, the target views.
+    /// The side of the denoiser's images, the target views.
     pub target: usize,
 }
 
@@ -30,7 +30,7 @@ pub(super) fn default_side() -> usize {
 }
 
 impl DataConfig {
-    /// Sides of the two views: their own, or that of the images.
+    /// Returns the sides of the two views: their own, or else that of the images.
     pub fn sides(&self) -> Sides {
         let of = |own: usize| if own == 0 { self.side } else { own };
         Sides { source: of(self.source.side), target: of(self.target.side) }
@@ -38,7 +38,7 @@ impl DataConfig {
 }
 
 impl Config {
-    /// The first side that isn't possible, by its key.
+    /// Checks the sides; the message names the key of the first impossible one.
     pub(super) fn check_sides(&self) -> Result<(), String> {
         let (data, Sides { source, target }) = (&self.data, self.data.sides());
         for (key, side) in
@@ -54,8 +54,9 @@ impl Config {
         let stages = self.model.unet.multipliers.len();
         if !target.is_multiple_of(1 << (stages - 1)) {
             return Err(format!(
-                "model.unet.multipliers names {stages} stages, which halve the denoiser's images {} times, and {target} pixels a side \
-                 can be halved only {}; take fewer stages or a multiple of {} as data.target.side",
+                "model.unet.multipliers names {stages} stages, which halve the denoiser's images \
+                 {} times, but {target} pixels a side can be halved only {} times; use fewer \
+                 stages or a multiple of {} as data.target.side",
                 stages - 1,
                 target.trailing_zeros(),
                 1 << (stages - 1)
@@ -64,7 +65,7 @@ impl Config {
         Ok(())
     }
 
-    /// Sides of feature maps that `model.unet.attention` names and no stage of the denoiser has.
+    /// Returns the sides named by `model.unet.attention` that no stage of the denoiser has.
     pub fn unused_attention(&self) -> Vec<usize> {
         let unet = &self.model.unet;
         let sides: Vec<usize> =

@@ -1,10 +1,11 @@
-//! Memory for what stays.
+//! Persistent device memory.
 
 use burn::tensor::Device;
 
-/// Makes what stays for many steps, weights and moments for example: all that `make` allocates on
-/// `device` lies in buffers of its own. In cubecl's pools each allocation walks over everything
-/// that lies on a page, and a step makes thousands.
+/// Runs `make` so that everything it allocates on `device` gets buffers of its own, outside
+/// cubecl's pools. Use it for tensors that live for many steps, such as weights and moments: in a
+/// pool, each allocation walks over everything on its page, and a step makes thousands of
+/// allocations.
 pub fn lasting<T: Send>(device: &Device, make: impl Fn() -> T + Send) -> T {
     device.memory_persistent_allocations((), move |()| make())
 }

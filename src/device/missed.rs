@@ -1,12 +1,12 @@
-//! A GPU that is there and that no graphics API offers: the likeliest failure in containers and on
+//! GPUs that are present but that no graphics API lists: the likeliest failure in containers and on
 //! rented machines, where CUDA works and Vulkan finds nothing.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Variables by which the Vulkan loader (the first seven), Mesa's device selection and
-/// [`adapters`](super::adapters) leave adapters out. (wgpu reads no others: it is asked for each
-/// API by itself.)
+/// The environment variables that make the Vulkan loader (the first seven), Mesa's device selection
+/// and [`adapters`](super::adapters) hide adapters. (wgpu reads no others, as each API is queried
+/// separately.)
 const HIDING: [&str; 11] = [
     "VK_DRIVER_FILES",
     "VK_ICD_FILENAMES",
@@ -21,7 +21,7 @@ const HIDING: [&str; 11] = [
     "WGPU_ADAPTER_NAME",
 ];
 
-/// Where the Vulkan loader looks for the files of drivers.
+/// The folders in which the Vulkan loader looks for driver files.
 const DRIVER_FOLDERS: [&str; 4] = [
     "etc/vulkan/icd.d",
     "usr/local/share/vulkan/icd.d",
@@ -29,17 +29,17 @@ const DRIVER_FOLDERS: [&str; 4] = [
     "usr/local/etc/vulkan/icd.d",
 ];
 
-/// Says what keeps a GPU of this machine from being used, where no adapter is one: which GPU is
-/// there by the devices below `root` (`/`), or `elsewhere`, the name of an adapter that
-/// WGPU_BACKEND and WGPU_ADAPTER_NAME leave out; and what to do, by the values of environment
-/// `variables`. `None` where nothing tells of a GPU.
+/// Describes what keeps a GPU of this machine from being used, where no adapter is a GPU. The GPU
+/// is found by the device files below `root` (`/`), or is `elsewhere`, the name of an adapter that
+/// WGPU_BACKEND and WGPU_ADAPTER_NAME exclude. The remedy depends on the values of the environment
+/// `variables`. Returns `None` where there is no sign of a GPU.
 pub(super) fn missed(
     root: &Path,
     elsewhere: Option<&str>,
     variables: impl Fn(&str) -> Option<String>,
 ) -> Option<String> {
     let said = match elsewhere {
-        Some(name) => format!("{name} is there, but left out"),
+        Some(name) => format!("{name} is there, but excluded"),
         None => by_devices(root, &variables)?,
     };
     let set: Vec<String> =
@@ -47,7 +47,7 @@ pub(super) fn missed(
     Some(match set[..] {
         [] => said,
         _ => {
-            format!("{said}; {} in the environment can hide adapters: unset it", set.join(" and "))
+            format!("{said}; {} in the environment may hide adapters: unset it", set.join(" and "))
         }
     })
 }
@@ -56,7 +56,8 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
     let there = |path: &str| root.join(path).exists();
     if there("dev/dxg") {
         return Some(
-            "a GPU is there (/dev/dxg), but WSL2 has no Vulkan driver for it that conforms: run soda for Windows outside of WSL2"
+            "a GPU is there (/dev/dxg), but WSL2 has no conformant Vulkan driver for it: run soda \
+             for Windows outside WSL2"
                 .into(),
         );
     }
@@ -64,7 +65,9 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
         let capabilities = variables("NVIDIA_DRIVER_CAPABILITIES")
             .map_or("not set".into(), |is| format!("{is:?}"));
         return Some(format!(
-            "an NVIDIA GPU is there (/dev/nvidia0), but Vulkan doesn't find it; a container must be started with NVIDIA_DRIVER_CAPABILITIES=all, or one that holds graphics (here it is {capabilities}); {}",
+            "an NVIDIA GPU is there (/dev/nvidia0), but Vulkan doesn't find it; a container must \
+             be started with NVIDIA_DRIVER_CAPABILITIES=all, or a list that includes graphics \
+             (here it is {capabilities}); {}",
             driver_file(root, "nvidia", "nvidia_icd.json", "libGLX_nvidia.so.0")
         ));
     }
@@ -82,7 +85,7 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
     let closed = std::fs::File::options().read(true).write(true).open(&node);
     let allowed = match closed.map_err(|e| e.kind()) {
         Err(ErrorKind::PermissionDenied) => {
-            "you may not open it: join the group render (or video), and log in again; "
+            "you have no permission to open it: join the group render (or video) and log in again; "
         }
         _ => "",
     };
@@ -92,12 +95,13 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
         "Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers)"
     };
     Some(format!(
-        "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{}; {install} may be missing; `--device gl` may work meanwhile, by OpenGL",
+        "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{}; {install} \
+         may be missing; until then `--device gl`, which uses OpenGL, may work",
         driver_file(root, files, file, "the library that it names")
     ))
 }
 
-/// Where the driver's file lies that the Vulkan loader must find, or that it is nowhere.
+/// Describes where the driver file lies that the Vulkan loader must find, or that there is none.
 fn driver_file(root: &Path, begins: &str, called: &str, library: &str) -> String {
     let named = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -106,11 +110,12 @@ fn driver_file(root: &Path, begins: &str, called: &str, library: &str) -> String
     let found = DRIVER_FOLDERS.iter().flat_map(|folder| files(&root.join(folder))).find(named);
     match found.as_ref().and_then(|path| path.strip_prefix(root).ok()) {
         Some(path) => format!(
-            "its driver file /{} is there, so {library} or what that needs may be missing",
+            "its driver file /{} is there, so {library} or one of its dependencies may be missing",
             path.display()
         ),
         None => format!(
-            "no driver file ({called}) lies in /usr/share/vulkan/icd.d or /etc/vulkan/icd.d; VK_DRIVER_FILES names one elsewhere"
+            "there is no driver file ({called}) in /usr/share/vulkan/icd.d or /etc/vulkan/icd.d; \
+             VK_DRIVER_FILES can name one elsewhere"
         ),
     }
 }
@@ -124,7 +129,7 @@ fn render_nodes(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What lies in `folder`, in order.
+/// Returns the entries of `folder`, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .map_or(Vec::new(), |all| all.flatten().map(|e| e.path()).collect());
@@ -136,7 +141,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    /// What is said where these files are, with these variables.
+    /// Returns the message for a machine with these files and environment variables.
     fn said(
         paths: &[(&str, &str)],
         elsewhere: Option<&str>,
@@ -159,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_no_adapter_is_for_is_named_with_what_to_do() {
+    fn a_gpu_without_an_adapter_is_named_with_the_remedy() {
         let utility = ("NVIDIA_DRIVER_CAPABILITIES", "compute,utility");
         let parts = [
             "/dev/nvidia0",
@@ -192,13 +197,13 @@ mod tests {
         assert_eq!(
             said(&[("dev/dri/card0", "")], None, &[("VK_DRIVER_FILES", "x")]),
             None,
-            "a screen is no GPU"
+            "a display is not a GPU"
         );
         assert_eq!(said(&[], None, &[]), None);
     }
 
     #[test]
-    fn variables_that_hide_adapters_are_named_where_they_are_set() {
+    fn variables_that_hide_adapters_are_named_when_set() {
         for name in HIDING {
             holds(
                 said(&[("dev/nvidia0", "")], None, &[(name, "7")]),

@@ -1,4 +1,4 @@
-//! Devices: what this machine has, and which one a selection such as `vulkan:0` or `auto` means.
+//! The devices of this machine, and how a selection such as `vulkan:0` or `auto` picks one.
 
 mod lasting;
 mod missed;
@@ -15,7 +15,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 use std::path::Path;
 
-/// What kind of hardware an adapter is.
+/// The kind of hardware behind an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -25,19 +25,19 @@ pub enum Kind {
     IntegratedGpu,
     /// A GPU passed through to a virtual machine.
     VirtualGpu,
-    /// Not said by the driver.
+    /// Not reported by the driver.
     Other,
-    /// A program on the processor (lavapipe, WARP): correct, slow, and no GPU.
+    /// A software implementation that runs on the CPU (lavapipe, WARP): correct, slow, not a GPU.
     Software,
 }
 
 impl Kind {
-    /// Whether this is real graphics hardware.
+    /// Returns whether this is real graphics hardware.
     pub fn is_gpu(self) -> bool {
         self != Self::Software
     }
 
-    /// For people: "discrete GPU", .., "software, no GPU".
+    /// Returns a human-readable label: "discrete GPU", .., "software, no GPU".
     pub fn label(self) -> &'static str {
         match self {
             Self::DiscreteGpu => "discrete GPU",
@@ -52,25 +52,25 @@ impl Kind {
 /// One wgpu adapter on one graphics API.
 #[derive(Clone, Debug, Serialize)]
 pub struct Adapter {
-    /// As the driver calls it.
+    /// The name that the driver reports.
     pub name: String,
     /// `vulkan`, `metal`, `dx12` or `gl`.
     pub backend: &'static str,
-    /// Kind of hardware.
+    /// The kind of hardware.
     pub kind: Kind,
-    /// Driver and its version.
+    /// The driver and its version.
     pub driver: String,
-    /// Place among the adapters of this backend: the N of `vulkan:N`.
+    /// The index among the adapters of this backend: the N of `vulkan:N`.
     pub index: usize,
-    /// Limits that matter for training.
+    /// The limits that matter for training.
     pub limits: Limits,
-    /// Features that matter for training, by name.
+    /// The features that matter for training, by name.
     pub features: Vec<&'static str>,
-    /// Its place on the PCI bus; empty where the API doesn't tell.
+    /// The PCI bus ID; empty where the API doesn't report it.
     pub pci: String,
-    /// The selector of a better adapter for the same GPU: another driver's, or another API's.
+    /// The selector of a better adapter for the same GPU, from another driver or another API.
     pub same_as: Option<String>,
-    /// What kernels choose by.
+    /// The profile by which kernels are chosen.
     #[serde(skip)]
     pub profile: Profile,
     #[serde(skip)]
@@ -78,7 +78,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// The selection that finds it again: "vulkan:0".
+    /// Returns the selector of this adapter, for example "vulkan:0".
     pub fn selector(&self) -> String {
         format!("{}:{}", self.backend, self.index)
     }
@@ -88,10 +88,11 @@ impl Adapter {
         WgpuDevice::new(kind).on(api)
     }
 
-    /// A device of it with WebGPU's default limits and no features, beside those that compute here.
+    /// Opens another device on this adapter, with WebGPU's default limits and no features,
+    /// separate from the devices that the program computes on.
     ///
     /// # Errors
-    /// If it is gone, or refuses.
+    /// If the adapter is gone, or refuses.
     pub fn open(&self) -> Result<(wgpu::Device, wgpu::Queue)> {
         let failed =
             |e: &dyn std::fmt::Display| Error::device(&format!("opening {}", self.name), e);
@@ -100,57 +101,57 @@ impl Adapter {
             .map_err(|e| failed(&e))
     }
 
-    /// The adapter as wgpu knows it.
+    /// Returns the adapter's wgpu handle.
     fn found(&self) -> Option<wgpu::Adapter> {
         let (_, backend, _) = BACKENDS.iter().find(|(name, ..)| *name == self.backend)?;
         enumerate(*backend).into_iter().nth(self.index)
     }
 
-    /// Whether this adapter is what `device` means.
+    /// Returns whether `device` is on this adapter.
     fn is(&self, device: &WgpuDevice) -> bool {
         self.device() == *device
     }
 }
 
-/// Limits of an adapter.
+/// The limits of an adapter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
-    /// Bytes of one storage binding.
+    /// The largest storage buffer binding, in bytes.
     pub max_storage_binding: u64,
-    /// Bytes of one buffer.
+    /// The largest buffer, in bytes.
     pub max_buffer: u64,
-    /// Storage buffers of one shader.
+    /// Storage buffers per shader stage.
     pub storage_buffers: u32,
-    /// Invocations of one workgroup.
+    /// Invocations per workgroup.
     pub workgroup_invocations: u32,
-    /// Bytes of workgroup memory.
+    /// Workgroup memory in bytes.
     pub workgroup_memory: u32,
-    /// Lanes of a subgroup, smallest and largest.
+    /// The smallest and the largest subgroup size.
     pub subgroup_size: [u32; 2],
 }
 
-/// A device to compute on, and how it came to be chosen.
+/// A device to compute on, and the reason it was chosen.
 #[derive(Clone, Debug)]
 pub struct Selected {
     /// Burn's handle, without autodiff.
     pub device: Device,
     /// `cpu`, `vulkan`, `metal`, `dx12` or `gl`.
     pub backend: &'static str,
-    /// The adapter's name, or the processor's.
+    /// The name of the adapter or of the CPU.
     pub name: String,
-    /// One sentence: why this one.
+    /// The reason for the choice, in one sentence.
     pub why: String,
     /// Whether it is real graphics hardware.
     pub gpu: bool,
-    /// The adapter, unless it is the CPU backend.
+    /// The adapter; `None` for the CPU backend.
     pub adapter: Option<Adapter>,
-    /// Where `auto` took the CPU though a GPU is there: what keeps it from being used, and what to
-    /// do.
+    /// What keeps a GPU that is present from being used, and the remedy; set where `auto` falls
+    /// back to the CPU.
     pub missed: Option<String>,
 }
 
 impl Selected {
-    /// The CPU backend.
+    /// Returns the CPU backend, chosen because of `why`.
     pub fn cpu(why: &str) -> Self {
         let name = format!("CPU, {} threads", rayon::current_num_threads());
         Self {
@@ -176,7 +177,7 @@ impl Selected {
         }
     }
 
-    /// "vulkan: NVIDIA A40" or "cpu: CPU, 2 threads".
+    /// Returns backend and name: "vulkan: NVIDIA A40" or "cpu: CPU, 2 threads".
     pub fn describe(&self) -> String {
         let software = if self.gpu || self.backend == "cpu" { "" } else { " (software, no GPU)" };
         format!("{}: {}{software}", self.backend, self.name)
@@ -190,28 +191,30 @@ const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 4] = [
     (GL, wgpu::Backend::Gl, WgpuBackend::Gl),
 ];
 
-/// OpenGL 4.3 or OpenGL ES 3.1, for GPUs that have no Vulkan: only where it is asked for.
+/// OpenGL 4.3 or OpenGL ES 3.1, for GPUs without Vulkan; used only on request.
 const GL: &str = "gl";
 
-/// Every adapter of every native graphics API but OpenGL, which offers them once more; with several
-/// APIs the same hardware appears on each. WGPU_BACKEND (a comma-separated list, which may name
-/// `gl`) and WGPU_ADAPTER_NAME (a part of the name) narrow the list.
+/// Returns every adapter of every native graphics API except OpenGL, which would list the same
+/// hardware again. Hardware that several APIs support appears once for each. WGPU_BACKEND (a
+/// comma-separated list, which may name `gl`) and WGPU_ADAPTER_NAME (part of the name) narrow the
+/// list.
 pub fn adapters() -> Vec<Adapter> {
     let wanted = std::env::var("WGPU_BACKEND").ok();
     narrowed(wanted.as_deref())
 }
 
-/// The adapters of the graphics APIs that `wanted` lists (see [`every_adapter`]), by
-/// WGPU_ADAPTER_NAME.
+/// Returns the adapters of the graphics APIs that `wanted` lists (see [`every_adapter`]), filtered
+/// by WGPU_ADAPTER_NAME.
 fn narrowed(wanted: Option<&str>) -> Vec<Adapter> {
     let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
     let mut found = every_adapter(wanted);
     found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
-    rank::mark_doubles(&mut found);
+    rank::mark_duplicates(&mut found);
     found
 }
 
-/// The adapters of the graphics APIs that `wanted` lists; without, of all but OpenGL.
+/// Returns the adapters of the graphics APIs that `wanted` lists; with `None`, of all except
+/// OpenGL.
 fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
     let mut found = Vec::new();
     for (name, backend, api) in BACKENDS {
@@ -220,7 +223,7 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
         if !asked_for {
             continue;
         }
-        // cubecl numbers the adapters of each kind on their own.
+        // cubecl numbers the adapters of each kind separately.
         let mut of_kind = [0usize; 4];
         for (index, adapter) in enumerate(backend).into_iter().enumerate() {
             let mut next = |slot: usize| {
@@ -293,7 +296,8 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
     found
 }
 
-/// The products that the cooperative matrices of `adapter` do, of f32 and f16 only.
+/// Returns the matrix products that the cooperative matrices of `adapter` support, f32 and f16
+/// only.
 fn matrices(adapter: &wgpu::Adapter) -> Vec<MatrixSize> {
     use wgpu::wgt::CooperativeScalarType::{F16, F32};
     let products = adapter.cooperative_matrix_properties().into_iter();
@@ -308,7 +312,7 @@ fn matrices(adapter: &wgpu::Adapter) -> Vec<MatrixSize> {
         .collect()
 }
 
-/// wgpu's spellings of a backend.
+/// Maps wgpu's spellings of a backend to its name here; "" for an unknown one.
 fn backend_name(name: &str) -> &str {
     match name.trim().to_lowercase().as_str() {
         "vulkan" | "vk" => "vulkan",
@@ -319,13 +323,13 @@ fn backend_name(name: &str) -> &str {
     }
 }
 
-/// The best GPU of `adapters`.
+/// Returns the best GPU of `adapters`.
 fn best(adapters: Vec<Adapter>) -> Option<Adapter> {
     rank::ranked(adapters).into_iter().next()
 }
 
-/// What `auto` means: the best of the GPUs `ranked` that `opens` doesn't refuse with a reason, else
-/// the CPU backend.
+/// Resolves `auto`: returns the first of the `ranked` GPUs that `opens` doesn't refuse with a
+/// reason, else the CPU backend.
 fn automatic(
     ranked: Vec<Adapter>,
     opens: impl Fn(&Adapter) -> std::result::Result<(), String>,
@@ -333,7 +337,7 @@ fn automatic(
     let several = ranked.len() > 1;
     let mut refused = Vec::new();
     for adapter in ranked {
-        // Where there is no other, what opens it for good gives the reason.
+        // With a single GPU, the attempt to use it reports the reason.
         match if several { opens(&adapter) } else { Ok(()) } {
             Ok(()) if refused.is_empty() => {
                 return Selected::adapter(&adapter, "the best GPU here");
@@ -345,7 +349,7 @@ fn automatic(
                 );
             }
             Err(why) => {
-                refused.push(format!("{} ({}) can't: {why}", adapter.selector(), adapter.name))
+                refused.push(format!("{} ({}) failed: {why}", adapter.selector(), adapter.name))
             }
         }
     }
@@ -356,7 +360,7 @@ fn automatic(
     })
 }
 
-/// What wgpu finds by `backend`, in its order.
+/// Returns the adapters that wgpu finds on `backend`, in its order.
 fn enumerate(backend: wgpu::Backend) -> Vec<wgpu::Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: backend.into(),
@@ -365,7 +369,8 @@ fn enumerate(backend: wgpu::Backend) -> Vec<wgpu::Adapter> {
     pollster::block_on(instance.enumerate_adapters(backend.into()))
 }
 
-/// Whether a device of `adapter` can be made, as it will be for computing.
+/// Checks whether a device can be created on `adapter` with the features and limits that computing
+/// uses.
 fn opens(adapter: &Adapter) -> std::result::Result<(), String> {
     let found = adapter.found().ok_or("it is gone")?;
     let unwanted =
@@ -378,13 +383,14 @@ fn opens(adapter: &Adapter) -> std::result::Result<(), String> {
     pollster::block_on(made).map(drop).map_err(|e| e.to_string())
 }
 
-/// What `auto` means where no adapter is a GPU, though one may have been `missed`.
+/// Resolves `auto` where no adapter is a usable GPU, though one may have been `missed`.
 fn without_gpu(missed: Option<String>) -> Selected {
-    let why = if missed.is_some() { "the GPU that is there can't be used" } else { "no GPU found" };
+    let why =
+        if missed.is_some() { "the GPU of this machine can't be used" } else { "no GPU found" };
     Selected { missed, ..Selected::cpu(why) }
 }
 
-/// What keeps a GPU of this machine from being used.
+/// Returns what keeps a GPU of this machine from being used, if there is one.
 fn missed_here() -> Option<String> {
     let variable = |name: &str| std::env::var(name).ok();
     let narrowed =
@@ -393,20 +399,21 @@ fn missed_here() -> Option<String> {
     missed::missed(Path::new("/"), elsewhere.as_ref().map(|a| a.name.as_str()), variable)
 }
 
-/// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12`, `gl`
-/// with `:INDEX` or `:NAME`.
+/// Returns the device that `selection` names: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12`,
+/// `gl` with `:INDEX` or `:NAME`.
 ///
-/// `auto` takes the best GPU that can be opened, else the CPU backend, and notes where a GPU is
-/// [missed](Selected::missed); a software adapter is used only when named.
+/// `auto` takes the best GPU that can be opened, else the CPU backend, and records in
+/// [`missed`](Selected::missed) why a GPU that is present isn't used. A software adapter is used
+/// only when named.
 ///
 /// # Errors
-/// If there is no such device; the message lists what there is.
+/// If there is no such device; the message lists those that exist.
 pub fn select(selection: &str) -> Result<Selected> {
     select_nth(selection, 0)
 }
 
-/// As [`select`], for the process number `nth` of several on a machine: where `selection` means
-/// several adapters of one kind, they take them in turn.
+/// Like [`select`], for process number `nth` of several on one machine: where `selection` matches
+/// several adapters of one kind, the processes take them in turn.
 ///
 /// # Errors
 /// See [`select`].
@@ -427,7 +434,9 @@ pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
         ("wgpu" | "vulkan" | "metal" | "dx12" | GL, _) => {}
         _ => {
             return Err(Error::usage(format!(
-                "--device {selection}: expected auto, cpu, or wgpu, vulkan, metal, dx12 or gl with :INDEX or :NAME; `soda devices` lists them, `WGPU_BACKEND=gl soda devices` those of OpenGL"
+                "--device {selection}: expected auto, cpu, or one of wgpu, vulkan, metal, dx12 and \
+                 gl with :INDEX or :NAME; `soda devices` lists them, `WGPU_BACKEND=gl soda \
+                 devices` those of OpenGL"
             )));
         }
     }
@@ -449,10 +458,9 @@ pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
         None => {
             let list: Vec<_> =
                 all.iter().map(|a| format!("{}:{} {}", a.backend, a.index, a.name)).collect();
-            let list =
-                if list.is_empty() { "no adapter at all".to_owned() } else { list.join(", ") };
+            let list = if list.is_empty() { "only".to_owned() } else { list.join(", ") + " and" };
             Err(Error::usage(format!(
-                "--device {selection}: no such device; this machine has {list} and cpu"
+                "--device {selection}: no such device; this machine has {list} cpu"
             )))
         }
     }
@@ -463,12 +471,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opengl_is_a_device_only_where_it_is_asked_for() {
+    fn opengl_is_listed_only_on_request() {
         assert!(every_adapter(None).iter().all(|adapter| adapter.backend != GL));
         assert!(
             every_adapter(Some("vulkan, gles")).iter().any(|adapter| adapter.backend == "vulkan")
         );
-        // Where no OpenGL is installed there is none to select.
+        // Without OpenGL on the machine, selecting it fails.
         match (every_adapter(Some(GL)).first(), select("gl")) {
             (Some(first), Ok(selected)) => {
                 assert_eq!((selected.backend, &selected.name), (GL, &first.name))
@@ -481,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_goes_on_to_the_next_gpu_where_one_cannot_be_opened() {
+    fn auto_tries_the_next_gpu_where_one_cannot_be_opened() {
         let one = adapters()
             .into_iter()
             .next()
@@ -504,7 +512,7 @@ mod tests {
                     .missed
                     .is_some_and(|why| why.contains("vulkan:1") && why.contains("lost"))
         );
-        // The real one opens.
+        // The real adapter opens.
         assert_eq!(opens(&one), Ok(()));
         assert!(opens(&Adapter { index: 1000, ..one }).is_err());
     }

@@ -1,5 +1,5 @@
-//! What an adapter is, as far as kernels choose by it: found once for each device, and looked up
-//! wherever a kernel is launched.
+//! The adapter properties by which kernels are chosen: determined once for each device, and looked
+//! up at every kernel launch.
 
 use super::{Kind, Limits};
 use burn::cubecl::wgpu::WgpuDevice;
@@ -7,14 +7,14 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
-/// What tiles are chosen by.
+/// The class of adapter by which tiles are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// Real graphics hardware: wide subgroups, cheap barriers, fast workgroup memory.
     Gpu,
-    /// A program on the processor (lavapipe, SwiftShader, WARP) that runs a workgroup as short
-    /// vectors and pays for every barrier.
+    /// A software implementation on the CPU (lavapipe, SwiftShader, WARP), which runs a workgroup
+    /// as short vectors and for which every barrier is expensive.
     Software,
 }
 
@@ -24,14 +24,14 @@ impl From<Kind> for Class {
     }
 }
 
-/// Extensions of WGSL that a shader needs, or an adapter has.
+/// The WGSL extensions that a shader needs or an adapter supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Extensions {
     /// `enable f16;`
     pub f16: bool,
-    /// Subgroup operations. (naga 30 takes them without an `enable` line.)
+    /// Subgroup operations. (naga 30 accepts them without an `enable` line.)
     pub subgroups: bool,
-    /// `enable wgpu_cooperative_matrix;`, which isn't WebGPU's.
+    /// `enable wgpu_cooperative_matrix;`, which isn't part of WebGPU.
     pub cooperative_matrix: bool,
 }
 
@@ -46,7 +46,7 @@ impl Extensions {
         named.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
     }
 
-    /// Returns whether an adapter that has these runs a shader that needs `needed`.
+    /// Returns whether an adapter with these extensions can run a shader that needs `needed`.
     pub fn cover(self, needed: Self) -> bool {
         let covers = |has: bool, needs: bool| has || !needs;
         covers(self.f16, needed.f16)
@@ -55,36 +55,37 @@ impl Extensions {
     }
 }
 
-/// A product that an adapter's cooperative matrices do: `[M, K]` times `[K, N]`.
+/// A product that an adapter's cooperative matrices support: `[M, K]` times `[K, N]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct MatrixSize {
     /// M, N, K.
     pub size: [u32; 3],
-    /// Whether the factors are f16; else f32.
+    /// Whether the factors are f16; otherwise they are f32.
     pub factors_f16: bool,
-    /// Whether the sums are f16; else f32.
+    /// Whether the sums are f16; otherwise they are f32.
     pub sums_f16: bool,
 }
 
-/// What kernels know of the adapter that they run on.
+/// What kernels know about the adapter they run on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
-    /// What tiles are chosen by.
+    /// The class by which tiles are chosen.
     pub class: Class,
-    /// Kind of hardware.
+    /// The kind of hardware.
     pub kind: Kind,
-    /// The vendor's number on the PCI bus; 0 where the API doesn't say.
+    /// The PCI vendor ID; 0 where the API doesn't report it.
     pub vendor: u32,
-    /// Extensions of WGSL that it has.
+    /// The WGSL extensions that it supports.
     pub extensions: Extensions,
-    /// Products of its cooperative matrices; none without that extension.
+    /// The products that its cooperative matrices support; empty without that extension.
     pub matrices: Vec<MatrixSize>,
-    /// Its limits; lanes of a subgroup among them.
+    /// Its limits, subgroup sizes included.
     pub limits: Limits,
 }
 
 impl Profile {
-    /// Returns a profile of WebGPU's default limits without extensions: what every adapter has.
+    /// Returns a profile with WebGPU's default limits and no extensions, which every adapter
+    /// satisfies.
     pub fn least(class: Class) -> Self {
         Self {
             class,
@@ -103,10 +104,11 @@ impl Profile {
         }
     }
 
-    /// Returns the most seconds that `bytes` of memory traffic and so many floating-point
-    /// `operations` should take. Submissions are kept short by it, as drivers stop those that take
-    /// one or two seconds. It assumes a slow device of each kind: a discrete card that moves 100 GB
-    /// and does 1 TFLOP a second in our kernels, anything else a tenth of that.
+    /// Returns an upper bound, in seconds, on the time for `bytes` of memory traffic and
+    /// `operations` floating-point operations. It serves to keep submissions short, as drivers stop
+    /// those that take one or two seconds. It assumes a slow device of each kind: a discrete card
+    /// that moves 100 GB/s and reaches 1 TFLOPS in our kernels, and a tenth of that for anything
+    /// else.
     pub fn seconds(&self, bytes: f64, operations: f64) -> f64 {
         let slower = if self.kind == Kind::DiscreteGpu { 1.0 } else { 10.0 };
         (bytes / 100e9).max(operations / 1e12) * slower
@@ -115,9 +117,9 @@ impl Profile {
 
 static KNOWN: LazyLock<RwLock<HashMap<WgpuDevice, Arc<Profile>>>> = LazyLock::new(RwLock::default);
 
-/// Returns the profile of `device`, which is asked of its adapter the first time. Where no adapter
-/// is what `device` names (it was brought in from outside, or left to the API), `otherwise` says
-/// its class.
+/// Returns the profile of `device`, which is read from its adapter the first time. Where no adapter
+/// corresponds to `device` (it was created elsewhere, or the API chose it), `otherwise` gives its
+/// class.
 pub(crate) fn profile(device: &WgpuDevice, otherwise: impl FnOnce() -> Class) -> Arc<Profile> {
     if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(device) {
         return known.clone();
@@ -136,8 +138,8 @@ pub(crate) fn profile(device: &WgpuDevice, otherwise: impl FnOnce() -> Class) ->
         .clone()
 }
 
-/// Makes launches on `device` choose by `profile` from now on, whatever its adapter is: for
-/// recording a network for another machine.
+/// Makes launches on `device` use `profile` from now on, whatever its adapter: for recording a
+/// network for another machine.
 pub(crate) fn replace(device: &WgpuDevice, profile: Profile) {
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(device.clone(), profile.into());
 }
@@ -148,7 +150,7 @@ mod tests {
     use burn::cubecl::wgpu::WgpuDeviceKind;
 
     #[test]
-    fn software_is_what_is_no_hardware() {
+    fn only_software_adapters_are_of_the_software_class() {
         assert_eq!(Class::from(Kind::Software), Class::Software);
         for kind in [Kind::DiscreteGpu, Kind::IntegratedGpu, Kind::VirtualGpu, Kind::Other] {
             assert_eq!(Class::from(kind), Class::Gpu);
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_cover_what_needs_no_more() {
+    fn extensions_cover_a_subset_of_themselves() {
         let f16 = Extensions { f16: true, ..Extensions::default() };
         let both = Extensions { subgroups: true, ..f16 };
         assert!(both.cover(f16) && f16.cover(f16) && f16.cover(Extensions::default()));
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_profile_is_kept_and_can_be_replaced() {
-        // No adapter has this number.
+        // No adapter has this index.
         let device = WgpuDevice::new(WgpuDeviceKind::Existing(4_000_000));
         assert_eq!(*profile(&device, || Class::Software), Profile::least(Class::Software));
         let other = Profile { vendor: 7, ..Profile::least(Class::Gpu) };
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_kind_is_given_more_time() {
+    fn slower_kinds_of_device_get_more_time() {
         let card = Profile { kind: Kind::DiscreteGpu, ..Profile::least(Class::Gpu) };
         assert_eq!(card.seconds(0.0, 5e11), 0.5);
         assert_eq!(Profile::least(Class::Gpu).seconds(1e10, 0.0), 1.0);

@@ -1,49 +1,49 @@
-//! Which adapter is the better one, and which are the same GPU.
+//! The ranking of adapters, and the detection of several adapters for one GPU.
 
 use super::Adapter;
 use std::borrow::Borrow;
 
-/// How a driver compares with others for the same GPU: 0 is what its vendor or Mesa maintains for
-/// computing.
+/// Ranks a driver among those for the same GPU: 0 is the one that the vendor or Mesa maintains for
+/// compute.
 fn of_driver(driver: &str) -> u8 {
     let driver = driver.to_lowercase();
     let is = |names: &[&str]| names.iter().any(|name| driver.contains(name));
     match driver {
         // Vulkan over Direct3D 12, slow and not conformant.
         _ if is(&["dozen", "dzn"]) => 3,
-        // Beside NVIDIA's own.
+        // Alternatives to NVIDIA's own driver.
         _ if is(&["nvk", "nouveau"]) => 2,
-        // Beside RADV, which is what others test on.
+        // Alternatives to RADV, which other projects test on.
         _ if is(&["amdvlk", "amd open-source"]) => 1,
         _ => 0,
     }
 }
 
-/// The GPUs of `adapters`, the best first: by kind, by driver, as they were found.
+/// Returns the GPUs of `adapters`, best first: by kind, then by driver, then in the order found.
 pub(super) fn ranked(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
     adapters.retain(|adapter| adapter.kind.is_gpu());
     adapters.sort_by_key(|adapter| (adapter.kind as u8, of_driver(&adapter.driver)));
     adapters
 }
 
-/// The place in `adapters` of the one that process number `nth` takes: they take those of the first
-/// one's kind and API in turn, each GPU once.
+/// Returns the index in `adapters` of the one that process number `nth` takes. The processes take
+/// the adapters of the first one's kind and API in turn, each GPU once.
 pub(super) fn nth_alike(adapters: &[impl Borrow<Adapter>], nth: usize) -> Option<usize> {
     let first = adapters.first()?.borrow();
     let alike = (0..adapters.len()).filter(|i| {
         let adapter = adapters[*i].borrow();
-        let double = |other: &Adapter| !adapter.pci.is_empty() && other.pci == adapter.pci;
+        let duplicate = |other: &Adapter| !adapter.pci.is_empty() && other.pci == adapter.pci;
         adapter.kind == first.kind
             && adapter.backend == first.backend
-            && !adapters[..*i].iter().any(|other| double(other.borrow()))
+            && !adapters[..*i].iter().any(|other| duplicate(other.borrow()))
     });
     let alike: Vec<usize> = alike.collect();
     Some(alike[nth % alike.len()])
 }
 
-/// Notes of all adapters that are one GPU, by another driver or another API, which of them is the
-/// best.
-pub(super) fn mark_doubles(adapters: &mut [Adapter]) {
+/// Sets [`Adapter::same_as`] of every adapter whose GPU has a better adapter, from another driver
+/// or another API.
+pub(super) fn mark_duplicates(adapters: &mut [Adapter]) {
     let best = ranked(adapters.to_vec());
     for adapter in adapters {
         let same = best.iter().find(|other| !other.pci.is_empty() && other.pci == adapter.pci);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_better_driver_of_equals_comes_first_and_doubles_are_one() {
+    fn the_better_driver_comes_first_and_adapters_of_one_gpu_are_marked() {
         let mut found = vec![
             adapter(0, Kind::Software, "llvmpipe Mesa 25", ""),
             adapter(1, Kind::IntegratedGpu, "radv Mesa 25", "0000:06:00.0"),
@@ -88,10 +88,10 @@ mod tests {
             ranked(adapters.to_vec()).iter().map(|a| a.index).collect::<Vec<_>>()
         };
         assert_eq!(order(&found), [3, 2, 4, 1, 5]);
-        mark_doubles(&mut found);
+        mark_duplicates(&mut found);
         let same: Vec<Option<&str>> = found.iter().map(|a| a.same_as.as_deref()).collect();
         assert_eq!(same, [None, None, Some("vulkan:3"), None, None, Some("vulkan:1")]);
-        // Where it is the only one, a driver that others are preferred to is taken.
+        // A driver of low rank is taken where it is the only one.
         assert_eq!(order(&found[2..3]), [2]);
     }
 

@@ -1,32 +1,32 @@
-//! Where a path leads that something is written to: to a file, which may be replaced, or to what
-//! must not be.
+//! What an output path leads to: a file, which may be replaced, or something that must not be.
 
 use crate::error::{Error, Result};
 use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// What is written to for a path.
+/// The target of an output path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// Standard output: `-`, or the pipe or file that it is by another name, such as `/dev/stdout`.
+    /// Standard output: `-`, or its pipe or file under another name, such as `/dev/stdout`.
     Output,
-    /// Standard error by another name, such as `/dev/stderr`.
+    /// Standard error under another name, such as `/dev/stderr`.
     Messages,
-    /// A file or none yet (or a folder, which nothing can be written to), behind all links.
+    /// An existing or future file (or a folder, which can't be written to), with all links
+    /// resolved.
     File(PathBuf),
     /// A pipe or a device: opened and written to, never replaced.
     Stream,
 }
 
-/// Links that are followed at most, as Linux does.
+/// The largest number of links to follow, as on Linux.
 const LINKS: usize = 40;
 
 impl Destination {
-    /// Where `path` leads. Nothing is opened: opening a pipe already waits.
+    /// Resolves `path`. Nothing is opened, as opening a pipe already blocks.
     ///
     /// # Errors
-    /// If it is a link that leads nowhere but to itself.
+    /// If it is a link that leads back to itself.
     pub fn of(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
             return Ok(Self::Output);
@@ -39,11 +39,11 @@ impl Destination {
         }
     }
 
-    /// Writes all of `from` to what is no [`Destination::File`]; `path` is what errors call it. A
-    /// reader that has gone is no error.
+    /// Writes all of `from` to a destination other than [`Destination::File`]; errors call it
+    /// `path`. It is not an error if the reader has gone.
     ///
     /// # Errors
-    /// If it can't be opened, or takes no more.
+    /// If it can't be opened or written.
     pub(super) fn pour(&self, path: &Path, mut from: impl Read) -> Result<()> {
         fn copy(from: &mut impl Read, mut to: impl Write) -> io::Result<()> {
             io::copy(from, &mut to).and_then(|_| to.flush())
@@ -64,13 +64,13 @@ impl Destination {
     }
 }
 
-/// Follows the links at `path`, of which the last may lead to nothing.
+/// Follows the links at `path`, the last of which may have no target.
 fn behind_links(path: &Path) -> Result<PathBuf> {
     let mut at = path.to_owned();
     for _ in 0..=LINKS {
         match std::fs::read_link(&at) {
             Ok(next) => at = super::folder(&at).join(next),
-            // No link, or nothing there: opening it says what is wrong.
+            // Not a link, or nothing there: opening it reports what is wrong.
             Err(_) => return Ok(at),
         }
     }
@@ -80,8 +80,8 @@ fn behind_links(path: &Path) -> Result<PathBuf> {
     )))
 }
 
-/// Whether `found` is the pipe or the file that this process has open as `stream`. (A device can be
-/// opened once more, and different streams may be the same one.)
+/// Checks whether `found` is the pipe or the file that this process has open as `stream`. (A device
+/// doesn't count: it can be opened again, and several streams may be the same device.)
 #[cfg(unix)]
 fn is(found: &Metadata, stream: impl std::os::fd::AsFd) -> bool {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -1,15 +1,15 @@
-//! What is found once and kept in the user's cache folder.
+//! Results that are computed once and kept in the user's cache folder.
 
 use super::create_parent;
 use crate::error::Result;
 use std::path::Path;
 
-/// What `read` finds at `path`, or what `make` gives, which `write` then puts there. `what` is its
-/// name in the log. Without a path nothing is kept.
+/// Returns what `read` finds at `path`, or else the result of `make`, which `write` then stores
+/// there. `what` is its name in the log. Without a path nothing is stored.
 ///
 /// # Errors
-/// If it can't be made. A file that `read` makes nothing of is replaced, and one that can't be
-/// written is only logged: the next caller pays for it with some time, nothing else.
+/// If `make` fails. A file that `read` can't use is replaced. A failure to write is only logged, as
+/// it merely costs the next caller some time.
 pub fn kept<T>(
     what: &str,
     path: Option<&Path>,

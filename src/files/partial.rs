@@ -1,4 +1,4 @@
-//! Files that are written piece by piece, and stand in their place when they are whole.
+//! Files that are written piece by piece and moved into place when they are complete.
 
 use super::{Destination, crash, folder, sync_folder};
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A file being written, which [`complete`] puts in its place; gone when it is dropped before.
+/// A file being written, which [`complete`] moves into place; it is removed if dropped before.
 #[derive(Debug)]
 pub struct Partial {
     file: NamedTempFile,
@@ -30,7 +30,7 @@ impl Seek for Partial {
     }
 }
 
-/// A new file for `path`, beside it and named after it; for what is no regular file, among the
+/// Creates a new file for `path`, next to it and named after it; for a pipe or a device, among the
 /// system's temporary files.
 ///
 /// # Errors
@@ -45,19 +45,19 @@ pub fn partial(path: &Path) -> Result<Partial> {
 }
 
 fn beside(target: &Path) -> std::io::Result<NamedTempFile> {
-    // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
+    // tempfile makes files that only their owner can read; opening it here obeys the umask.
     let open = |name: &Path| std::fs::OpenOptions::new().write(true).create_new(true).open(name);
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = tempfile::Builder::new();
-    // Who stops the program at once finds it, and sees what it is.
+    // If the program is killed, the name of the leftover file says what it is.
     let builder = builder.prefix(&*name).suffix(".partial");
     builder.make_in(folder(target), open)
 }
 
-/// Puts a [`partial`] file in its place, or its contents into what is no regular file.
+/// Moves a [`partial`] file into place, or copies its contents to a pipe or a device.
 ///
 /// # Errors
-/// If the disk is full, or a folder is in its place; what was there stays.
+/// If the disk is full, or a folder is in its place. What was there then stays.
 pub fn complete(partial: Partial) -> Result<()> {
     let Partial { mut file, path, destination } = partial;
     let failed = |e: std::io::Error| Error::io("write", &path, &e);

@@ -20,7 +20,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A pipe with a name, and what is read from it until its end.
+/// Makes a named pipe, and reads it to its end in a thread.
 fn pipe(path: &Path) -> std::thread::JoinHandle<Vec<u8>> {
     assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo runs").success());
     let path = path.to_owned();
@@ -39,7 +39,7 @@ fn a_link_stays_a_link_and_its_target_gets_the_contents() {
     check_writable(&second).expect("a file in the end");
     write_atomically(&second, b"new").expect("written");
     assert_eq!(text(&target), "new");
-    // Whole or not at all still: another file, under the same name, from the same folder.
+    // Still atomic: a new file, under the same name, from the same folder.
     assert_ne!(std::fs::metadata(&target).expect("there").ino(), before);
     for path in [&link, &second] {
         assert!(path.symlink_metadata().expect("there").is_symlink());
@@ -51,17 +51,17 @@ fn a_link_stays_a_link_and_its_target_gets_the_contents() {
 }
 
 #[test]
-fn a_link_that_leads_to_nothing_yet_has_its_target_made() {
+fn the_target_of_a_dangling_link_is_created() {
     let folder = folder();
     let (link, target) = (folder.path().join("l"), folder.path().join("new/deep/target"));
     symlink("new/deep/target", &link).expect("linked");
     check_writable(&link).expect("can be made");
-    assert_eq!(names(folder.path()), ["l"], "looking makes nothing");
+    assert_eq!(names(folder.path()), ["l"], "the check creates nothing");
     create_parent(&link).expect("made");
     write_atomically(&link, b"x").expect("written");
     assert!(link.symlink_metadata().expect("there").is_symlink());
     assert_eq!(text(&target), "x");
-    // Taken away, it can be made once more.
+    // Once removed, it can be created again.
     remove_file(&link).expect("removed");
     remove_file(&link).expect("not there");
     assert!(!target.exists() && link.symlink_metadata().expect("there").is_symlink());
@@ -104,14 +104,14 @@ fn a_write_that_is_cut_short_leaves_the_target_of_a_link_as_it_was() {
         assert!(["old", "new"].contains(&text(&target).as_str()));
         assert!(link.symlink_metadata().expect("there").is_symlink());
         if written.is_ok() {
-            assert!(n == 4 && left == Some(0) && text(&target) == "new", "{n} moments");
+            assert!(n == 4 && left == Some(0) && text(&target) == "new", "{n} points");
             break;
         }
     }
 }
 
 #[test]
-fn a_pipe_is_looked_at_without_waiting_and_written_to() {
+fn a_pipe_is_checked_without_blocking_and_written_to() {
     let folder = folder();
     let (fifo, link) = (folder.path().join("fifo"), folder.path().join("l"));
     let reader = pipe(&fifo);
@@ -124,12 +124,12 @@ fn a_pipe_is_looked_at_without_waiting_and_written_to() {
     assert!(reader.join().expect("read") == bytes);
     assert!(fifo.symlink_metadata().expect("there").file_type().is_fifo());
     assert_eq!(names(folder.path()), ["fifo", "l"]);
-    // Without a reader nothing waits here.
+    // Without a reader the check doesn't block.
     check_writable(&fifo).expect("a pipe");
 }
 
 #[test]
-fn a_pipe_gets_what_is_written_in_pieces_as_a_whole_in_the_end() {
+fn a_pipe_gets_the_whole_of_a_partial_file_on_completion() {
     let folder = folder();
     let fifo = folder.path().join("fifo");
     let reader = pipe(&fifo);
@@ -142,7 +142,7 @@ fn a_pipe_gets_what_is_written_in_pieces_as_a_whole_in_the_end() {
 }
 
 #[test]
-fn who_stops_reading_a_pipe_is_no_error() {
+fn a_pipe_whose_reader_stops_is_not_an_error() {
     let folder = folder();
     let fifo = folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
@@ -160,7 +160,8 @@ fn devices_are_written_to_and_stay_devices() {
     for device in
         ["/dev/null", "/dev/full"].map(Path::new).into_iter().filter(|device| device.exists())
     {
-        // Who may replace a device would do so below, and for the whole machine.
+        // Checked before anything is written below: with sufficient rights a faulty write would
+        // replace the device, for the whole machine.
         assert_eq!(Destination::of(device).expect("there"), Destination::Stream);
         check_writable(device).expect("a device");
     }
@@ -184,7 +185,7 @@ fn devices_are_written_to_and_stay_devices() {
 }
 
 #[test]
-fn sockets_are_refused_and_a_dash_is_standard_output_unless_a_folder_stands_before_it() {
+fn sockets_are_refused_and_a_dash_without_a_folder_is_standard_output() {
     let folder = folder();
     let path = folder.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
@@ -199,7 +200,7 @@ fn sockets_are_refused_and_a_dash_is_standard_output_unless_a_folder_stands_befo
 }
 
 #[test]
-fn a_folder_that_is_not_there_yet_can_be_written_in_unless_a_file_is_in_the_way() {
+fn a_missing_folder_is_writable_unless_a_file_is_in_the_way() {
     let folder = folder();
     check_writable(&folder.path().join("a/b/c.png")).expect("can be made");
     assert!(names(folder.path()).is_empty());

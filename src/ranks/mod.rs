@@ -1,7 +1,8 @@
-//! Several processes that work on one thing: which one this is, and what they send each other.
+//! Several processes that work on one run: their ranks, and the communication between them.
 //!
-//! A thread of its own does all the sending, so that the device is read and written meanwhile.
-//! Everybody makes the same calls in the same order; each is one collective operation of MPI.
+//! A thread of its own does all the communication, so that it overlaps with reading and writing the
+//! device. All ranks make the same calls in the same order; each call is one collective operation
+//! of MPI.
 
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -12,46 +13,46 @@ use crate::error::{Error, Result};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// How bytes travel between the ranks.
+/// The transport between the ranks.
 pub trait Link {
-    /// Which one this is, and of how many.
+    /// Returns this rank and the number of ranks.
     fn place(&self) -> Place;
-    /// Sends each other rank its piece of `send`, which holds one for every rank, `counts` bytes
-    /// long; its own stays. Fills `receive` with what the others have sent, in the order of ranks,
-    /// `received` bytes each (of itself none).
+    /// Sends every other rank its piece of `send`, which holds a piece for every rank, `counts`
+    /// bytes long; this rank's own piece isn't sent. Fills `receive` with the pieces from the
+    /// others, in rank order, `received` bytes each (0 for this rank).
     fn all_to_all(&mut self, send: &[u8], counts: &[usize], receive: &mut [u8], received: &[usize]);
-    /// Sends `mine` to all others, and fills `receive` with what they have sent, in the order of
-    /// ranks, `received` bytes each (of itself none).
+    /// Sends `mine` to all others, and fills `receive` with what they send, in rank order,
+    /// `received` bytes each (0 for this rank).
     fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], received: &[usize]);
-    /// Makes `bytes` those of rank 0; all have the same length.
+    /// Overwrites `bytes` with those of rank 0; they have the same length on all ranks.
     fn broadcast(&mut self, bytes: &mut [u8]);
-    /// Takes leave of the others, all of which do so.
+    /// Ends the communication; all ranks must call it.
     fn end(self: Box<Self>);
 }
 
-/// Where a process stands among the others.
+/// The position of a process among the ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// From 0.
+    /// The rank, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// The number of ranks.
     pub size: usize,
-    /// Its number among those on the same machine.
+    /// The number of this process among those on the same machine, from 0.
     pub local: usize,
     /// The machine's name.
     pub host: String,
 }
 
-/// What the thread that sends does with its link.
+/// Work that the communication thread does with its link.
 type Work = dyn FnOnce(&mut dyn Link) + Send;
 
-/// Work for it.
+/// A job for the communication thread.
 enum Job {
     Do(Box<Work>),
     End(Sender<()>),
 }
 
-/// The ranks, as one of them sees them.
+/// The ranks, seen from one of them.
 #[derive(Clone, Debug)]
 pub struct Ranks {
     place: Place,
@@ -59,10 +60,10 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// Starts the thread that sends; it makes its `link` itself.
+    /// Starts the communication thread, which creates its `link` itself.
     ///
     /// # Errors
-    /// What `link` says; the system refuses a thread.
+    /// If `link` fails, or the thread can't be started.
     pub fn start(link: impl FnOnce() -> Result<Box<dyn Link>> + Send + 'static) -> Result<Self> {
         let (jobs, work) = mpsc::channel();
         let (tell, told) = mpsc::channel();
@@ -73,28 +74,28 @@ impl Ranks {
             }
             Err(error) => drop(tell.send(Err(error))),
         };
-        let refused = |e| Error::failed(format!("cannot start the thread that sends ({e})"));
+        let refused = |e| Error::failed(format!("cannot start the communication thread ({e})"));
         std::thread::Builder::new().name("exchange".into()).spawn(run).map_err(refused)?;
         let place = told.recv().map_err(|_| gone())??;
         Ok(Self { place, jobs })
     }
 
-    /// Where this process stands.
+    /// Returns the position of this process.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Which one this is, from 0.
+    /// Returns the rank of this process, from 0.
     pub fn rank(&self) -> usize {
         self.place.rank
     }
 
-    /// How many there are.
+    /// Returns the number of ranks.
     pub fn size(&self) -> usize {
         self.place.size
     }
 
-    /// Hands `job` to the thread that sends, which does one after the other.
+    /// Hands `job` to the communication thread, which runs its jobs one after the other.
     pub fn begin<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut dyn Link) -> T + Send + 'static,
@@ -103,18 +104,18 @@ impl Ranks {
         let run = move |link: &mut dyn Link| {
             let clock = Instant::now();
             let value = job(link);
-            // Who doesn't want it any more has failed in another way.
+            // A receiver that is gone has failed in another way.
             let _ = give.send((value, clock.elapsed()));
         };
-        // Without the thread the answer is missing too.
+        // If the thread is gone, so is the answer, and waiting for it reports the error.
         let _ = self.jobs.send(Job::Do(Box::new(run)));
         Pending { done, ready: None }
     }
 
-    /// What all ranks have to send, in their order; of any lengths.
+    /// Gathers the data of all ranks, of any lengths, in rank order.
     ///
     /// # Errors
-    /// If the thread is gone.
+    /// If the communication thread is gone.
     pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         let size = self.size();
         self.begin(move |link| {
@@ -127,10 +128,10 @@ impl Ranks {
         .wait()
     }
 
-    /// The bytes of rank 0, which gives them; the others give none.
+    /// Returns the bytes of rank 0, which passes them; the others pass `None`.
     ///
     /// # Errors
-    /// If the thread is gone.
+    /// If the communication thread is gone.
     pub fn broadcast(&self, mine: Option<Vec<u8>>) -> Result<Vec<u8>> {
         /// MPI counts in 32 bits.
         const AT_ONCE: usize = 1 << 28;
@@ -144,10 +145,10 @@ impl Ranks {
         .wait()
     }
 
-    /// Takes leave of the others, all of which do so: the work is done.
+    /// Ends the communication once the work is done; all ranks must call it.
     ///
     /// # Errors
-    /// If the thread is gone.
+    /// If the communication thread is gone.
     pub fn end(self) -> Result<()> {
         let (tell, ended) = mpsc::channel();
         let _ = self.jobs.send(Job::End(tell));
@@ -155,7 +156,7 @@ impl Ranks {
     }
 }
 
-/// What all ranks have to send, in their order, `counts` bytes long.
+/// Gathers the data of all ranks, `counts` bytes long, in rank order.
 pub fn gather(link: &mut dyn Link, mine: Vec<u8>, counts: &[usize]) -> Vec<Vec<u8>> {
     let rank = link.place().rank;
     let mut received = counts.to_vec();
@@ -167,15 +168,15 @@ pub fn gather(link: &mut dyn Link, mine: Vec<u8>, counts: &[usize]) -> Vec<Vec<u
     all
 }
 
-/// `all`, cut into pieces of so many.
+/// Splits `all` into pieces of `counts` elements.
 ///
 /// # Panics
-/// If there are fewer.
+/// If `all` is too short.
 pub fn pieces<'a, T>(mut all: &'a [T], counts: &'a [usize]) -> impl Iterator<Item = &'a [T]> {
     counts.iter().map(move |count| all.split_off(..*count).expect("as many as they are counted"))
 }
 
-/// Does what it is given, to the end.
+/// Runs jobs until told to end.
 fn serve(mut link: Box<dyn Link>, work: &Receiver<Job>) {
     loop {
         match work.recv() {
@@ -185,54 +186,55 @@ fn serve(mut link: Box<dyn Link>, work: &Receiver<Job>) {
                 let _ = tell.send(());
                 return;
             }
-            // Something has failed: taking leave would wait for the others, who wait for this one.
+            // Something has failed. Ending the link would wait for the other ranks, which are
+            // waiting for this one.
             Err(_) => return std::mem::forget(link),
         }
     }
 }
 
 fn gone() -> Error {
-    Error::failed("the thread that sends to the other ranks has ended; please report this")
+    Error::failed("the thread that communicates with the other ranks has ended; please report this")
 }
 
-/// What a job will have come to.
+/// The future result of a job.
 pub struct Pending<T> {
     done: Receiver<(T, Duration)>,
     ready: Option<(T, Duration)>,
 }
 
 impl<T> Pending<T> {
-    /// Whether it is there.
+    /// Returns whether the result is available.
     pub fn is_ready(&mut self) -> bool {
         self.ready = self.ready.take().or_else(|| self.done.try_recv().ok());
         self.ready.is_some()
     }
 
-    /// Waits for it.
+    /// Waits for the result.
     ///
     /// # Errors
-    /// If the thread is gone.
+    /// If the communication thread is gone.
     pub fn wait(self) -> Result<T> {
         self.timed().map(|(value, _)| value)
     }
 
-    /// Waits for it; and how long it took the thread.
+    /// Waits for the result; returns it with the time that the communication thread took.
     ///
     /// # Errors
-    /// If the thread is gone.
+    /// If the communication thread is gone.
     pub fn timed(self) -> Result<(T, Duration)> {
         self.ready.map_or_else(|| self.done.recv().map_err(|_| gone()), Ok)
     }
 }
 
-/// What starts programs on several processors, and how many it says there are: what tells that this
-/// process isn't the only one.
+/// The launchers of parallel programs, with the variable in which each passes the number of
+/// processes.
 const LAUNCHERS: [(&str, &str); 3] =
     [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
 
-/// The launcher that has started this process as one of several, by its environment, and of how
-/// many. The first one that says a number is the one: mpirun may have started one process within a
-/// job of several.
+/// Returns the launcher that started this process as one of several, its variable and the number of
+/// processes, judging by the environment. The first launcher that gives a number counts, as mpirun
+/// may have started a single process within a job of several.
 fn launched(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Option<(&'static str, &'static str, usize)> {
@@ -242,8 +244,8 @@ fn launched(
     first.filter(|(.., size)| *size > 1)
 }
 
-/// Whether this process was started as one of several, and isn't their first: what is written once
-/// isn't its to write.
+/// Returns whether this process was started as one of several and isn't the first of them, so that
+/// it must not write files that are written once.
 pub fn is_follower() -> bool {
     let variable = |name: &str| std::env::var(name).ok();
     let ranks = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"];
@@ -251,8 +253,8 @@ pub fn is_follower() -> bool {
     launched(variable).is_some() && rank.is_some_and(|rank| rank > 0)
 }
 
-/// What starts this process again as one of so many: `mpirun -n 2 `, or nothing where it is the
-/// only one.
+/// Returns the command prefix that starts the same number of processes again, for example
+/// `mpirun -n 2 ` with a trailing space; empty for a single process.
 pub fn launcher() -> String {
     match launched(|name| std::env::var(name).ok()) {
         Some(("srun", _, size)) => format!("srun --mpi=pmix -n {size} "),
@@ -261,23 +263,24 @@ pub fn launcher() -> String {
     }
 }
 
-/// Whether srun has started this process without telling it of the others: Open MPI would end it
-/// with a text that doesn't help.
+/// Returns whether srun has started this process without PMI, the interface through which it learns
+/// of the others. Open MPI would end it with an unhelpful message.
 #[cfg(feature = "mpi")]
 fn without_pmi(launcher: &str, variable: impl Fn(&str) -> Option<String>) -> bool {
     launcher == "srun" && ["PMIX_RANK", "PMI_RANK"].iter().all(|name| variable(name).is_none())
 }
 
-/// Joins the other processes that were started with this one; none where it is the only one.
+/// Joins the other processes that were started with this one; returns `None` where it is the only
+/// one.
 ///
 /// # Errors
-/// If the environment says that there are others and they can't be joined: this program was built
-/// without MPI, or the launcher speaks another MPI.
+/// If there are others according to the environment, but they can't be joined: the program was
+/// built without MPI, or the launcher belongs to another MPI.
 pub fn join() -> Result<Option<Ranks>> {
     let variable = |name: &str| std::env::var(name).ok();
     let Some((launcher, name, size)) = launched(variable) else { return Ok(None) };
-    let others = format!("{name} = {size} says that there are {size} processes");
-    let alone = format!("As the only process: env -u {name} soda ..");
+    let others = format!("{name} = {size} announces {size} processes");
+    let alone = format!("To run as a single process: env -u {name} soda ..");
     #[cfg(feature = "mpi")]
     {
         if !without_pmi(launcher, variable) {
@@ -289,17 +292,20 @@ pub fn join() -> Result<Option<Ranks>> {
         }
         let remedy = match launcher {
             "srun" => {
-                "start them with srun --mpi=pmix (`srun --mpi=list` shows what there is), or with mpirun"
+                "start them with srun --mpi=pmix (`srun --mpi=list` lists the plugins), or with \
+                 mpirun"
             }
-            _ => "start them with the mpirun of the MPI that it was built with",
+            _ => "start them with the mpirun of the MPI that this program was built with",
         };
         Err(Error::usage(format!(
-            "{others}, and this one finds itself alone: each would train by itself; {remedy}. {alone}"
+            "{others}, but this one found no others: each would train by itself; {remedy}. {alone}"
         )))
     }
     #[cfg(not(feature = "mpi"))]
     Err(Error::usage(format!(
-        "{others}, started by {launcher}, and this program was built without MPI: each would train by itself; build it with `cargo build --release --features mpi` (docs/scale.md). {alone}"
+        "{others}, started by {launcher}, but this program was built without MPI: each would \
+         train by itself; build it with `cargo build --release --features mpi` (docs/scale.md). \
+         {alone}"
     )))
 }
 
@@ -308,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_launcher_is_known_by_its_environment() {
+    fn a_launcher_is_recognised_by_its_environment() {
         let by = |set: &'static [(&'static str, &'static str)]| {
             launched(move |name| {
                 set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())

@@ -1,4 +1,4 @@
-//! Ranks that are processes, by MPI.
+//! Ranks as processes, connected by MPI.
 
 use super::{Link, Place};
 use crate::error::{Error, Result};
@@ -8,19 +8,18 @@ use ::mpi::environment::{self, Universe};
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-/// All processes that were started together. The thread that makes it is the only one that calls
-/// MPI.
+/// All processes that were started together. Only the thread that creates it calls MPI.
 struct World {
     world: SimpleCommunicator,
     place: Place,
-    /// Last: without it there is no MPI.
+    /// Last, as dropping it finalises MPI.
     universe: Universe,
 }
 
-/// Joins them.
+/// Joins the processes that were started together.
 pub(super) fn join() -> Result<Box<dyn Link>> {
     let Some((universe, _)) = environment::initialize_with_threading(Threading::Funneled) else {
-        return Err(Error::failed("MPI doesn't start; please report this"));
+        return Err(Error::failed("MPI can't be initialised; please report this"));
     };
     let world = universe.world();
     let host = environment::processor_name().unwrap_or_default();
@@ -29,13 +28,13 @@ pub(super) fn join() -> Result<Box<dyn Link>> {
     Ok(Box::new(World { world, place, universe }))
 }
 
-/// `bytes`, or none at an address that isn't taken for one of MPI's constants: Open MPI's
-/// MPI_IN_PLACE is address 1, where Rust puts what is empty.
+/// Returns `bytes`; an empty slice at an address that can't be mistaken for one of MPI's constants:
+/// Open MPI's MPI_IN_PLACE is address 1, which Rust uses for empty slices.
 fn at_an_address<'a>(bytes: &'a [u8], spare: &'a [u8; 1]) -> &'a [u8] {
     if bytes.is_empty() { &spare[..0] } else { bytes }
 }
 
-/// As [`at_an_address`], to be written to.
+/// The mutable version of [`at_an_address`].
 fn at_an_address_mut<'a>(bytes: &'a mut [u8], spare: &'a mut [u8; 1]) -> &'a mut [u8] {
     if bytes.is_empty() { &mut spare[..0] } else { bytes }
 }
@@ -45,7 +44,7 @@ fn counts(bytes: &[usize]) -> Vec<i32> {
     bytes.iter().map(|count| i32::try_from(*count).expect("less than 2 GiB at once")).collect()
 }
 
-/// Where each piece begins.
+/// Returns the offset of each piece.
 fn begins(counts: &[i32]) -> Vec<i32> {
     let after = counts.iter().scan(0, |at, count| {
         *at += count;
@@ -55,7 +54,8 @@ fn begins(counts: &[i32]) -> Vec<i32> {
 }
 
 impl World {
-    /// Sends each rank so many bytes of `send` from where it says; gets `received` from each.
+    /// Sends each rank `sent` bytes of `send`, starting at `begin`; receives `received` bytes from
+    /// each.
     fn exchange(
         &self,
         send: &[u8],
@@ -84,7 +84,8 @@ impl Link for World {
         self.exchange(send, (&sent, &begins), receive, received);
     }
 
-    /// By a call that sends everybody the same bytes: MPI_Allgatherv would copy its own, too.
+    /// Uses MPI_Alltoallv with the same bytes for every rank, as MPI_Allgatherv would also copy
+    /// this rank's own.
     fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], received: &[usize]) {
         let mut sent = counts(&vec![mine.len(); self.place.size]);
         sent[self.place.rank] = 0;

@@ -1,13 +1,13 @@
-//! Ranks that are threads of one process: for tests, which then need no MPI.
+//! Ranks as threads of one process, for tests without MPI.
 
 use super::{Link, Place, Ranks, pieces};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// A rank: a channel to each of the others, itself included, and one from each.
+/// A rank, with a channel to and from each rank, itself included.
 struct Thread {
     place: Place,
-    /// Bytes a second that it sends and receives, where it is to be like a network.
+    /// Bytes per second sent and received, to imitate a network.
     speed: Option<f64>,
     to: Vec<Sender<Vec<u8>>>,
     from: Vec<Receiver<Vec<u8>>>,
@@ -18,7 +18,8 @@ impl Thread {
         self.to[rank].send(bytes.to_vec()).expect("the other rank is there");
     }
 
-    /// What the others have sent, in as long as that and `sent` bytes take.
+    /// Receives what the others have sent, after the time that sending `sent` bytes and receiving
+    /// takes at the given speed.
     fn take(&self, sent: usize, mut receive: &mut [u8], received: &[usize]) {
         if let Some(speed) = self.speed {
             std::thread::sleep(Duration::from_secs_f64(sent.max(receive.len()) as f64 / speed));
@@ -74,19 +75,18 @@ impl Link for Thread {
     fn end(self: Box<Self>) {}
 }
 
-/// Runs `work` as `size` ranks, each a thread; returns what each comes to.
+/// Runs `work` as `size` ranks, each a thread; returns the result of each.
 ///
 /// # Panics
-/// If one does.
+/// If one of them panics.
 pub fn run<T: Send>(size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
     run_at(None, size, work)
 }
 
-/// As [`run`]; where a `speed` is given, each rank takes its time to send and to receive, so many
-/// bytes a second.
+/// Like [`run`], but each rank sends and receives at `speed` bytes per second, where given.
 ///
 /// # Panics
-/// If one does.
+/// If one of them panics.
 pub fn run_at<T: Send>(
     speed: Option<f64>,
     size: usize,

@@ -1,9 +1,10 @@
-//! What tells the ranks that one of them is gone.
+//! Detection of ranks that die.
 //!
-//! MPI waits for ever for a rank that has died, until its launcher ends the rest, which doesn't say
-//! why. So every rank holds a TCP connection to rank 0, which the system closes however a process
-//! ends. Rank 0 alone says what has happened, in one sentence; should it be the one that died, rank
-//! 1 does. A machine that vanishes from the network closes nothing: that is left to the launcher.
+//! MPI waits for ever for a rank that has died, until its launcher ends the rest without giving a
+//! reason. So every rank holds a TCP connection to rank 0, which the system closes however a
+//! process ends. Only rank 0 reports what has happened, in one sentence; if it is the one that
+//! died, rank 1 reports. A machine that vanishes from the network closes no connection; that case
+//! is left to the launcher.
 
 use super::Ranks;
 use crate::error::{Error, Result};
@@ -15,56 +16,56 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a rank says last: that all is done, or that it has failed, and then how.
+/// The last message of a rank: that it is done, or that it has failed, followed by the error.
 const DONE: u8 = b'd';
 const FAILED: u8 = b'f';
-/// How long all ranks may take to connect, and a connection to say whose it is.
+/// The time limits for all ranks to connect, and for a connection to identify itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 const HELLO: Duration = Duration::from_secs(1);
-/// How long what can't be broken off may still take when another rank is gone.
+/// The time limit for work that can't be interrupted once another rank is gone.
 const BUSY: Duration = Duration::from_secs(8);
 
-/// Where rank 0 listens.
+/// The address at which rank 0 listens.
 #[derive(Serialize, Deserialize)]
 struct Meeting {
     host: String,
     port: u16,
-    /// Who knows it is a rank of this run.
+    /// The random secret by which the ranks of this run are recognised.
     word: u64,
 }
 
-/// What this process knows of the others.
+/// What this process knows about the others.
 struct Watch {
     rank: usize,
     /// "rank 1 of 2 (node3)", by rank.
     names: Vec<String>,
-    /// What goes on with the work, once that is known.
+    /// The command that resumes the work; empty while unknown.
     resume: Mutex<String>,
-    /// To rank 0, or from it to the others.
+    /// The connection to rank 0, or those of rank 0 to the others.
     others: Mutex<Vec<TcpStream>>,
-    /// Whether this process is at something that should be brought to its end.
+    /// Tells whether this process is doing something that should be completed.
     busy: fn() -> bool,
 }
 
 /// How a rank ended.
 enum How {
-    /// It was gone.
+    /// Without a message.
     Silently,
-    /// It has said why.
+    /// With this error.
     With(String),
 }
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
-/// Whether somebody has said how this ends; who holds it is saying so.
+/// Whether the failure has been reported; locked while it is being reported.
 static TOLD: Mutex<bool> = Mutex::new(false);
-/// Whether this process has taken leave.
+/// Whether this process is done.
 static LEFT: AtomicBool = AtomicBool::new(false);
 
-/// Watches over all ranks from now on. Where one of them fails, all processes end, with one
-/// sentence; while one is `busy`, it waits some seconds.
+/// Starts watching all ranks. When one of them fails, all processes end, with a one-sentence
+/// message; a process that is `busy` first gets some seconds to finish.
 ///
 /// # Errors
-/// If the thread that sends is gone.
+/// If the communication thread is gone.
 pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     let (rank, size) = (ranks.rank(), ranks.size());
     let hosts = ranks.gather(ranks.place().host.clone().into_bytes())?;
@@ -75,7 +76,7 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
         .enumerate()
         .map(|(rank, host)| format!("rank {rank} of {size} ({host})"))
         .collect();
-    // Where all are on one machine, nobody else can connect.
+    // With all ranks on one machine, connections from other machines aren't accepted.
     let address = if hosts.iter().all(|host| *host == hosts[0]) { "127.0.0.1" } else { "0.0.0.0" };
     let listener = if rank == 0 { TcpListener::bind((address, 0)).ok() } else { None };
     let meeting = listener.as_ref().and_then(|listener| {
@@ -101,7 +102,8 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     if let (0, Some(lonely)) = (rank, lonely) {
         let name = &watch.names[lonely];
         warn(&format!(
-            "warning: {name} can't reach rank 0 by TCP: should a rank die, the launcher alone will notice"
+            "warning: {name} can't reach rank 0 by TCP: if a rank dies, only the launcher will \
+             notice"
         ));
     }
     if lonely.is_some() {
@@ -110,7 +112,7 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     for (other, stream) in met {
         let Ok(copy) = stream.try_clone() else { continue };
         watch.others.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
-        // Without a thread the launcher alone notices.
+        // Without this thread, only the launcher notices.
         let _ = std::thread::Builder::new()
             .name("ranks".into())
             .spawn(move || listen(watch, other, stream));
@@ -118,7 +120,7 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// The connections of the other ranks, each with its number: all that come in time.
+/// Accepts the connections of the other ranks; returns those made in time, each with its rank.
 fn accept(listener: &TcpListener, size: usize, word: u64) -> Vec<(usize, TcpStream)> {
     let began = Instant::now();
     let mut met: Vec<(usize, TcpStream)> = Vec::new();
@@ -147,7 +149,7 @@ fn accept(listener: &TcpListener, size: usize, word: u64) -> Vec<(usize, TcpStre
     met
 }
 
-/// The connection to rank 0, if it can be had.
+/// Connects to rank 0, if possible.
 fn connect(meeting: &Meeting, rank: usize, same_machine: bool) -> Vec<(usize, TcpStream)> {
     let host = if same_machine { "127.0.0.1" } else { &meeting.host };
     let found = (host, meeting.port).to_socket_addrs().into_iter().flatten();
@@ -161,21 +163,21 @@ fn connect(meeting: &Meeting, rank: usize, same_machine: bool) -> Vec<(usize, Tc
     if stream.write_all(&hello).is_ok() { vec![(0, stream)] } else { Vec::new() }
 }
 
-/// Waits for what rank `other` says last.
+/// Waits for the last message of rank `other`.
 fn listen(watch: &Watch, other: usize, mut stream: TcpStream) {
     let mut said = Vec::new();
-    // A connection that breaks is one that ends.
+    // A broken connection counts as a closed one.
     let _ = stream.read_to_end(&mut said);
     let how = match said.split_first() {
         Some((&DONE, _)) => return,
         Some((&FAILED, how)) => How::With(String::from_utf8_lossy(how).into_owned()),
         _ => How::Silently,
     };
-    // Rank 0 took leave of those that had.
+    // Once rank 0 is done, it no longer watches the others.
     if watch.rank == 0 && LEFT.load(SeqCst) {
         return;
     }
-    // What rank 0 has failed with it says itself. Where it had no time to, rank 1 does.
+    // Rank 0 reports its own error. If it couldn't, rank 1 reports.
     if watch.rank == 0 || (watch.rank == 1 && matches!(how, How::Silently)) {
         watch.conclude(other, &how);
     }
@@ -183,12 +185,12 @@ fn listen(watch: &Watch, other: usize, mut stream: TcpStream) {
     while (watch.busy)() && clock.elapsed() < BUSY {
         std::thread::sleep(Duration::from_millis(50));
     }
-    // Not exit(): neither MPI nor a driver is to wait for those that are gone.
+    // Not exit(), in which MPI or a driver could wait for ranks that are gone.
     signal_hook::low_level::exit(1);
 }
 
 impl Watch {
-    /// Says how it ends, once, then tells the others that it was said.
+    /// Reports the failure, once, then tells the others that it was reported.
     fn conclude(&self, rank: usize, how: &How) {
         let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *told, true) {
@@ -197,13 +199,13 @@ impl Watch {
         let (name, resume) =
             (&self.names[rank], self.resume.lock().unwrap_or_else(PoisonError::into_inner));
         let how = match how {
-            How::Silently => " has ended without a word: killed, or out of memory".to_owned(),
+            How::Silently => " ended without an error message: killed, or out of memory".to_owned(),
             How::With(why) => format!(": {why}"),
         };
         let go_on = if resume.is_empty() || how.contains(resume.as_str()) {
             String::new()
         } else {
-            format!("; go on with `{resume}`")
+            format!("; resume with `{resume}`")
         };
         progress::fail(&format!("{name}{how}{go_on}"));
         self.send(&[FAILED]);
@@ -211,30 +213,30 @@ impl Watch {
 
     fn send(&self, bytes: &[u8]) {
         for stream in self.others.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            // Who is gone hears nothing.
+            // Ranks that are gone are ignored.
             let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
         }
     }
 }
 
-/// Whether this process is one of several.
+/// Returns whether this process is one of several that watch each other.
 pub fn is_on() -> bool {
     WATCH.get().is_some()
 }
 
-/// Notes the command that goes on with the work, for what is said should a rank fail.
+/// Sets the command that resumes the work, for the message if a rank fails.
 pub fn set_resume(command: String) {
     if let Some(watch) = WATCH.get() {
         *watch.resume.lock().unwrap_or_else(PoisonError::into_inner) = command;
     }
 }
 
-/// Says, for all ranks, that this one fails with `error`; whether that is done, so that nobody else
-/// has to.
+/// Reports, for all ranks, that this one fails with `error`. Returns whether that was done, so that
+/// the caller need not report it.
 pub fn fail(error: &Error) -> bool {
     let Some(watch) = WATCH.get() else { return false };
     if watch.rank == 0 {
-        // After the leave nobody else is concerned.
+        // Once rank 0 is done, its errors don't concern the others.
         let concerned = !LEFT.load(SeqCst);
         if concerned {
             watch.conclude(0, &How::With(error.to_string()));
@@ -244,14 +246,13 @@ pub fn fail(error: &Error) -> bool {
     watch.send(&[&[FAILED], error.to_string().as_bytes()].concat());
     let heard = !watch.others.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
     if heard {
-        // Rank 0 says so and ends, and with it this process.
+        // Rank 0 reports the error and ends, which ends this process.
         std::thread::sleep(Duration::from_secs(1));
     }
     heard
 }
 
-/// All is done, as far as this rank is concerned. The others are still watched by those that aren't
-/// done.
+/// Marks this rank as done. The ranks that aren't done still watch each other.
 pub fn end() {
     if let Some(watch) = WATCH.get() {
         LEFT.store(true, SeqCst);

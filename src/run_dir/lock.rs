@@ -1,4 +1,4 @@
-//! One process at a time trains in a run directory.
+//! The lock of a run directory: only one process at a time trains in it.
 
 use super::RunDir;
 use crate::error::{Error, Result};
@@ -7,20 +7,20 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::time::Duration;
 
-/// ENOLCK: what a network file system says whose server knows no locks.
+/// ENOLCK: the error of a network file system whose server doesn't support locks.
 const NO_LOCKS: Option<i32> = if cfg!(target_os = "linux") { Some(37) } else { Some(77) };
 
-/// Held while a run is trained. The system lets go of it when the process ends, however it ends:
-/// nothing stale is left.
+/// The lock held while a run is trained. The system releases it when the process ends, however it
+/// ends, so that no stale lock remains.
 pub struct Lock {
     _file: File,
 }
 
 impl RunDir {
-    /// Takes the directory for this process; makes it where it isn't there yet.
+    /// Locks the directory for this process; creates it where it doesn't exist yet.
     ///
     /// # Errors
-    /// If another process has it, or the lock file can't be written.
+    /// If another process holds the lock, or the lock file can't be written.
     pub fn lock(&self) -> Result<Lock> {
         create_dir(&self.path)?;
         let path = self.path.join("lock");
@@ -30,7 +30,7 @@ impl RunDir {
         let mut file = open.map_err(|e| failed(&e))?;
         let mut locked = file.try_lock();
         if let Err(TryLockError::WouldBlock) = locked {
-            // It may only be asked for, see `trained_by`: that is over in a moment.
+            // It may only be a query (see `trained_by`), which is over in a moment.
             std::thread::sleep(Duration::from_millis(50));
             locked = file.try_lock();
         }
@@ -43,31 +43,32 @@ impl RunDir {
                     holder(file)
                 )));
             }
-            // Some network file systems know no locks: no reason not to train there.
+            // Some network file systems have no locks; that is no reason not to train there.
             Err(TryLockError::Error(e))
                 if e.kind() == std::io::ErrorKind::Unsupported || NO_LOCKS == e.raw_os_error() => {}
             Err(TryLockError::Error(e)) => return Err(failed(&e)),
         }
-        // What it says is for people; on a full disk it stays empty.
+        // The contents are for people only; on a full disk the file stays empty.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
         Ok(Lock { _file: file })
     }
 
-    /// Who trains here at this moment (`process 4711`); nothing is written. On file systems without
-    /// locks nobody is seen.
+    /// Returns the process that trains here at the moment (`process 4711`), if any, without writing
+    /// anything. On file systems without locks the result is always `None`.
     pub fn trained_by(&self) -> Option<String> {
         let path = self.path.join("lock");
-        // To open a pipe is to wait.
+        // Opening a pipe would block.
         let file = std::fs::metadata(&path).ok()?.is_file().then(|| File::open(&path).ok())??;
-        // Shared: any number of processes may ask at a time. What it takes is let go with the file.
+        // Shared, so that any number of processes can query at a time; closing the file releases
+        // it.
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| holder(file))
     }
 }
 
-/// What a locked file says of its holder.
+/// Reads the name of the lock's holder from the locked file.
 fn holder(mut file: File) -> String {
     let mut holder = String::new();
-    // Some systems let nobody read what is locked.
+    // Some systems don't allow reading a locked file.
     let _ = file.read_to_string(&mut holder);
     Some(holder.trim()).filter(|h| !h.is_empty()).unwrap_or("another process").to_owned()
 }
@@ -77,10 +78,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_holder_is_refused_by_name_until_the_first_lets_go() {
+    fn a_second_holder_is_refused_until_the_first_releases_the_lock() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::new(folder.path().join("run"));
-        assert!(run.trained_by().is_none() && !run.path.exists(), "to ask makes nothing");
+        assert!(run.trained_by().is_none() && !run.path.exists(), "a query creates nothing");
         let first = run.lock().expect("free");
         assert_eq!(run.trained_by(), Some(format!("process {}", std::process::id())));
         let message = run.lock().err().expect("taken").to_string();
@@ -90,7 +91,7 @@ mod tests {
             "{message}"
         );
         drop(first);
-        // A file that a killed process left is no lock.
+        // A file left by a killed process is not a lock.
         assert!(run.path.join("lock").exists() && run.trained_by().is_none());
         run.lock().expect("free again");
     }

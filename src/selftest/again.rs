@@ -1,5 +1,5 @@
-//! Each kernel again: with the same inputs, which must give the same bits, and with one that isn't
-//! finite, which must not be lost.
+//! Two more tests of each kernel: the same inputs must give the same bits, and a non-finite input
+//! must remain visible in the output.
 
 use super::Outcome;
 use crate::device::Selected;
@@ -8,7 +8,7 @@ use crate::kernels::catalog::{self, Case, Operation, Results, Suite};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-/// The first self-test case of each kernel.
+/// Returns the first self-test case of each kernel.
 pub(super) fn first_cases(operations: &[&dyn Operation]) -> Vec<Case> {
     let mut seen = BTreeSet::new();
     catalog::cases(operations, Suite::SelfTest)
@@ -17,16 +17,16 @@ pub(super) fn first_cases(operations: &[&dyn Operation]) -> Vec<Case> {
         .collect()
 }
 
-/// Whether two runs of `case` give the same bits.
+/// Tests whether two runs of `case` give the same bits.
 pub(super) fn same_bits(case: &Case, device: &Selected) -> Result<Outcome> {
     let clock = Instant::now();
     let [first, second] = [case.results(&device.device)?, case.results(&device.device)?];
     Ok(outcome(case, "twice", difference(&first, &second), clock, false))
 }
 
-/// Whether what goes into `case` as NaN or infinity, one number of its first input, comes out as
-/// something that isn't finite. Training trusts that for finding out that it has diverged; a
-/// compiler that assumes finite numbers only makes it find out later, so that this warns.
+/// Tests whether a NaN or an infinity in the first input of `case` produces a non-finite value in
+/// the output. Training relies on that to notice divergence. With a compiler that assumes finite
+/// values it merely notices later, so that a failure is only a warning.
 pub(super) fn shows_what_is_not_finite(case: &mut Case, device: &Selected) -> Result<Outcome> {
     let clock = Instant::now();
     let mut hidden = None;
@@ -41,7 +41,7 @@ pub(super) fn shows_what_is_not_finite(case: &mut Case, device: &Selected) -> Re
     Ok(outcome(case, "not finite", hidden, clock, true))
 }
 
-/// The first result that isn't the same in both.
+/// Returns the name of the first result that differs in any bit.
 fn difference(first: &Results, second: &Results) -> Option<String> {
     let same = |a: &[f32], b: &[f32]| {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_that_differ_in_a_bit_differ() {
+    fn results_are_compared_bitwise() {
         let of = |value: f32| vec![("a".to_owned(), vec![1.0]), ("b".to_owned(), vec![2.0, value])];
         assert_eq!(difference(&of(0.0), &of(0.0)), None);
         assert_eq!(difference(&of(0.0), &of(-0.0)), Some("b".into()));

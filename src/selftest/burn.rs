@@ -1,4 +1,4 @@
-//! Burn's own operations that networks and training use, as cases of the self test: Burn's kernels
+//! The Burn operations that networks and training use, as cases of the self test: Burn's kernels
 //! have been wrong on adapters too.
 
 use crate::kernels::catalog::{
@@ -9,10 +9,10 @@ use crate::model::waves;
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
-/// Them, beside the catalogue of our own kernels.
+/// Burn's operations, in addition to the catalogue of our own kernels.
 pub(super) struct BurnOperations;
 
-/// Where exponentials and divisions reach the ends of f32.
+/// Values at which exponentials and divisions reach the limits of f32.
 const LARGE: [f32; 8] = [-1000.0, -100.0, -88.0, -30.0, 30.0, 88.0, 100.0, 1000.0];
 
 impl Operation for BurnOperations {
@@ -30,8 +30,8 @@ impl Operation for BurnOperations {
             let run = move |inputs: &mut Inputs| vec![("the value", run(inputs))];
             Case::new("burn", &shape, inputs, Tolerances::SELF_TEST, run).variant(variant)
         };
-        // Of a sine or cosine within a turn Vulkan promises 2^-11; the angle's own rounding comes
-        // to it.
+        // Vulkan guarantees 2^-11 for the sine and cosine of an angle within a turn; the rounding
+        // of the angle itself adds to that.
         let rough = Tolerances {
             cpu: Tolerance::new(0.0, 1e-5),
             wgsl: Tolerance::new(0.0, 1.0 / 2048.0 + 1e-5),
@@ -49,15 +49,15 @@ impl Operation for BurnOperations {
             case("silu", vec![matrix()], |i| silu(i.matrix("x")).into()),
             case("silu, large", vec![Input::given("x", &LARGE)], |i| silu(i.vector("x")).into()),
             case("clamp", vec![matrix()], |i| i.matrix("x").clamp(-1.0, 1.0).into()),
-            // Times of the first level, half way and the last, at all frequencies of the time
-            // embedding.
+            // Timesteps at the first level, in the middle and at the last, at all frequencies of
+            // the time embedding.
             case("waves", vec![Input::given("t", &[1.0, 500.0, 792.0, 1000.0])], |i| {
                 let t = i.vector("t");
                 waves(t.clone().unsqueeze_dim::<2>(1) * frequencies(&t.device())).into()
             })
             .tolerances(rough),
             case("permuted copy", vec![Input::image("x", [4, 8, 6, 10])], |i| {
-                // Read in another order than it lies.
+                // Read in an order other than that in memory.
                 i.map("x").permute([0, 2, 3, 1]).reshape([4 * 6 * 10, 8]).into()
             }),
         ]
@@ -68,7 +68,7 @@ impl Operation for BurnOperations {
     }
 }
 
-/// From 1 down to 1e-4 radians a level, `[1, 32]`.
+/// Returns frequencies from 1 down to 1e-4 radians per level, `[1, 32]`.
 fn frequencies(device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..32).map(|i| 10f64.powf(-4.0 * f64::from(i) / 31.0) as f32).collect();
     Tensor::<1>::from_data(values.as_slice(), device).unsqueeze()

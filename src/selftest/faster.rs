@@ -1,4 +1,4 @@
-//! Whether an integrated GPU is faster than the processor that it sits beside.
+//! The choice between an integrated GPU and the CPU, by speed.
 
 use super::key;
 use crate::config::{BUILT_IN, Config};
@@ -12,14 +12,14 @@ use burn::tensor::{Device, Tensor};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Images that are encoded.
+/// Images encoded for the comparison.
 const IMAGES: usize = 32;
 
-/// `gpu`, or the CPU backend where that encodes images faster: found once for each adapter and
-/// driver, and kept in the user's cache folder.
+/// Returns `gpu`, or the CPU backend if that encodes images faster. This is measured once for each
+/// adapter and driver, and kept in the user's cache folder.
 ///
 /// # Errors
-/// If the CPU fails; a GPU that fails is not taken.
+/// If the CPU fails; a GPU that fails is not chosen.
 pub fn faster(gpu: Selected) -> Result<Selected> {
     let kept_at =
         key(&gpu).zip(dirs::cache_dir()).map(|(key, folder)| folder.join("soda/faster").join(key));
@@ -41,17 +41,13 @@ fn faster_by(gpu: Selected, kept_at: Option<PathBuf>) -> Result<Selected> {
     Ok(if takes_gpu { gpu } else { cpu })
 }
 
-/// Whether `gpu` is faster than `cpu`; says what both take.
+/// Measures whether `gpu` is faster than `cpu`, and prints the times of both.
 fn race(gpu: &Selected, cpu: &Selected) -> Result<bool> {
     let on_cpu = seconds(&cpu.device)?;
     let on_gpu = seconds(&gpu.device).unwrap_or(f64::INFINITY);
     let takes_gpu = on_gpu < on_cpu;
     let time = |seconds: f64| {
-        if seconds.is_finite() {
-            about(Duration::from_secs_f64(seconds))
-        } else {
-            "for ever".into()
-        }
+        if seconds.is_finite() { about(Duration::from_secs_f64(seconds)) } else { "forever".into() }
     };
     say(&format!(
         "encoding {IMAGES} images takes {} on {} and {} on the CPU: auto takes {} from now on",
@@ -63,7 +59,7 @@ fn race(gpu: &Selected, cpu: &Selected) -> Result<bool> {
     Ok(takes_gpu)
 }
 
-/// What encoding takes once shaders are compiled.
+/// Returns the time of encoding once the shaders are compiled.
 fn seconds(device: &Device) -> Result<f64> {
     let (name, text) = BUILT_IN
         .iter()
@@ -87,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_is_taken_beside_a_slow_adapter_and_the_answer_is_kept() {
+    fn the_cpu_is_chosen_over_a_slow_adapter_and_the_choice_is_kept() {
         let folder = tempfile::tempdir().expect("a folder");
         let kept_at = folder.path().join("soda/faster/one");
         let slow = || {

@@ -1,6 +1,6 @@
-//! What shows only at size: many launches, many uploads, more workgroups than a grid has along one
-//! axis, large buffers, and a convolution of the paper's largest layer, which also tells how fast
-//! the adapter is.
+//! Tests at scale: many launches, many uploads, more workgroups than a grid has along one axis,
+//! large buffers, and a convolution of the paper's largest layer, which also measures the speed of
+//! the adapter.
 
 use super::Outcome;
 use crate::device::{Kind, Selected};
@@ -13,38 +13,38 @@ use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::time::Instant;
 
-/// What software adapters are spared: they do the same a hundred times smaller.
+/// The scale of the tests on software adapters: a hundred times smaller.
 const OF_SOFTWARE: f64 = 0.01;
-/// Tensors that are uploaded, then read: as many as networks have.
+/// Tensors that are uploaded and then read, as many as networks have.
 const UPLOADS: usize = 300;
 /// Launches without a read between them: more than some queues hold.
 const LAUNCHES: usize = 5_000;
 /// Bytes of the largest buffer of a step at paper size.
 const LARGEST_BUFFER: u64 = 384 << 20;
-/// The largest layer at paper size: channels in, channels out, side of image and kernel; and the
-/// images here.
+/// The largest layer at paper size: input channels, output channels, side of the image and of the
+/// kernel; and the number of images here.
 const LAYER: [usize; 4] = [384, 128, 32, 3];
 const IMAGES: usize = 64;
-/// Outputs of it that are compared.
+/// The number of its outputs that are compared.
 const SAMPLES: usize = 300;
 
-/// One of them.
+/// One of the tests.
 pub(super) struct Limit {
     pub name: &'static str,
     pub run: fn(&Selected, f64) -> Result<Finding>,
 }
 
-/// What it came to.
+/// The result of a test.
 pub(super) struct Finding {
     size: String,
-    /// As a multiple of what is tolerated; infinite where nothing is.
+    /// The error as a multiple of the tolerance; infinite where no error is tolerated.
     worst: f32,
     of: &'static str,
-    /// Floating-point operations a second, where that was measured.
+    /// Floating-point operations per second, where measured.
     pub speed: Option<f64>,
 }
 
-/// All of them, the cheap ones first.
+/// All tests, the cheap ones first.
 pub(super) const LIMITS: [Limit; 5] = [
     Limit { name: "uploads", run: uploads },
     Limit { name: "launches", run: launches },
@@ -54,7 +54,7 @@ pub(super) const LIMITS: [Limit; 5] = [
 ];
 
 impl Limit {
-    /// Runs it on `device`.
+    /// Runs the test on `device`.
     pub fn outcome(&self, device: &Selected) -> Result<(Outcome, Option<f64>)> {
         let software = device.adapter.as_ref().is_none_or(|adapter| adapter.kind == Kind::Software);
         let clock = Instant::now();
@@ -68,7 +68,7 @@ impl Limit {
     }
 }
 
-/// 0 or infinite.
+/// Returns 0 for equal values, else infinity.
 fn exact(got: &[f32], want: &[f32]) -> f32 {
     if got == want { 0.0 } else { f32::INFINITY }
 }
@@ -92,7 +92,12 @@ fn uploads(device: &Selected, _: f64) -> Result<Finding> {
     for (i, tensor) in tensors.into_iter().enumerate() {
         worst = exact(&read(tensor)?, &values(i)).max(worst);
     }
-    Ok(Finding { size: format!("{UPLOADS} tensors"), worst, of: "what was read back", speed: None })
+    Ok(Finding {
+        size: format!("{UPLOADS} tensors"),
+        worst,
+        of: "the values read back",
+        speed: None,
+    })
 }
 
 fn launches(device: &Selected, share: f64) -> Result<Finding> {
@@ -104,13 +109,13 @@ fn launches(device: &Selected, share: f64) -> Result<Finding> {
     Ok(Finding {
         size: format!("{n} without a read"),
         worst: exact(&read(x)?, &[n as f32; 256]),
-        of: "their number",
+        of: "the count",
         speed: None,
     })
 }
 
 fn folded_grid(device: &Selected, _: f64) -> Result<Finding> {
-    // A workgroup each: 65,600 groups of 8 numbers, which cost nothing.
+    // One workgroup per group: 65,600 groups of 8 values, which cost nothing.
     let [images, channels, groups] = [4_100, 32, 16];
     let values = |stream: u64, n: usize| rng::normal(&mut rng::stream(7, Purpose::Test, stream), n);
     let run = |device: &Device| {
@@ -128,7 +133,7 @@ fn folded_grid(device: &Selected, _: f64) -> Result<Finding> {
                 .reshape([images * channels * 4]),
         )
     };
-    // Sums of 8 numbers and the driver's own exponentials.
+    // Sums of 8 values and the driver's own exponentials.
     let worst = Tolerance::new(1e-4, 1e-5).error(&run(&device.device)?, &run(&Device::flex())?);
     Ok(Finding { size: format!("{} groups", images * groups), worst, of: "the value", speed: None })
 }
@@ -137,7 +142,7 @@ fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
     let most = device.adapter.as_ref().map_or(LARGEST_BUFFER, |adapter| {
         adapter.limits.max_storage_binding.min(adapter.limits.max_buffer)
     });
-    // `copy` takes multiples of 1024 numbers.
+    // `copy` takes multiples of 1024 values.
     let n = (scaled(most.min(LARGEST_BUFFER) as usize / 4, share) / 1024 * 1024).max(1024);
     let mut x = Tensor::<1>::zeros([n], &device.device);
     let marks = [0, n / 2, n - 4];
@@ -153,7 +158,7 @@ fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
     Ok(Finding {
         size: format!("{} MiB", (4 * n) >> 20),
         worst,
-        of: "its first, middle and last numbers",
+        of: "the first, middle and last values",
         speed: None,
     })
 }
@@ -166,7 +171,7 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
     let on = |values: &[f32], shape: [usize; 4], device: &Device| {
         Tensor::<4>::from_data(TensorData::new(values.to_vec(), shape), device)
     };
-    // As feature maps lie: channels last.
+    // Channels last, the layout of feature maps.
     let x_there = on(&x, [images, side, side, from], &device.device).permute([0, 3, 1, 2]);
     let weight_there = on(&weight, [to, from, kernel, kernel], &device.device);
     let run = || {
@@ -180,7 +185,7 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
         y.permute([0, 2, 3, 1]).reshape([images * side * side * to])
     };
     let y = read(run())?;
-    // Compiled by now. Reading one number waits for all.
+    // Compiled by now. Reading one value waits for all.
     let clock = Instant::now();
     read(run().narrow(0, 0, 1))?;
     let operations = 2.0 * (kernel * kernel * from * to * side * side * images) as f64;
@@ -192,7 +197,7 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
         .collect();
     let got: Vec<f32> = places.iter().map(|&at| y[at]).collect();
     let want: Vec<f32> = places.iter().map(|&at| output(&x, &weight, at)).collect();
-    // Sums of 3,456 products in another order.
+    // Sums of 3,456 products, in a different order.
     let worst = Tolerance::new(1e-4, 1e-4).error(&got, &want);
     let size = format!(
         "{images}x{from}x{side}x{side}, {kernel}x{kernel} to {to}, {:.3} TFLOP/s",
@@ -201,7 +206,7 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
     Ok(Finding { size, worst, of: "a sample of the value", speed: Some(speed) })
 }
 
-/// The number at place `at` of the layer's output, summed in 64 bits.
+/// Returns element `at` of the layer's output, summed in f64.
 fn output(x: &[f32], weight: &[f32], at: usize) -> f32 {
     let [from, to, side, kernel] = LAYER;
     let (o, column, row, image) =
@@ -229,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_backend_passes_and_one_wrong_number_does_not() {
+    fn the_cpu_backend_passes_and_a_single_wrong_value_does_not() {
         for limit in LIMITS {
             let (outcome, speed) = limit.outcome(&Selected::cpu("a test")).expect("a result");
             assert!(

@@ -1,4 +1,4 @@
-//! What the page's benchmark runs: this program's kernels on the visitor's GPU, beside a copy and
+//! The page's benchmark: this program's kernels on the visitor's GPU, compared with a copy and
 //! multiply-adds.
 
 use crate::bench::kernels::timed;
@@ -13,14 +13,14 @@ use crate::kernels::plan::Recorder;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
-/// Images at once, as `soda bench` has them on a CPU: what a small GPU holds too.
+/// The batch size, the one that `soda bench` uses on a CPU, which also fits a small GPU.
 const BATCH: usize = 16;
 
-/// Records the cases of the benchmark, forward and backward, as passes of `recorder`; gives what
-/// each is and costs.
+/// Records the cases of the benchmark, forward and backward, as passes of `recorder`; returns a
+/// description of each with its bytes and operations.
 ///
 /// # Errors
-/// If a launch is one that WebGPU refuses.
+/// If WebGPU would refuse a launch.
 pub fn record(recorder: &mut Recorder, device: &Device) -> Result<Value> {
     let [(copy, bytes), (multiply_add, operations)] = peaks::record(recorder, device)?;
     let kernels: [&dyn Operation; 3] = [&AdaGnOperation, &AttentionOperation, &Conv2dOperation];

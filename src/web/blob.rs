@@ -1,11 +1,11 @@
-//! The page's tensors, one behind the other, and where each of them lies.
+//! The page's tensors in one block of bytes, with the offset of each.
 
 use burn::tensor::f16;
 use bytemuck::Pod;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// How the numbers of a tensor are stored.
+/// The element type of a stored tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Store {
@@ -19,29 +19,29 @@ pub enum Store {
     U8,
 }
 
-/// Where a tensor lies.
+/// The description of a stored tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tensor {
-    /// Its sizes.
+    /// Its shape.
     pub shape: Vec<usize>,
-    /// What its numbers are.
+    /// The type of its elements.
     #[serde(rename = "type")]
     pub store: Store,
-    /// Bytes before it, a multiple of 8.
+    /// Its offset in bytes, a multiple of 8.
     pub offset: usize,
 }
 
-/// Tensors in bytes, little-endian.
+/// Tensors as little-endian bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Blob {
-    /// All of them.
+    /// The data of all tensors.
     pub bytes: Vec<u8>,
-    /// By name.
+    /// Their descriptions, by name.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
 impl Blob {
-    /// Adds numbers: as 16-bit floats where that loses nothing.
+    /// Adds a tensor, as f16 if every value is exact in it, else as f32.
     pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         let halves: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
         match halves
@@ -59,27 +59,27 @@ impl Blob {
         }
     }
 
-    /// Adds numbers as 16-bit floats, rounded.
+    /// Adds a tensor rounded to f16.
     pub fn halves(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         let halves: Vec<u16> = values.iter().map(|v| f16::from_f32(*v).to_bits()).collect();
         self.add(name, shape, Store::F16, &halves);
     }
 
-    /// Adds 64-bit floats.
+    /// Adds a vector of f64.
     pub fn doubles(&mut self, name: &str, values: &[f64]) {
         self.add(name, &[values.len()], Store::F64, values);
     }
 
-    /// Adds bytes.
+    /// Adds a tensor of bytes.
     pub fn bytes(&mut self, name: &str, shape: &[usize], values: &[u8]) {
         self.add(name, shape, Store::U8, values);
     }
 
     fn add<T: Pod>(&mut self, name: &str, shape: &[usize], store: Store, values: &[T]) {
-        assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}: numbers of its shape");
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}: elements of its shape");
         let offset = self.bytes.len();
         self.tensors.insert(name.to_owned(), Tensor { shape: shape.to_vec(), store, offset });
-        // Little-endian, as every machine that this program runs on is.
+        // Little-endian, like every machine that this program runs on.
         self.bytes.extend_from_slice(bytemuck::cast_slice(values));
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
     }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_stored_in_16_bits_where_nothing_is_lost() {
+    fn values_are_stored_as_f16_where_that_is_exact() {
         let mut blob = Blob::default();
         blob.floats("short", &[3], &[1.0, -0.5, 2048.0]);
         blob.floats("long", &[2], &[0.1, 1e6]);

@@ -1,5 +1,5 @@
-//! A page that runs trained networks in a browser: their launches as a plan, their weights, and
-//! what the page shows them with, in one HTML file. docs/web.md describes it.
+//! A page that runs trained networks in a browser: a single HTML file with their launches as a
+//! plan, their weights and the user interface. docs/web.md describes it.
 
 mod bench;
 mod blob;

@@ -1,4 +1,4 @@
-//! The page: everything that it shows, in one file.
+//! The page and its data, in one file.
 
 use super::blob::Blob;
 use crate::config::{Config, Guidance};
@@ -15,53 +15,55 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 
-/// The format's version, beside that of the plan. Pages of others are refused by their own script.
+/// The version of the page's format, separate from that of the plan. The page's script refuses data
+/// of another version.
 pub const VERSION: u32 = 1;
 
-/// Training images to look among.
+/// Training images for the search of nearest neighbours.
 #[derive(Clone, Debug, Default)]
 pub struct Gallery {
-    /// What the data set is called.
+    /// The name of the data set.
     pub source: String,
-    /// Pixels a side.
+    /// Pixels per side.
     pub side: usize,
-    /// `[N, side, side, 3]`.
+    /// Pixels, `[N, side, side, 3]`.
     pub pixels: Vec<u8>,
-    /// `[N, Z]`
+    /// The z of the images, `[N, Z]`.
     pub z: Vec<f32>,
-    /// `[N]`
+    /// Class labels, `[N]`.
     pub labels: Vec<u16>,
-    /// Of the labels; none where the images have no classes.
+    /// The names of the classes; empty where the images have none.
     pub classes: Vec<String>,
-    /// Of the images, where they have their own.
+    /// The names of the images, where they have names of their own.
     pub names: Option<Vec<String>>,
 }
 
-/// What a page holds.
+/// The contents of a page.
 pub struct Contents<'a> {
-    /// The recipe that the weights were trained with, and their way of sampling.
+    /// The recipe that the weights were trained with, sampling settings included.
     pub config: &'a Config,
-    /// What the weights are called, and their checksum.
+    /// The name of the weights, and their checksum.
     pub weights: (&'a str, &'a str),
-    /// The training behind them, where it is known.
+    /// The training that produced them, where known.
     pub trained: Option<Trained>,
     /// The networks' tensors.
     pub tensors: &'a Tensors,
-    /// Their passes.
+    /// The networks' passes.
     pub recorder: &'a Recorder,
-    /// What sampling begins with.
+    /// The linear decoder that sampling starts from.
     pub linear: Option<&'a LinearDecoder>,
-    /// What z is drawn from.
+    /// The prior from which z is sampled.
     pub prior: Option<&'a Mixture>,
-    /// Principal directions of z and then, from the number of them on, those of classes.
+    /// The directions of z: principal ones, then those of classes; and the number of principal
+    /// ones.
     pub directions: (&'a [Direction], usize),
-    /// Images to look among.
+    /// The images for nearest neighbours.
     pub gallery: Option<&'a Gallery>,
-    /// What the benchmark runs.
+    /// The benchmark's cases.
     pub bench: Option<&'a Value>,
 }
 
-/// The tensors that `recorder`'s plan reads, out of the networks' own.
+/// Returns the tensors that `recorder`'s plan reads, taken or joined from those of the networks.
 ///
 /// # Errors
 /// If one is missing.
@@ -69,8 +71,9 @@ pub fn operands(recorder: &Recorder, tensors: &Tensors) -> Result<Tensors> {
     let own: HashMap<&str, (&Vec<usize>, &Vec<f32>)> =
         tensors.iter().map(|(name, shape, values)| (name.as_str(), (shape, values))).collect();
     let find = |name: &str| {
-        own.get(name)
-            .ok_or_else(|| Error::failed(format!("the plan reads {name}, which the weights lack")))
+        own.get(name).ok_or_else(|| {
+            Error::failed(format!("the plan reads {name}, which is missing from the weights"))
+        })
     };
     let mut operands = Tensors::new();
     for name in names(&recorder.plan) {
@@ -90,7 +93,7 @@ pub fn operands(recorder: &Recorder, tensors: &Tensors) -> Result<Tensors> {
     Ok(operands)
 }
 
-/// The names of the tensors that `plan` reads.
+/// Returns the names of the tensors that `plan` reads.
 fn names(plan: &Plan) -> BTreeSet<String> {
     let operands = plan
         .passes
@@ -132,7 +135,7 @@ impl Contents<'_> {
         Ok(blob)
     }
 
-    /// Networks, schedule and sampling.
+    /// Returns the description of networks, schedule and sampling.
     fn model(&self) -> Value {
         let (model, sample) = (&self.config.model, &self.config.sample);
         let schedule = Schedule::new(&self.config.diffusion);
@@ -161,7 +164,7 @@ impl Contents<'_> {
         })
     }
 
-    /// Everything but the tensors' numbers.
+    /// Returns everything except the tensors' data.
     fn data(&self, blob: &Blob) -> Value {
         let (directions, principal) = self.directions;
         let direction = |(i, along): (usize, &Direction)| {
@@ -188,12 +191,12 @@ impl Contents<'_> {
     }
 }
 
-/// `text` as the contents of a script element: nothing in it ends that.
+/// Escapes `text` for a script element, so that nothing in it closes the element.
 fn inside_script(text: &str) -> String {
     text.replace("</", "<\\/").replace("<!--", "<\\u0021--")
 }
 
-/// The page of `contents`, a whole HTML file that asks for nothing else.
+/// Returns the page of `contents`, a self-contained HTML file that loads nothing else.
 ///
 /// # Errors
 /// If a tensor is missing.
@@ -211,13 +214,13 @@ pub fn html(contents: &Contents) -> Result<String> {
     for (place, part) in texts.chain(filled.iter().map(|(place, part)| (*place, part.as_str()))) {
         let (before, after) = page
             .split_once(place)
-            .ok_or_else(|| Error::failed(format!("the page has no place {place}")))?;
+            .ok_or_else(|| Error::failed(format!("the page has no placeholder {place}")))?;
         page = [before, part, after].concat();
     }
     Ok(page)
 }
 
-/// The page's style and its scripts, by their names.
+/// The page's style sheet and scripts, by name.
 const TEXTS: [(&str, &str); 8] = [
     ("page.css", include_str!("../../assets/web/page.css")),
     ("tensors.js", include_str!("../../assets/web/tensors.js")),

@@ -7,21 +7,22 @@ use crate::model::Soda;
 use crate::model::parameters::{self, Named};
 use burn::tensor::{Device, Tensor};
 
-/// Images at once: one, and as many as a fast GPU takes in about the same time.
+/// The batch sizes: a single image, and as many as a fast GPU processes in about the same time.
 pub const BATCHES: [usize; 2] = [1, 8];
 
 /// Records `encode_B` and `denoise_B` for each B of [`BATCHES`]. Images are `[B, side, side, 3]` in
-/// memory; `encode` takes normalised ones and puts out z before it is normalised, where it is;
-/// `denoise` takes x_t, the sinusoids of t `[B, base]` and z, once for each stage where it has no
+/// memory. `encode` takes normalised images and outputs z, before any normalisation of z. `denoise`
+/// takes x_t, the sinusoids of t `[B, base]`, and z, which is repeated for each stage if it has no
 /// sections.
 ///
 /// # Errors
-/// If the networks need what a page can't give them, or an operation of theirs has no kernel of
-/// ours.
+/// If the networks need an input that a page can't provide, or use an operation for which we have
+/// no kernel.
 pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Recorder> {
     if config.unet.view_conditioning {
         return Err(Error::usage(
-            "these weights are conditioned on views, which a page can't choose; train with data.views = \"two\"",
+            "these weights are conditioned on views, which a page can't provide; train with \
+             data.views = \"two\"",
         ));
     }
     let mut recorder = Recorder::default();

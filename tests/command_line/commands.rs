@@ -168,7 +168,7 @@ fn guidance_and_samplers_are_checked_and_change_the_picture() {
     fails(&draw(&["--guidance", "NaN"]), 2, &["--guidance", "finite"]);
     fails(&draw(&["--eta", "2"]), 2, &["--eta 2"]);
     let whole = ["reconstruct", "--run", "whole", "--out", "g.png", "--guidance", "1,2"];
-    fails(&run(&whole), 2, &["don't know sections"]);
+    fails(&run(&whole), 2, &["z has no sections"]);
     assert_eq!(draw(&["--sampler", "euler"]).status.code(), Some(2));
 }
 

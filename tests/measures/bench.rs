@@ -305,7 +305,7 @@ fn compare_refuses_files_that_are_no_results() {
     }
     assert!(
         succeeds(&soda(at, &["bench", "--compare", "good.json", "good.json"]))
-            .contains("no case is in both")
+            .contains("no case in common")
     );
     for budget in ["0", "-1", "nan"] {
         assert_eq!(soda(at, &["bench", &format!("--budget={budget}")]).status.code(), Some(2));

@@ -211,7 +211,13 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
     for (rank, run) in [(1, "first"), (0, "second")] {
         let child = under_way(at, run);
         kill(process(at, run, rank).expect("the rank"), "KILL");
-        ends(at, run, "cpu", child, &[&format!("rank {rank} of 2"), "has ended without a word"]);
+        ends(
+            at,
+            run,
+            "cpu",
+            child,
+            &[&format!("rank {rank} of 2"), "ended without an error message"],
+        );
     }
     // It goes on.
     let (run, sets) = ("first", ["train.steps=1000000"]);
@@ -224,7 +230,7 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
     kill(pid, "TERM");
     kill(pid, "INT");
     kill(pid, "CONT");
-    ends(at, run, "cpu", child, &["rank 1 of 2", "has ended without a word"]);
+    ends(at, run, "cpu", child, &["rank 1 of 2", "ended without an error message"]);
 }
 
 /// Where it is noted that the adapter has passed the self test, which takes longer than these
@@ -352,7 +358,7 @@ fn a_process_that_finds_itself_alone_though_there_are_others_is_refused() {
         let mut command = program(at);
         command.args(arguments(&["train.steps=1"])).args(["--run", "r"]).env(name, "2");
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-        fails(&command.output().expect("starts"), 2, &[name, "finds itself alone", "env -u"]);
+        fails(&command.output().expect("starts"), 2, &[name, "found no others", "env -u"]);
         // As the only process it trains.
         common::program::succeeds(&command.env_remove(name).output().expect("starts"));
         std::fs::remove_dir_all(at.join("r")).expect("there");

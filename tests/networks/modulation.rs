@@ -46,7 +46,7 @@ fn z_is_cut_into_sections_as_equal_as_possible() {
             .unwrap_err()
             .to_string()
     };
-    assert!(message(&["model.z_dim=4"]).contains("shares z out to 5 sections"));
+    assert!(message(&["model.z_dim=4"]).contains("splits z into 5 sections"));
     assert!(
         message(&["model.unet.layer_modulation=false"]).contains("there are no sections to mask")
     );

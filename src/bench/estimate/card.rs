@@ -1,72 +1,72 @@
-//! Cards: what is known of them, and where from.
+//! The data about cards, with sources.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The program's own file.
+/// The built-in file.
 const OWN: &str = include_str!("../../../assets/cards.toml");
 
 /// A card, see assets/cards.toml.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// For people.
+    /// The display name.
     pub name: String,
-    /// 1e12 f32 operations a second.
+    /// Peak f32 rate, in 1e12 operations per second.
     pub tflops: f64,
-    /// 1e12 operations a second of its matrix units, of f16 factors and f32 sums; none where it has
-    /// none, or the shaders don't use them.
+    /// Peak rate of its matrix units with f16 factors and f32 sums, in 1e12 operations per second;
+    /// `None` where it has none, or the shaders don't use them.
     pub matrix_tflops: Option<f64>,
-    /// 1e9 bytes a second.
+    /// Memory bandwidth, in 1e9 bytes per second.
     pub gb_per_s: f64,
-    /// 1e9 bytes.
+    /// Memory size, in 1e9 bytes.
     pub memory_gb: Option<f64>,
     /// PCI vendor ID.
     pub vendor: u32,
-    /// Whether it shares the processor's memory.
+    /// Whether it shares the CPU's memory.
     pub integrated: bool,
-    /// Whose shares of multiply-adds it is estimated by.
+    /// The compiler whose shares of multiply-adds the estimate uses.
     pub compiler: Option<String>,
-    /// Where the numbers stand.
+    /// The sources of these values.
     pub sources: Vec<String>,
 }
 
-/// What the ends of a range assume, the fast one first.
+/// The assumptions at the two ends of a range, the fast one first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assumed {
-    /// Of the rate that the share of multiply-adds leaves.
+    /// The fraction reached of the rate that the share of multiply-adds leaves.
     pub arithmetic: [f64; 2],
-    /// Of the memory's bandwidth.
+    /// The fraction reached of the memory bandwidth.
     pub bandwidth: [f64; 2],
-    /// Microseconds that a launch adds.
+    /// Microseconds added by each launch.
     pub launch_us: [f64; 2],
 }
 
-/// assets/cards.toml.
+/// The contents of assets/cards.toml.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cards {
-    /// By their names on the command line.
+    /// The cards, by their names on the command line.
     pub cards: BTreeMap<String, Card>,
-    /// For all of them.
+    /// The assumptions for all of them.
     pub assumed: Assumed,
 }
 
-/// Returns the program's own cards.
+/// Returns the built-in cards.
 ///
 /// # Errors
-/// Never, unless the program was built with a broken file.
+/// Only if the program was built with a broken file.
 pub fn known() -> Result<Cards> {
     toml::from_str(OWN).map_err(|e| Error::failed(format!("assets/cards.toml: {e}")))
 }
 
-/// Returns the card called `name`, or that of the file `name`.
+/// Returns the built-in card `name`, or the one in the file `name`.
 ///
 /// # Errors
-/// If there is none, or the file isn't one.
+/// If there is none, or the file isn't a valid card.
 pub fn named(name: &str, cards: &Cards) -> Result<Card> {
     if let Some(card) = cards.cards.get(name) {
         return Ok(card.clone());
@@ -82,7 +82,7 @@ pub fn named(name: &str, cards: &Cards) -> Result<Card> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     let card: Card = toml::from_str(&text).map_err(|e| Error::usage(format!("{name}: {e}")))?;
     if !(card.tflops > 0.0 && card.gb_per_s > 0.0) {
-        return Err(Error::usage(format!("{name}: tflops and gb_per_s are above 0")));
+        return Err(Error::usage(format!("{name}: tflops and gb_per_s must be above 0")));
     }
     Ok(card)
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_of_a_card_has_a_source() {
+    fn every_card_has_sources_and_plausible_values() {
         let cards = known().expect("the file").cards;
         assert_eq!(cards.keys().collect::<Vec<_>>(), ["a40", "arc770", "m1", "rtx3060", "rx6800"]);
         for (name, card) in cards {

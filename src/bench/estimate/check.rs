@@ -1,5 +1,5 @@
-//! How far estimates are from what a device of this machine takes: shares measured on a step of one
-//! width, steps of other widths estimated by them, and measured.
+//! A check of the estimates against a device of this machine: shares are measured on a step of one
+//! width, steps of other widths are estimated from them, and measured as well.
 
 use super::super::job::Job;
 use super::super::peaks::{self, Peaks};
@@ -16,22 +16,23 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Timed steps, of which the medians are taken, and the seconds after which no more are.
+/// The number of timed steps, of which the median counts, and the seconds after which no more are
+/// started.
 const STEPS: usize = 5;
 const ENOUGH: f64 = 12.0;
 
 /// One kernel of a step, estimated and measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KernelCheck {
-    /// As profiles call it.
+    /// Its name in profiles.
     pub name: String,
-    /// Launches that were recorded, and that were made.
+    /// The launches recorded and the launches made.
     pub launches: [u64; 2],
-    /// Milliseconds.
+    /// The estimated time in milliseconds.
     pub estimated_ms: f64,
-    /// Milliseconds.
+    /// The measured time in milliseconds.
     pub measured_ms: f64,
-    /// Of the measured kernels' time.
+    /// Its fraction of the measured time of all kernels.
     pub part: f64,
 }
 
@@ -42,19 +43,19 @@ pub struct WidthCheck {
     pub width: usize,
     /// Whether the shares were measured on it.
     pub tuned: bool,
-    /// Milliseconds.
+    /// The estimated time in milliseconds.
     pub estimated_ms: f64,
-    /// Milliseconds, median.
+    /// The measured median time in milliseconds.
     pub measured_ms: f64,
-    /// Bytes that live at a time, counted without computing; 0 on the CPU.
+    /// The peak of live bytes, counted without computing; 0 on the CPU.
     pub live_bytes: u64,
-    /// The same of a step that ran, as the allocator counts them.
+    /// The peak of live bytes of a real step, according to the allocator.
     pub used_bytes: u64,
-    /// By falling measured time.
+    /// The kernels, by decreasing measured time.
     pub kernels: Vec<KernelCheck>,
 }
 
-/// A step as it was recorded and measured.
+/// A step, recorded and measured.
 struct Measured {
     recording: Recording,
     used_bytes: u64,
@@ -63,16 +64,17 @@ struct Measured {
     step: f64,
 }
 
-/// What the step of one width says of a device.
+/// The parameters of a device, fitted on the step of one width.
 struct Tuned {
     peaks: Peaks,
-    /// Seconds of a kernel over those that it needs at the peaks.
+    /// The time of each kernel over the time it needs at the peaks.
     slowness: BTreeMap<&'static str, f64>,
-    /// Seconds of a launch beside those of its kernel.
+    /// Seconds per launch in addition to those of its kernel.
     launch: f64,
 }
 
-/// Measures on `device` steps of `widths`: shares by the first, which estimate all of them.
+/// Measures steps of `widths` on `device`. The shares come from the first width and serve to
+/// estimate all of them.
 ///
 /// # Errors
 /// If the device fails.
@@ -118,7 +120,7 @@ fn measure(device: &Selected, width: usize) -> Result<Measured> {
     }
     let (done, running) = record_running(|| (), |()| step());
     done?;
-    // The CPU backend leaves nothing out: what it records has run.
+    // On the CPU backend, recorded launches also run.
     let used_bytes = running.used_bytes;
     let recording = match &device.adapter {
         Some(adapter) => recorded(&config, device, adapter.profile.clone())?,
@@ -133,7 +135,8 @@ fn measure(device: &Selected, width: usize) -> Result<Measured> {
     Ok(Measured { recording, used_bytes, kernels, step: median })
 }
 
-/// Launches and median seconds of the kernels of one step, by those of `names` or as Burn's.
+/// Returns launches and median seconds of the kernels of one step; kernels that aren't among
+/// `names` are summed up as Burn's.
 fn medians(profiles: &[Profile], names: &[&'static str]) -> BTreeMap<&'static str, (u64, f64)> {
     let mut all: BTreeMap<&'static str, (u64, Vec<f64>)> = BTreeMap::new();
     for (i, profile) in profiles.iter().enumerate() {
@@ -153,7 +156,7 @@ fn medians(profiles: &[Profile], names: &[&'static str]) -> BTreeMap<&'static st
     medians.collect()
 }
 
-/// Seconds that the launches of each kernel need at the peaks, and how many there are.
+/// Returns the number of launches of each kernel, and the seconds that they need at the peaks.
 fn at_peaks(recording: &Recording, peaks: Peaks) -> BTreeMap<&'static str, (u64, f64)> {
     let mut all: BTreeMap<&'static str, (u64, f64)> = BTreeMap::new();
     for launch in &recording.launches {
@@ -173,7 +176,7 @@ impl Tuned {
                 (*name, took / seconds)
             });
         let kernels: f64 = measured.kernels.values().map(|(_, seconds)| seconds).sum();
-        // Where kernels are waited for one by one, they may take longer than together.
+        // Can be negative: kernels may take longer when the host waits for each of them.
         let launch = (measured.step - kernels) / measured.recording.count() as f64;
         Self { peaks, slowness: slowness.collect(), launch }
     }
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels_take_the_median_of_the_steps_and_burns_are_one() {
+    fn kernels_take_the_median_of_the_steps_and_burns_are_summed_up() {
         let step = |ours: u64, first: u64, second: u64| {
             let of = |ms| Kernel { launches: 2, time: Duration::from_millis(ms) };
             let kernels = [("a kernel", ours), ("reduce", first), ("cast", second)];
@@ -249,10 +252,10 @@ mod tests {
     }
 
     #[test]
-    fn the_step_that_was_tuned_on_is_estimated_as_it_was_measured() {
+    fn the_estimate_of_the_tuned_step_equals_its_measurement() {
         let first = measured(10, 100.0, 2.0, 3.0);
         let tuned = Tuned::by(Peaks { bytes: 10.0, flops: 1000.0 }, &first);
-        // 0.1 s a launch at the peaks, 0.2 measured; and 0.1 of the host.
+        // 0.1 s per launch at the peaks, 0.2 s measured, and 0.1 s of the host.
         assert!(
             (tuned.slowness["a kernel"] - 2.0).abs() < 1e-12 && (tuned.launch - 0.1).abs() < 1e-12
         );
@@ -261,7 +264,7 @@ mod tests {
             (same.estimated_ms - 3000.0).abs() < 1e-6 && same.measured_ms == 3000.0,
             "{same:?}"
         );
-        // Half as many launches of twice the operations.
+        // Half as many launches with twice the operations.
         let other = tuned.compare(64, false, &measured(5, 200.0, 1.0, 9.0));
         assert!((other.estimated_ms - 2500.0).abs() < 1e-6, "{other:?}");
         assert_eq!((other.kernels[0].launches, other.kernels[0].measured_ms), ([5, 5], 1000.0));

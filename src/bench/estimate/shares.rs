@@ -1,4 +1,4 @@
-//! How much of a GPU's instructions are multiply-adds, by shader and compiler:
+//! The fraction of multiply-adds among a GPU's instructions, by shader and compiler, from
 //! results/2026-11-28-compilers-of-gpus.
 
 use crate::error::{Error, Result};
@@ -6,10 +6,10 @@ use crate::kernels::record::Launch;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The table, as scripts/gpu_table.sh writes it.
+/// The table written by scripts/gpu_table.sh.
 const TABLE: &str = include_str!("../../../results/2026-11-28-compilers-of-gpus/after.json");
 
-/// The loops of the shaders of matrices, see docs/precision.md.
+/// The loops of the shaders that use matrix units, see docs/precision.md.
 const MATRICES: &str = include_str!("../../../results/2026-11-28-compilers-of-gpus/matrices.json");
 
 #[derive(Deserialize)]
@@ -19,7 +19,7 @@ struct Table {
 
 #[derive(Deserialize)]
 struct Matrices {
-    /// Of a matrix unit, for one instruction.
+    /// Cycles of a matrix unit per instruction.
     cycles: f64,
     rows: Vec<Loop>,
 }
@@ -42,18 +42,18 @@ struct Row {
 
 #[derive(Deserialize)]
 struct Compiled {
-    /// Per cent.
+    /// The share in per cent.
     share: Option<f64>,
 }
 
-/// Shares of multiply-adds.
+/// The shares of multiply-adds.
 pub struct Shares(Vec<Row>, Matrices);
 
 impl Shares {
-    /// Returns those of the table.
+    /// Returns the built-in shares.
     ///
     /// # Errors
-    /// Never, unless the program was built with a broken table.
+    /// Only if the program was built with a broken table.
     pub fn known() -> Result<Self> {
         let table: Table = serde_json::from_str(TABLE)
             .map_err(|e| Error::failed(format!("the table of shares: {e}")))?;
@@ -62,9 +62,9 @@ impl Shares {
         Ok(Self(table.rows, matrices))
     }
 
-    /// Returns the share of the time, from 0 to 1, that matrix units are busy at best in the shader
-    /// of `launch`; `None` where it uses none. An instruction of such a unit takes it several
-    /// cycles, in which the processor issues others, one a cycle.
+    /// Returns the largest possible utilisation of the matrix units, from 0 to 1, in the shader of
+    /// `launch`; `None` where it uses none. Such a unit is busy for several cycles per instruction,
+    /// while the processor issues other instructions, one per cycle.
     pub fn of_matrices(&self, launch: &Launch) -> Option<f64> {
         let (kernel, variant) = launch.shader.as_ref()?;
         let values = numbers(variant);
@@ -85,9 +85,9 @@ impl Shares {
         names
     }
 
-    /// Returns the largest and the smallest share, from 0 to 1, of the shader of `launch`, by
-    /// `compiler`, or by all of them without. Of a shader that isn't in the table, those of the
-    /// same file are taken; `None` where memory decides.
+    /// Returns the largest and the smallest share, from 0 to 1, of the shader of `launch`, for
+    /// `compiler` or, if `None`, over all compilers. A shader that isn't in the table gets the
+    /// range of all shaders from the same file; the result is `None` where memory decides.
     pub fn of(&self, compiler: Option<&str>, launch: &Launch) -> Option<[f64; 2]> {
         let (kernel, variant) = launch.shader.as_ref()?;
         let values = numbers(variant);
@@ -96,7 +96,7 @@ impl Shares {
         range(same(), compiler).or_else(|| range(of_file(), compiler))
     }
 
-    /// Whether the table has the very shader of `launch`.
+    /// Returns whether the table has exactly the shader of `launch`.
     #[cfg(test)]
     fn has(&self, launch: &Launch) -> bool {
         launch.shader.as_ref().is_some_and(|(kernel, variant)| {
@@ -118,8 +118,8 @@ fn range<'a>(rows: impl Iterator<Item = &'a Row>, compiler: Option<&str>) -> Opt
     })
 }
 
-/// The template values of a variant: its numbers and truths, in order. (The table leaves out names
-/// that every row has, and the types; of shaders that differ in nothing else it numbers the
+/// Returns the template values of a variant, its numbers and booleans, in order. (The table omits
+/// names that every row has, and the types; where shaders differ only in those, it numbers the
 /// second.)
 fn numbers(variant: &str) -> Vec<&str> {
     let types =
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shader_is_found_by_its_values() {
+    fn a_shader_is_found_by_its_template_values() {
         let shares = Shares::known().expect("the table");
         let large = "Tiled { tile: Tile { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 }, fours: Fours { x4: true, y4: true }, types: Types { elem: F32, acc: F32, factors: F32 } }";
         let row = shares
@@ -169,14 +169,15 @@ mod tests {
         }
         let [high, low] = shares.of(None, &launch("conv2d_tiled", large)).expect("a range");
         assert!(high > low, "{high} {low}");
-        // Neither another tile nor other channels have the same.
+        // A different vectorisation has different values; a shader without products has no share;
+        // an unknown variant gets the range of its file.
         assert_ne!(numbers(large), numbers(&large.replace("x4: true", "x4: false")));
         assert_eq!(shares.of(None, &launch("adamw", "Update")), None);
         assert!(shares.of(None, &launch("conv2d_tiled", "another")).is_some());
     }
 
     #[test]
-    fn matrix_units_are_as_busy_as_their_loops_let_them() {
+    fn the_utilisation_of_matrix_units_follows_from_their_loops() {
         let shares = Shares::known().expect("the table");
         let of = |kernel, bm, bn| {
             let variant = format!(
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_the_shaders_that_paper_size_launches() {
+    fn the_table_has_the_shaders_launched_at_paper_size() {
         let paper = crate::config::BUILT_IN.iter().find(|(name, _)| name.ends_with("paper.toml"));
         let (name, text) = paper.expect("a recipe");
         let config = crate::config::Config::parse(text, name, &[]).expect("a recipe");
@@ -203,7 +204,7 @@ mod tests {
         for (_, filled) in with_products {
             assert!(
                 shares.has(&launch(filled.kernel, &filled.variant)),
-                "{} {}: no row; scripts/gpu_table.sh makes them",
+                "{} {}: no row; run scripts/gpu_table.sh",
                 filled.kernel,
                 filled.variant
             );

@@ -7,7 +7,7 @@ use super::{Estimate, KernelEstimate};
 use crate::units::{bytes, grouped};
 use std::fmt::Write;
 
-/// Kernels that are named one by one.
+/// The number of kernels that are listed individually.
 const TOP: usize = 15;
 
 fn ends([fast, slow]: [f64; 2], format: impl Fn(f64) -> String) -> String {
@@ -15,12 +15,13 @@ fn ends([fast, slow]: [f64; 2], format: impl Fn(f64) -> String) -> String {
     if fast == slow { fast } else { format!("{fast} - {slow}") }
 }
 
-/// An estimated step: what it was made of, the step, its kernels.
+/// Formats an estimated step: its inputs, the step, its kernels.
 pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> String {
     let mut out = format!("An estimate, nothing measured: {what} on {}\n", card.name);
-    let compiler = card.compiler.as_deref().map_or("of any compiler's table".to_owned(), |name| {
-        format!("as {name}'s compiler makes them")
-    });
+    let compiler = card
+        .compiler
+        .as_deref()
+        .map_or("over all compilers".to_owned(), |name| format!("from the compiler for {name}"));
     let _ = writeln!(
         out,
         "  peak {} TFLOPS, {} GB/s: {}",
@@ -32,20 +33,21 @@ pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> 
     if let Some(tflops) = card.matrix_tflops {
         let _ = writeln!(
             out,
-            "  in mixed precision: matrix units of {} TFLOPS, as busy as the code of NAK's compiler lets them",
+            "  in mixed precision: matrix units of {} TFLOPS, with the utilisation that NAK's code \
+             allows",
             digits(tflops)
         );
     }
     let _ = writeln!(
         out,
-        "  assumed: {} % of that rate, {} % of the bandwidth, {} us a launch",
+        "  assumed: {} % of that rate, {} % of the bandwidth, {} us per launch",
         ends(assumed.arithmetic, |v| digits(100.0 * v)),
         ends(assumed.bandwidth, |v| digits(100.0 * v)),
         ends(assumed.launch_us, digits)
     );
     let _ = writeln!(
         out,
-        "step {}, {} images/s, {} launches, {} of tensors at a time",
+        "step {}, {} images/s, {} launches, {} of live tensors",
         ends(estimate.step_ms, time),
         ends([estimate.images_per_s[1], estimate.images_per_s[0]], digits),
         grouped(estimate.launches),
@@ -93,11 +95,11 @@ pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> 
     out + &columns(&lines)
 }
 
-/// Estimates beside measurements.
+/// Formats estimates next to measurements.
 pub fn checks(checks: &[WidthCheck]) -> String {
     let mut out = String::new();
     for check in checks {
-        let what = if check.tuned { "shares measured here" } else { "estimated by those shares" };
+        let what = if check.tuned { "shares measured here" } else { "estimated with those shares" };
         let ratio = |estimated: f64, measured: f64| {
             if measured > 0.0 { digits(estimated / measured) } else { "-".into() }
         };
@@ -111,7 +113,7 @@ pub fn checks(checks: &[WidthCheck]) -> String {
         );
         if check.live_bytes > 0 {
             let (live, used) = (bytes(check.live_bytes as f64), bytes(check.used_bytes as f64));
-            let _ = writeln!(out, "  tensors at a time: counted {live}, used {used}");
+            let _ = writeln!(out, "  live tensors: counted {live}, used {used}");
         }
         let mut lines = vec![header(&["", "launches", "estimated", "measured", "ratio", "of all"])];
         lines.extend(check.kernels.iter().take(TOP).map(|kernel| {
@@ -134,7 +136,7 @@ mod tests {
     use crate::bench::estimate::card;
 
     #[test]
-    fn an_estimate_says_that_it_is_one_and_what_it_is_made_of() {
+    fn an_estimate_is_labelled_as_such_and_lists_its_inputs() {
         let kernel = KernelEstimate {
             name: "conv2d forward".into(),
             launches: 97,

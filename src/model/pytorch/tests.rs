@@ -122,10 +122,10 @@ fn pickles_that_call_anything_are_refused_and_the_callee_is_named() {
 fn pickles_that_make_no_sense_are_refused() {
     refused(b"", "ends in the middle");
     refused(b"\x80\x02", "ends in the middle");
-    refused(b"\x80\x02.", "takes more than it made");
-    refused(b"\x80\x02}(.", "takes more than it made");
-    refused(b"\x80\x02}(su.", "takes more than it made");
-    refused(b"\x80\x02t.", "takes more than it made");
+    refused(b"\x80\x02.", "pops from an empty stack");
+    refused(b"\x80\x02}(.", "pops from an empty stack");
+    refused(b"\x80\x02}(su.", "pops from an empty stack");
+    refused(b"\x80\x02t.", "pops from an empty stack");
     refused(b"\x80\x02h\x07.", "recalls");
     refused(b"\x80\x02X\xff\xff\xff\xffab.", "ends in the middle");
     refused(b"\x80\x02X\x01\0\0\0\xff.", "UTF-8");
