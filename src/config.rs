@@ -524,7 +524,7 @@ impl UNetConfig {
 fn set(table: &mut toml::Table, item: &str) -> Result<()> {
     let Some((key, value)) = item.split_once('=') else {
         return Err(Error::usage(format!(
-            "--set {item}: expected key=value, for example --set train.batch_size=64"
+            "override {item}: expected key=value, for example train.batch_size=64"
         )));
     };
     let value = value.trim();
@@ -538,7 +538,7 @@ fn set(table: &mut toml::Table, item: &str) -> Result<()> {
             Some(toml::Value::Table(inner)) => inner,
             _ => {
                 return Err(Error::usage(format!(
-                    "--set {item}: there is no section {part:?} in the configuration"
+                    "override {item}: there is no section {part:?} in the configuration"
                 )));
             }
         };

@@ -6,9 +6,8 @@ mod lock;
 pub use lock::Lock;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::{self, Destination, create_dir, write_atomically};
-use crate::shell::quoted;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -361,9 +360,9 @@ impl RunDir {
         match self.checkpoints().last() {
             Some(step) => Ok(self.checkpoint(*step).join("ema.safetensors")),
             None => Err(Error::failed(format!(
-                "{} holds no finished checkpoint; train it first (`soda train --run {}`)",
+                "{} holds no finished checkpoint; train it first: {}",
                 self.path.display(),
-                quoted(&self.path)
+                Hint::Train(self.path.clone())
             ))),
         }
     }

@@ -15,7 +15,7 @@ pub use self::faster::faster;
 use self::burn::BurnOperations;
 use self::limits::LIMITS;
 use crate::device::{Adapter, Selected};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::{create_parent, sha256, write_atomically};
 use crate::kernels::catalog::{self, Case, Operation, Results, Suite};
 use crate::progress::{Progress, say, warn};
@@ -105,13 +105,14 @@ pub fn run(
 fn accept(outcomes: &[Outcome], device: &Selected) -> Result<()> {
     match outcomes.iter().find(|o| !o.passed() && !o.warns) {
         Some(wrong) => Err(Error::failed(format!(
-            "{} computes {} {} wrongly (the error of {} is {:.0} times the tolerance); use \
-             --device cpu or another adapter, or update its driver",
+            "{} computes {} {} wrongly (the error of {} is {:.0} times the tolerance); use {} \
+             or another adapter, or update its driver",
             device.describe(),
             wrong.kernel,
             wrong.size,
             wrong.of,
-            wrong.worst
+            wrong.worst,
+            Hint::UseCpu
         ))),
         None => Ok(()),
     }

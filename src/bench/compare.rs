@@ -38,9 +38,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     let refuse = |what: String| {
         let path = path.display();
-        Error::usage(format!(
-            "--compare {path}: {what}; give two files that `soda bench --json FILE` wrote"
-        ))
+        Error::usage(format!("{path}: {what}; compare two files of benchmark results"))
     };
     let mut value: Value =
         serde_json::from_str(&text).map_err(|e| refuse(format!("not JSON ({e})")))?;

@@ -5,7 +5,7 @@ use super::row::{Message, Place, Row, Skipped};
 use super::{data, host, inference, kernels, step};
 use crate::config::{self, Config};
 use crate::device::Selected;
-use crate::error::Result;
+use crate::error::{Hint, Result};
 use crate::kernels::catalog::operations;
 use crate::kernels::precision::Precision;
 use crate::kernels::profile;
@@ -139,7 +139,8 @@ impl Job {
         if seconds <= left {
             return Ok(true);
         }
-        let reason = format!("needs about {seconds:.0} s, {left:.0} s left: raise --budget");
+        let reason =
+            format!("needs about {seconds:.0} s, {left:.0} s left: {}", Hint::Budget(None));
         let skipped = Skipped { device: self.place.device.clone(), op: name.into(), reason };
         self.send(&Message::Skipped(skipped))?;
         Ok(false)

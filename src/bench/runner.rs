@@ -3,6 +3,7 @@
 
 use super::plan::{Group, Planned, Size, prediction, share};
 use super::row::{Message, ProfileRow, Row, Skipped};
+use crate::error::Hint;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +60,7 @@ pub fn run(
         }
         let left = budget - start.elapsed().as_secs_f64();
         if left <= 0.0 {
-            outcome.skip(job, name, "the budget is used up; raise --budget");
+            outcome.skip(job, name, &format!("the budget is used up; {}", Hint::Budget(None)));
             continue;
         }
         let mut seconds = share(left, &jobs[i..]);
@@ -67,7 +68,8 @@ pub fn run(
             if needed > left {
                 let enough = enough(needed);
                 let reason = format!(
-                    "needs about {needed:.0} s, {left:.0} s left: try --budget {enough:.0}"
+                    "needs about {needed:.0} s, {left:.0} s left: {}",
+                    Hint::Budget(Some(enough))
                 );
                 outcome.skip(job, name, reason);
                 continue;
@@ -192,7 +194,7 @@ fn run_one(
         }
         End::Exit(Err(e)) => format!("its process was lost: {e}"),
         End::TooLong => {
-            format!("stopped after {:.0} s; raise --budget", start.elapsed().as_secs_f64())
+            format!("stopped after {:.0} s; {}", start.elapsed().as_secs_f64(), Hint::Budget(None))
         }
         End::Interrupted => "interrupted".into(),
     };

@@ -8,7 +8,7 @@ use super::timing::Timing;
 use crate::config::{BUILT_IN, Config, Sides};
 use crate::data::bytes_of;
 use crate::diffusion::Schedule;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::kernels::profile::observe;
 use crate::model::parameters;
 use crate::rng::{self, Purpose};
@@ -102,7 +102,7 @@ impl Training {
         let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
         self.state = Some(state);
         let loss = outcome.loss.try_into_vec_as::<f32>();
-        loss.map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
+        loss.map_err(|e| Error::failed(format!("the device failed ({e}); {}", Hint::OtherDevice)))
     }
 
     /// Makes one step; returns its seconds.
@@ -174,7 +174,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
         // The step is slower, as the host waits for every kernel.
         let device = job.place.device.clone();
         if job.left() < last {
-            let reason = "the budget is used up; raise --budget".into();
+            let reason = format!("the budget is used up; {}", Hint::Budget(None));
             return job.send(&Message::Skipped(Skipped {
                 device,
                 op: format!("{name}: profile"),

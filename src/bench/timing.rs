@@ -1,6 +1,6 @@
 //! Repeated timing: warmup, then synchronised samples until there are enough or the time is up.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::time::Instant;
@@ -60,7 +60,7 @@ impl Timing {
 pub fn wait(device: &Device) -> Result<()> {
     device
         .sync()
-        .map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
+        .map_err(|e| Error::failed(format!("the device failed ({e}); {}", Hint::OtherDevice)))
 }
 
 /// Returns the seconds per `run` on inputs from `prepare`, over `times` runs in a row; `prepare`

@@ -1,7 +1,7 @@
 //! The device of the command line.
 
 use crate::cli::args::Common;
-use soda::device::{Kind, Selected};
+use soda::device::{Adapter, Kind, Selected};
 use soda::error::Result;
 use soda::progress;
 
@@ -19,7 +19,7 @@ pub fn chosen(common: &Common) -> Result<Selected> {
 /// # Errors
 /// If there is no such device.
 pub fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
-    let device = soda::device::select_nth(&common.device, nth)?;
+    let device = soda::device::select_nth(&common.device, nth, environment)?;
     match &device.adapter {
         Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => {
             soda::selftest::faster(device)
@@ -38,4 +38,22 @@ pub fn selected(common: &Common) -> Result<Selected> {
         progress::warn(&format!("warning: {why}; using the CPU"));
     }
     Ok(device)
+}
+
+/// Returns a variable of this process's environment.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Returns the adapters that the environment leaves.
+pub fn adapters() -> Vec<Adapter> {
+    soda::device::adapters_in(environment)
+}
+
+/// As [`soda::device::select`], by the environment.
+///
+/// # Errors
+/// If there is no such device.
+pub fn select(selection: &str) -> Result<Selected> {
+    soda::device::select_nth(selection, 0, environment)
 }

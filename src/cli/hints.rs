@@ -59,6 +59,13 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
             write!(f, "add --set train.micro_batch={size}, or --auto-batch")
         }
         Hint::UseCpu => write!(f, "--device cpu"),
+        Hint::ListDevices => {
+            write!(f, "; `soda devices` lists them, `WGPU_BACKEND=gl soda devices` those of OpenGL")
+        }
+        Hint::OpenGl => write!(f, "`--device gl`, which uses OpenGL, may work"),
+        Hint::OtherDevice => write!(f, "try another --device"),
+        Hint::Budget(None) => write!(f, "raise --budget"),
+        Hint::Budget(Some(seconds)) => write!(f, "try --budget {seconds:.0}"),
         Hint::NameAdapter => write!(f, "name one: --device vulkan, metal or dx12"),
         Hint::Shares => write!(f, "--shares gives it less"),
         Hint::TimeLimit(minutes) => write!(f, "--max-minutes {minutes}"),

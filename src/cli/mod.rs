@@ -11,6 +11,7 @@ mod device_failure;
 mod fitted;
 mod hints;
 mod interrupt;
+mod launcher;
 mod scores;
 mod session;
 mod summary;
@@ -143,7 +144,7 @@ pub fn run() -> std::result::Result<(), Failure> {
     }
     // Of several processes that train the first one writes.
     let others =
-        matches!(command, Command::Train(_) | Command::Bench(_)) && soda::ranks::is_follower();
+        matches!(command, Command::Train(_) | Command::Bench(_)) && launcher::is_follower();
     if let Some(path) = common.json.as_ref().filter(|_| !others) {
         output::claim("--json", path, Holds::Text)?;
     }

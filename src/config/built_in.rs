@@ -73,7 +73,7 @@ fn meant(path: &Path) -> String {
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest
         .filter(|name| likeness(name) >= ALIKE)
-        .map_or(String::new(), |name| format!("; did you mean --config {name}?"))
+        .map_or(String::new(), |name| format!("; did you mean {name}?"))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
             assert!(
                 said.contains(wrong)
                     && said.contains("cifar10-generate, ")
-                    && said.contains("did you mean --config tiny?"),
+                    && said.contains("did you mean tiny?"),
                 "{said}"
             );
         }

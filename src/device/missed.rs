@@ -1,6 +1,7 @@
 //! GPUs that are present but that no graphics API lists: the likeliest failure in containers and on
 //! rented machines, where CUDA works and Vulkan finds nothing.
 
+use crate::error::Hint;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -96,8 +97,9 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
     };
     Some(format!(
         "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{}; {install} \
-         may be missing; until then `--device gl`, which uses OpenGL, may work",
-        driver_file(root, files, file, "the library that it names")
+         may be missing; until then {}",
+        driver_file(root, files, file, "the library that it names"),
+        Hint::OpenGl
     ))
 }
 

@@ -9,7 +9,7 @@ pub use lasting::lasting;
 pub use profile::{Class, Extensions, MatrixSize, Profile};
 pub(crate) use profile::{profile, replace};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use burn::cubecl::wgpu::{WgpuBackend, WgpuDevice, WgpuDeviceKind};
 use burn::tensor::Device;
 use serde::Serialize;
@@ -194,19 +194,33 @@ const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 4] = [
 /// OpenGL 4.3 or OpenGL ES 3.1, for GPUs without Vulkan; used only on request.
 const GL: &str = "gl";
 
-/// Returns every adapter of every native graphics API except OpenGL, which would list the same
+/// Returns every adapter of every native graphics API except OpenGL. With several APIs the same
+/// hardware appears under each.
+pub fn adapters() -> Vec<Adapter> {
+    adapters_in(no_environment)
+}
+
+/// Returns the adapters as [`adapters`], restricted by the environment; OpenGL would list the same
 /// hardware again. Hardware that several APIs support appears once for each. WGPU_BACKEND (a
 /// comma-separated list, which may name `gl`) and WGPU_ADAPTER_NAME (part of the name) narrow the
 /// list.
-pub fn adapters() -> Vec<Adapter> {
-    let wanted = std::env::var("WGPU_BACKEND").ok();
-    narrowed(wanted.as_deref())
+pub fn adapters_in(environment: Environment) -> Vec<Adapter> {
+    narrowed(environment("WGPU_BACKEND").as_deref(), environment)
+}
+
+/// Returns the value of an environment variable: [`no_environment`], or what the program's own
+/// environment holds.
+pub type Environment = fn(&str) -> Option<String>;
+
+/// Holds no variable, so that nothing is restricted.
+pub fn no_environment(_: &str) -> Option<String> {
+    None
 }
 
 /// Returns the adapters of the graphics APIs that `wanted` lists (see [`every_adapter`]), filtered
 /// by WGPU_ADAPTER_NAME.
-fn narrowed(wanted: Option<&str>) -> Vec<Adapter> {
-    let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
+fn narrowed(wanted: Option<&str>, environment: Environment) -> Vec<Adapter> {
+    let wanted_name = environment("WGPU_ADAPTER_NAME").map(|n| n.to_lowercase());
     let mut found = every_adapter(wanted);
     found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
     rank::mark_duplicates(&mut found);
@@ -333,6 +347,7 @@ fn best(adapters: Vec<Adapter>) -> Option<Adapter> {
 fn automatic(
     ranked: Vec<Adapter>,
     opens: impl Fn(&Adapter) -> std::result::Result<(), String>,
+    environment: Environment,
 ) -> Selected {
     let several = ranked.len() > 1;
     let mut refused = Vec::new();
@@ -354,7 +369,7 @@ fn automatic(
         }
     }
     without_gpu(if refused.is_empty() {
-        missed_here()
+        missed_here(environment)
     } else {
         Some(format!("no GPU can be opened; {}", refused.join("; ")))
     })
@@ -391,12 +406,11 @@ fn without_gpu(missed: Option<String>) -> Selected {
 }
 
 /// Returns what keeps a GPU of this machine from being used, if there is one.
-fn missed_here() -> Option<String> {
-    let variable = |name: &str| std::env::var(name).ok();
+fn missed_here(environment: Environment) -> Option<String> {
     let narrowed =
-        ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].iter().any(|name| std::env::var_os(name).is_some());
+        ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].iter().any(|name| environment(name).is_some());
     let elsewhere = narrowed.then(|| best(every_adapter(None))).flatten();
-    missed::missed(Path::new("/"), elsewhere.as_ref().map(|a| a.name.as_str()), variable)
+    missed::missed(Path::new("/"), elsewhere.as_ref().map(|a| a.name.as_str()), environment)
 }
 
 /// Returns the device that `selection` names: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12`,
@@ -409,7 +423,7 @@ fn missed_here() -> Option<String> {
 /// # Errors
 /// If there is no such device; the message lists those that exist.
 pub fn select(selection: &str) -> Result<Selected> {
-    select_nth(selection, 0)
+    select_nth(selection, 0, no_environment)
 }
 
 /// Like [`select`], for process number `nth` of several on one machine: where `selection` matches
@@ -417,7 +431,7 @@ pub fn select(selection: &str) -> Result<Selected> {
 ///
 /// # Errors
 /// See [`select`].
-pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
+pub fn select_nth(selection: &str, nth: usize, environment: Environment) -> Result<Selected> {
     let (family, which) = match selection.split_once(':') {
         Some((family, which)) => (family, Some(which)),
         None => (selection, None),
@@ -425,22 +439,22 @@ pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
     match (family, which) {
         ("cpu", None) => return Ok(Selected::cpu("asked for")),
         ("auto", None) => {
-            let mut ranked = rank::ranked(adapters());
+            let mut ranked = rank::ranked(adapters_in(environment));
             if let Some(own) = rank::nth_alike(&ranked, nth) {
                 ranked[..=own].rotate_right(1);
             }
-            return Ok(automatic(ranked, opens));
+            return Ok(automatic(ranked, opens, environment));
         }
         ("wgpu" | "vulkan" | "metal" | "dx12" | GL, _) => {}
         _ => {
             return Err(Error::usage(format!(
-                "--device {selection}: expected auto, cpu, or one of wgpu, vulkan, metal, dx12 and \
-                 gl with :INDEX or :NAME; `soda devices` lists them, `WGPU_BACKEND=gl soda \
-                 devices` those of OpenGL"
+                "there is no kind of device {selection:?}; expected auto, cpu, or one of wgpu, vulkan, \
+                 metal, dx12 and gl with :INDEX or :NAME{}",
+                Hint::ListDevices
             )));
         }
     }
-    let all = if family == GL { narrowed(Some(GL)) } else { adapters() };
+    let all = if family == GL { narrowed(Some(GL), environment) } else { adapters_in(environment) };
     let mut matching: Vec<_> =
         all.iter().filter(|a| family == "wgpu" || a.backend == family).collect();
     matching.sort_by_key(|a| a.kind as u8);
@@ -460,7 +474,7 @@ pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
                 all.iter().map(|a| format!("{}:{} {}", a.backend, a.index, a.name)).collect();
             let list = if list.is_empty() { "only".to_owned() } else { list.join(", ") + " and" };
             Err(Error::usage(format!(
-                "--device {selection}: no such device; this machine has {list} cpu"
+                "there is no device {selection:?}; this machine has {list} cpu"
             )))
         }
     }
@@ -496,16 +510,16 @@ mod tests {
             .expect("an adapter; scripts/test.sh installs a software one");
         let gpus: Vec<Adapter> =
             (0..2).map(|index| Adapter { kind: Kind::DiscreteGpu, index, ..one.clone() }).collect();
-        let chosen = automatic(gpus.clone(), |adapter| {
-            if adapter.index == 0 { Err("no memory".into()) } else { Ok(()) }
-        });
+        let first_fails =
+            |adapter: &Adapter| if adapter.index == 0 { Err("no memory".into()) } else { Ok(()) };
+        let chosen = automatic(gpus.clone(), first_fails, no_environment);
         assert_eq!(chosen.adapter.expect("the second").index, 1);
         assert!(
             chosen.why.contains("vulkan:0") && chosen.why.contains("no memory"),
             "{}",
             chosen.why
         );
-        let chosen = automatic(gpus, |_| Err("lost".into()));
+        let chosen = automatic(gpus, |_| Err("lost".into()), no_environment);
         assert!(
             chosen.adapter.is_none()
                 && chosen

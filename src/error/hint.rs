@@ -64,6 +64,14 @@ pub enum Hint {
     },
     /// Compute on the CPU.
     UseCpu,
+    /// List the devices of this machine.
+    ListDevices,
+    /// Use a GPU through OpenGL.
+    OpenGl,
+    /// Use another device.
+    OtherDevice,
+    /// Give a benchmark more time, at least so many seconds.
+    Budget(Option<f64>),
     /// Name an adapter.
     NameAdapter,
     /// Give a rank a smaller share of the batch.
@@ -129,6 +137,11 @@ impl Display for Hint {
             Self::Set(value) => write!(f, "set {}", value.replacen('=', " = ", 1)),
             Self::MicroBatch { size, .. } => write!(f, "set train.micro_batch = {size}"),
             Self::UseCpu => write!(f, "the CPU"),
+            Self::ListDevices => Ok(()),
+            Self::OpenGl => write!(f, "OpenGL may work"),
+            Self::OtherDevice => write!(f, "try another device"),
+            Self::Budget(None) => write!(f, "allow more time"),
+            Self::Budget(Some(seconds)) => write!(f, "allow {seconds:.0} s"),
             Self::NameAdapter => write!(f, "name one (vulkan, metal or dx12)"),
             Self::Shares => write!(f, "a smaller share of the batch"),
             Self::TimeLimit(minutes) => write!(f, "the time limit of {minutes} minutes"),

@@ -1,7 +1,7 @@
 //! The lock of a run directory: only one process at a time trains in it.
 
 use super::RunDir;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::create_dir;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -38,9 +38,10 @@ impl RunDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::usage(format!(
-                    "{} is being trained by {}; wait for it, stop it, or choose another --run",
+                    "{} is being trained by {}; wait for it, stop it, or {}",
                     self.path.display(),
-                    holder(file)
+                    holder(file),
+                    Hint::OtherRun
                 )));
             }
             // Some network file systems have no locks; that is no reason not to train there.
@@ -87,7 +88,7 @@ mod tests {
         let message = run.lock().err().expect("taken").to_string();
         assert!(
             message.contains(&format!("process {}", std::process::id()))
-                && message.contains("--run"),
+                && message.contains("another run directory"),
             "{message}"
         );
         drop(first);

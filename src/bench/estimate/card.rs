@@ -75,7 +75,7 @@ pub fn named(name: &str, cards: &Cards) -> Result<Card> {
     if path.extension().is_none_or(|ending| ending != "toml") {
         let names: Vec<&str> = cards.cards.keys().map(String::as_str).collect();
         return Err(Error::usage(format!(
-            "--estimate {name}: expected {}, check or a FILE.toml",
+            "there is no card {name:?}; expected {}, check or a FILE.toml",
             names.join(", ")
         )));
     }

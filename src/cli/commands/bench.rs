@@ -4,8 +4,9 @@ mod estimate;
 
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
-use crate::cli::device;
+use crate::cli::device::{self, adapters, select};
 use crate::cli::interrupt::Interrupt;
+use crate::cli::launcher;
 use crate::cli::output::{self, Holds, Output};
 use crate::cli::terminal;
 use indicatif::ProgressStyle;
@@ -16,7 +17,7 @@ use soda::bench::ranks::measure as measured;
 use soda::bench::row::{Message, Place, Skipped};
 use soda::bench::runner::{self, Outcome};
 use soda::bench::{chart, compare, table};
-use soda::device::{Selected, adapters, select};
+use soda::device::Selected;
 use soda::error::{Error, Result};
 use soda::machine;
 use soda::progress::say;
@@ -101,7 +102,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return estimate::run(card, &args.estimated, common, output);
     }
     if args.suite == Suite::Step
-        && let Some(ranks) = ranks::join()?
+        && let Some(ranks) = launcher::join()?
     {
         if !in_f32 || args.profile || args.plot.is_some() {
             return Err(Error::usage(

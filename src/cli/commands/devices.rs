@@ -1,10 +1,10 @@
 //! `soda devices`
 
 use crate::cli::args::Common;
+use crate::cli::device::{adapters, select};
 use crate::cli::output::Output;
 use indicatif::BinaryBytes;
 use serde_json::json;
-use soda::device::{adapters, select};
 use soda::error::Result;
 use soda::kernels::conv2d::f16_path;
 

@@ -12,6 +12,7 @@ use crate::cli::args::weights;
 use crate::cli::device;
 use crate::cli::device_failure::{Advice, advise};
 use crate::cli::interrupt::Interrupt;
+use crate::cli::launcher;
 use crate::cli::output::Output;
 use serde_json::json;
 use soda::config::{Config, MicroBatch, differences};
@@ -398,7 +399,7 @@ fn finished(run: &RunDir) -> String {
 /// What continues `run` on the same device; the run knows its data and what it began from.
 fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
     let mut command =
-        format!("{}soda train --resume --run {}", ranks::launcher(), quoted(&run.path));
+        format!("{}soda train --resume --run {}", launcher::prefix(), quoted(&run.path));
     if common.device != "auto" {
         command += &format!(" --device {}", quoted(&common.device));
     }

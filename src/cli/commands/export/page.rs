@@ -3,13 +3,13 @@
 use crate::cli::args::Common;
 use crate::cli::args::WeightsArgs;
 use crate::cli::args::images;
-use crate::cli::device;
+use crate::cli::device::{self, adapters, select};
 use crate::cli::fitted::{frozen, linear_decoder, prior};
 use crate::cli::output::{self, Holds, Output};
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use soda::data::Dataset;
-use soda::device::{Selected, adapters, select};
+use soda::device::Selected;
 use soda::edit::decoder::Decoder;
 use soda::edit::directions::{Direction, of_classes, principal};
 use soda::edit::prior::COMPONENTS;

@@ -5,6 +5,7 @@ use super::may_train;
 use crate::cli::args::{Common, images};
 use crate::cli::device::chosen_nth;
 use crate::cli::interrupt::Interrupt;
+use crate::cli::launcher;
 use crate::cli::terminal;
 use soda::config::Config;
 use soda::error::{Error, Result};
@@ -41,7 +42,7 @@ impl Args {
     pub fn join(&self) -> Result<Option<Among>> {
         let shares =
             self.shares.as_ref().map(|shares| shares.iter().map(|share| *share as usize).collect());
-        match ranks::join()? {
+        match launcher::join()? {
             Some(ranks) => Ok(Some(Among {
                 ranks,
                 shares,
