@@ -21,7 +21,7 @@ use soda::device::Selected;
 use soda::error::{Error, Result};
 use soda::machine;
 use soda::progress::say;
-use soda::ranks::{self, Ranks, watch};
+use soda::ranks::{Ranks, watch};
 use soda::train::exchange::{Among, Spent, Wire};
 use std::io::{Read, Write};
 use std::path::PathBuf;

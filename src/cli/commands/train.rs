@@ -21,7 +21,7 @@ use soda::device::Selected;
 use soda::error::{Error, Result};
 use soda::model::weights::WeightsFile;
 use soda::progress::say;
-use soda::ranks::{self, watch};
+use soda::ranks::watch;
 use soda::run_dir::RunDir;
 use soda::shell::quoted;
 use soda::train::cooldown::{Length, cool_down};

@@ -9,7 +9,7 @@ use crate::cli::launcher;
 use crate::cli::terminal;
 use soda::config::Config;
 use soda::error::{Error, Result};
-use soda::ranks::{self, watch};
+use soda::ranks::watch;
 use soda::train::exchange::{Among, Invitation, Wire};
 use soda::train::follow::follow;
 
