@@ -20,7 +20,7 @@ mod terminal;
 pub use device_failure::{finish, overhear, panicked};
 
 use args::Common;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use commands::*;
 use device_failure::Failure;
 use output::Holds;
@@ -98,6 +98,11 @@ enum Command {
     Shaders(shaders::Args),
     /// List the devices, and which one `auto` takes.
     Devices,
+    /// Print the completion script of a shell.
+    Completions(completions::Args),
+    /// Write the manual pages to a folder.
+    #[command(hide = true)]
+    Man(completions::ManArgs),
 }
 
 /// Runs the command line of this process.
@@ -175,6 +180,8 @@ fn dispatch(command: Command, common: &Common) -> Result<()> {
         Command::Selftest => selftest::run(common),
         Command::Shaders(args) => shaders::run(&args, common),
         Command::Devices => devices::run(common),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
         Command::Embed(args) => embed::run(&args, common),
         Command::Import(args) => import::run(&args, common),
         Command::Export(args) => export::run(&args, common),

@@ -48,7 +48,7 @@ impl Work {
 
 /// Returns whether `tensor` is on cubecl's wgpu runtime, where our WGSL can run. (Other runtimes
 /// have the same tensor type.)
-pub(crate) fn on_wgpu(tensor: &CubeTensor) -> bool {
+pub fn on_wgpu(tensor: &CubeTensor) -> bool {
     matches!(tensor.device, CubeDevice::Wgpu(_))
 }
 
@@ -149,7 +149,7 @@ pub(super) fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
 /// # Panics
 /// If the number of buffers isn't the shader's, they are on different devices, or the adapter lacks
 /// an extension that the shader needs.
-pub(crate) fn launch<S: Shader>(
+pub fn launch<S: Shader>(
     name: &'static str,
     shader: S,
     workgroups: usize,

@@ -142,7 +142,7 @@ pub(crate) fn is_transposed(weight: &CubeTensor) -> bool {
 }
 
 /// Returns an uninitialised contiguous tensor on the device of `like`.
-pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+pub fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let handle = like.client.empty(shape.num_elements() * dtype.size());
     let tensor =
         CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype);
@@ -202,7 +202,7 @@ pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTen
 ///
 /// # Panics
 /// If it is neither f32 nor f16.
-pub(crate) fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
+pub fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
     let elem = Elem::of(tensor.dtype);
     elem.unwrap_or_else(|| {
         panic!("{operation}: {name} is {:?}, the WGSL kernel takes f32 or f16", tensor.dtype)
@@ -213,7 +213,7 @@ pub(crate) fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
 ///
 /// # Panics
 /// If it isn't.
-pub(crate) fn check(operation: &str, name: &str, tensor: &CubeTensor, elem: Elem) {
+pub fn check(operation: &str, name: &str, tensor: &CubeTensor, elem: Elem) {
     assert!(
         tensor.dtype == elem.dtype(),
         "{operation}: {name} is {:?}, the WGSL kernel takes {} here",

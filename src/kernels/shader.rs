@@ -1,13 +1,15 @@
 //! The description of a hand-written shader: its text, its info block, its buffers and the
 //! extensions that it needs.
 
+pub use minijinja::{Value, context};
+
 use super::template::render;
 use crate::device::Extensions;
 use burn::backend::wgpu::{KernelSource, SourceTemplate};
 use burn::cubecl::prelude::{ExecutionMode, KernelId};
 use burn::tensor::DType;
 use bytemuck::Pod;
-use minijinja::{Value, context};
+
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -80,7 +82,7 @@ impl Types {
 }
 
 /// An info block, which a shader reads as `var<uniform> info: Info`. It has the same fields and
-/// types as the WGSL struct. Declared by `info!`.
+/// types as the WGSL struct. Declared by [`info_block!`](crate::info_block).
 pub trait Info: Pod {
     /// Returns the names and WGSL types of the fields, in order. A test compares them with the text
     /// of every shader.
@@ -116,7 +118,8 @@ impl<const N: usize> InfoField for [[i32; 4]; N] {
 /// WGSL uniform of the same fields. A declaration of a single block may be generic over the length
 /// of an array: it is packed, as bytemuck then requires, which doesn't change the layout of its
 /// fields.
-macro_rules! info {
+#[macro_export]
+macro_rules! info_block {
     ($(#[$about:meta])* struct $name:ident<const $len:ident: usize> { $($(#[$note:meta])* $field:ident: $kind:ty),* $(,)? }) => {
         $(#[$about])*
         #[repr(C, packed)]
@@ -144,7 +147,7 @@ macro_rules! info {
         )*
     };
 }
-pub(crate) use info;
+pub(crate) use info_block as info;
 
 /// One shader with its template values, which its text depends on and nothing else.
 pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {

@@ -1,6 +1,7 @@
 //! One file a command; none of them uses another.
 
 pub mod bench;
+pub mod completions;
 pub mod data;
 pub mod devices;
 pub mod diagnose;

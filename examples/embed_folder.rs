@@ -1,0 +1,44 @@
+//! Embeds a folder of images: z of each one, with its name, as a Parquet file.
+//!
+//! ```text
+//! cargo run --release --example embed_folder -- FOLDER z.parquet
+//! ```
+//!
+//! Without a folder it embeds the images that come with the library. The file may also end in .npz,
+//! .npy or .safetensors.
+
+use soda::data::{self, Options};
+use soda::eval::table::{Known, Table};
+use soda::model::shipped;
+use soda::prelude::*;
+use std::path::PathBuf;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args_os().skip(1).map(PathBuf::from);
+    let (folder, out) = (args.next(), args.next().unwrap_or_else(|| "z.parquet".into()));
+
+    // The networks: weights that come with the library, on the best device of this machine.
+    let weights = shipped::open()?;
+    let device = select("auto")?;
+    let model = weights.model(&device.device)?;
+
+    // The images, resampled to the size that the networks take. A folder without a test set is
+    // divided into one; both parts are embedded.
+    let side = weights.config.data.side;
+    let data = match folder {
+        Some(folder) => data::open(Some(&folder), side, &Options::default())?,
+        None => bundled()?.at(side)?,
+    };
+
+    let known = Known { split: None, classes: data.classes.clone() };
+    let dim = weights.config.model.z_dim;
+    let mut table = Table::create(&out, "z", dim, known, None, Default::default())?;
+    for images in [&data.train, &data.test] {
+        let indices: Vec<usize> = (0..images.len()).collect();
+        let z = encode(&model, images, &indices, &weights.config.data, false, &device.device)?;
+        let names: Vec<String> = indices.iter().map(|&i| images.name(i).into_owned()).collect();
+        table.append(&z.values, &names, &z.labels)?;
+    }
+    println!("{}: z of {} images, {dim} values each", out.display(), table.rows());
+    table.finish()
+}
