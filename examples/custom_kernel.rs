@@ -18,7 +18,10 @@ use soda::prelude::*;
 // The info block: the uniform that the shader reads.
 soda::info_block! {
     /// Sizes.
-    struct Info { total: u32 }
+    struct Info {
+        /// The number of elements.
+        total: u32,
+    }
 }
 
 /// The shader and its template values; here none.

@@ -4,12 +4,12 @@
 //! cargo run --release --example train_step
 //! ```
 
-use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Distribution, Tensor};
 use soda::data::loader::Loader;
-use soda::diffusion::forward::{q_sample, times_of};
-use soda::diffusion::schedule::Level;
+use soda::diffusion::forward::{draw_levels, q_sample, times_of};
 use soda::prelude::*;
+use soda::rng::{self, Purpose};
 use soda::train::step::Pair;
 
 fn main() -> Result<()> {
@@ -33,8 +33,8 @@ fn main() -> Result<()> {
 
         // The target view with noise of a random level: x_t = sqrt(alpha_bar) x_0 + sqrt(1 -
         // alpha_bar) eps.
-        let levels: Vec<Level> =
-            (0..batch_size).map(|i| schedule.level(1 + (step * 331 + i * 97) % 1000)).collect();
+        let mut stream = rng::stream(config.seed, Purpose::Time, step);
+        let levels = draw_levels(&schedule, [batch_size, 1], false, &mut stream);
         let t = times_of(&levels, &device);
         let eps = Tensor::random(x_0.dims(), Distribution::Normal(0.0, 1.0), &device);
         let x_t = q_sample(x_0, &t, eps.clone());

@@ -40,3 +40,5 @@ pub mod train;
 pub mod bench;
 
 pub mod web;
+
+pub mod prelude;

@@ -8,6 +8,7 @@ mod embed;
 mod image_size;
 mod import;
 mod latent;
+mod layout;
 mod outputs;
 mod precision;
 mod prediction;
