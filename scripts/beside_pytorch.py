@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Times soda's CPU backend beside PyTorch, alternating in one run: training step, encode, denoise.
+"""Times soda's CPU backend against PyTorch, alternating in one run: training step, encode, denoise.
 
     pip install torch
     cargo build --release --locked
     python3 scripts/beside_pytorch.py --rounds 3 --json beside_pytorch.json
 
-Each round runs scripts/pytorch_step.py (the same networks in PyTorch, fp32) and `soda bench` one after the other with the same
-number of threads; the table shows the median of the rounds and their ratio. Leave the machine alone meanwhile.
+Each round runs scripts/pytorch_step.py (the same networks in PyTorch, fp32) and `soda bench` one
+after the other with the same number of threads; the table shows the medians over the rounds and
+their ratio. Run nothing else on the machine meanwhile.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import tempfile
 # Seconds of one `soda bench`.
 BUDGET = 40
 HERE = pathlib.Path(__file__).resolve().parent
-# (name, arguments of the peer, (op, width) of soda's rows)
+# (name, arguments of pytorch_step.py, (op, width) of soda's row)
 CASES = [
     ("train step, width 32, batch 16", dict(mode="train", base=32, encoder_base=32, batch=16, steps=12, warmup=3), ("train_step", 32)),
     ("train step, width 64, batch 16", dict(mode="train", base=64, encoder_base=64, batch=16, steps=6, warmup=2), ("train_step", 64)),
@@ -32,14 +33,14 @@ CASES = [
 
 
 def peer(threads, arguments):
-    """One run of the PyTorch networks: its JSON line."""
+    """Runs the PyTorch networks once; returns the parsed JSON line."""
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in arguments.items()]
     command = [sys.executable, HERE / "pytorch_step.py", "--device=cpu", f"--threads={threads}", "--precision=fp32", *flags]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1])
 
 
 def ours(soda, threads, suite):
-    """The rows of one `soda bench`, by (op, width)."""
+    """Runs `soda bench` once; returns its result, and its rows by (op, width)."""
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "bench.json"
         command = [soda, "bench", "--device=cpu", f"--suite={suite}", f"--budget={BUDGET}", f"--json={out}"]
@@ -65,14 +66,14 @@ def main():
             runs[name]["pytorch_peak_memory_mib"] = max(runs[name]["pytorch_peak_memory_mib"], result["peak_memory_mib"])
             header["torch"] = result["torch"]
             suite = "step" if arguments["mode"] == "train" else "inference"
-            # Straight after its peer; both rows of a suite come from the run beside the first of them.
+            # Straight after PyTorch; all rows of a suite come from the run after its first case.
             if suite not in rows:
                 result, rows[suite] = ours(a.soda, a.threads, suite)
                 header.update(version=result["version"], commit=result["commit"], machine=result["machine"])
         for name, arguments, key in CASES:
             row = rows["step" if arguments["mode"] == "train" else "inference"].get(key)
             if row is None or row["images_per_s"] is None:
-                sys.exit(f"soda bench did not measure {name} within its budget: this machine needs a larger one than BUDGET = {BUDGET}")
+                sys.exit(f"soda bench did not measure {name} within {BUDGET} s: raise BUDGET in this script")
             runs[name]["soda"].append(round(row["images_per_s"], 2))
             runs[name]["soda_peak_memory_mib"] = max(runs[name]["soda_peak_memory_mib"], round(row["peak_memory_mib"] or 0))
     print(f"{'':32} {'PyTorch':>9} {'soda':>9} {'ratio':>7}   images/s, median of {a.rounds} rounds, {a.threads} threads")

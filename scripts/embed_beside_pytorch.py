@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Times `soda embed` beside PyTorch, alternating: features of CIFAR-10's images to a file, with the same ResNet-18 and threads.
+"""Times `soda embed` against PyTorch, alternating, with the same ResNet-18 and number of threads.
 
     pip install torch numpy
     cargo build --release --locked
-    python3 scripts/embed_beside_pytorch.py --weights W.safetensors --encoder-base 32 --data DIR --rounds 3 --json embed.json
+    python3 scripts/embed_beside_pytorch.py --weights W.safetensors --encoder-base 32 --data DIR \\
+        --rounds 3 --json embed.json
 
-The peer reads the same files, normalises batches of 128, runs scripts/pytorch_step.py's encoder in evaluation mode under
-no_grad (channels_last, fp32) and saves a .npy. Both rates are counted from the first batch to the finished file; the seconds
-are those of the whole process. On a busy machine compare --threads=1: PyTorch's threads wait for each other. --limit takes the first images of each set only.
+Both write the features of CIFAR-10's images to a file. PyTorch reads the same files, normalises
+batches of 128, runs scripts/pytorch_step.py's encoder in evaluation mode under no_grad
+(channels_last, fp32) and saves a .npy file. Both rates are measured from the first batch to the
+finished file; the seconds are those of the whole process. On a busy machine compare with
+--threads=1, because PyTorch's threads wait for each other. --limit uses only the first images of
+each set.
 """
 
 import argparse
@@ -51,7 +55,7 @@ def peer(a):
 
 
 def run(command, threads):
-    """Wall seconds, processor seconds and peak memory in MiB of a command, and what it printed."""
+    """Runs a command; returns its wall and CPU seconds, its peak memory in MiB, and its output."""
     begin = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "RAYON_NUM_THREADS": str(threads)})
     out = child.stdout.read()
@@ -67,7 +71,7 @@ def main():
     p.add_argument("--soda", default="target/release/soda")
     p.add_argument("--weights")
     p.add_argument("--encoder-base", type=int, default=64)
-    p.add_argument("--data", required=True, help="the parent of cifar-10-batches-bin")
+    p.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-bin")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--limit", type=int)
@@ -96,7 +100,10 @@ def main():
                 shown = []
                 for name, r in [("pytorch", torch), ("soda", soda)]:
                     row.update({f"{name}_{key}": round(r[key], 1) for key in ["images_per_s", "seconds", "cpu_seconds", "peak_memory_mib"]})
-                    shown.append(f"{name} {r['images_per_s']:7.1f} images/s, {r['seconds']:6.1f} s, {r['cpu_seconds']:6.1f} s of processor, {r['peak_memory_mib']:5} MiB")
+                    shown.append(
+                        f"{name} {r['images_per_s']:7.1f} images/s, {r['seconds']:6.1f} s, "
+                        f"{r['cpu_seconds']:6.1f} CPU s, {r['peak_memory_mib']:5} MiB"
+                    )
                 rows.append(row)
                 print(f"{split:5} {soda['n']:6} images: " + "; ".join(shown), flush=True)
     rate = {name: statistics.median(row[f"{name}_images_per_s"] for row in rows) for name in ["pytorch", "soda"]}

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What training in mixed precision comes to: the same runs in f32 and in mixed, paired by seed, on the CPU, which emulates it.
+"""Compares mixed-precision training with f32: the same runs in both, paired by seed, on the CPU.
 
-    python3 scripts/mixed_precision.py --data DIR --out RUNS run tiny quick      # resumes where it was stopped
-    python3 scripts/mixed_precision.py --out RUNS table                          # what there is, as Markdown
+    python3 scripts/mixed_precision.py --data DIR --out RUNS run tiny quick   # resumes when rerun
+    python3 scripts/mixed_precision.py --out RUNS table               # the results so far, as Markdown
 
-Losses are means of every 100 steps. Of a pair's difference they say how far mixed is from f32, beside the standard deviation over the
-seeds of f32, which says how far two runs of the same recipe are from each other. z is judged by `linear-full`: 10,000 training images
-teach, the next 5,000 judge; the test set is never read.
+The CPU emulates mixed precision. Losses are means over 100 steps. The mean difference of the pairs
+shows how far mixed is from f32; the standard deviation of f32 over the seeds shows how far apart
+two runs of the same recipe are. z is evaluated with `linear-full`: fitted on 10,000 training
+images, evaluated on the next 5,000; the test set is never read.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import subprocess
 
 import ablations
 
-# Recipe and steps, 0: as many as it names.
+# Recipe and number of steps; 0: the recipe's own.
 RECIPES = {"tiny": ("configs/tiny.toml", 800), "quick": ("configs/quick.toml", 0)}
 PRECISIONS = ["f32", "mixed"]
 SEEDS = [1, 2, 3]
@@ -79,12 +80,12 @@ def main():
     p.add_argument("--jobs", type=int, default=os.cpu_count())
     p.add_argument("--nice", type=int, default=5)
     p.add_argument("action", choices=["run", "table"])
-    p.add_argument("recipes", nargs="*", help=f"which, of {', '.join(RECIPES)} (default: all)")
+    p.add_argument("recipes", nargs="*", help=f"any of {', '.join(RECIPES)} (default: all)")
     a = p.parse_args()
     if a.action == "table":
         return table(a)
     if not a.data or not set(a.recipes) <= set(RECIPES):
-        p.error("name CIFAR-10 with --data, and recipes that there are")
+        p.error(f"name CIFAR-10's folder with --data, and recipes of {', '.join(RECIPES)}")
     a.out.mkdir(parents=True, exist_ok=True)
     runs = [(recipe, precision, seed) for recipe in a.recipes or RECIPES for seed in SEEDS for precision in PRECISIONS]
     with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
