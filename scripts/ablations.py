@@ -34,7 +34,11 @@ SWITCHES = {
     "stratified_t": ["train.stratified_t=true"],
     "v": ["diffusion.prediction=v"],
     "continuous": ["diffusion.levels=continuous"],
-    "v_high_noise": ["diffusion.prediction=v", "diffusion.levels=continuous", "diffusion.high_noise=0.05"],
+    "v_high_noise": [
+        "diffusion.prediction=v",
+        "diffusion.levels=continuous",
+        "diffusion.high_noise=0.05",
+    ],
     "decay_1d": ["train.decay_1d=false"],
     "decorrelation": ["train.decorrelation=1e-5"],
     "jitter": ["data.source.color_jitter=0.8", "data.source.grayscale=0.2"],
@@ -82,7 +86,9 @@ def train(a, name, seed, folder):
     command = soda(a, "train", "--config", a.config, "--run", str(folder), "--resume")
     for key in keys:
         command += ["--set", key]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(a.nice))
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(a.nice)
+    )
     used = 0.0
     while process.poll() is None:
         time.sleep(1)
@@ -95,7 +101,10 @@ def train(a, name, seed, folder):
             process.send_signal(signal.SIGTERM)
             process.wait()
     if before + used < 60 * a.minutes:
-        sys.exit(f"{name}:{seed}: soda train ended after {before + used:.0f} processor seconds, exit status {process.returncode}")
+        sys.exit(
+            f"{name}:{seed}: soda train ended after {before + used:.0f} processor seconds, "
+            f"exit status {process.returncode}"
+        )
     return before + used
 
 
@@ -112,14 +121,26 @@ def cut(path, first, count):
     header = re.sub(r"\([^)]*\)", "(" + ", ".join(map(str, shape)) + ",)", header, count=1).strip()
     header += " " * (-(len(header) + 11) % 64) + "\n"
     out = path.with_suffix(f".{first}.npy")
-    out.write_bytes(data[:8] + len(header).to_bytes(2, "little") + header.encode() + data[start + first * row : start + (first + count) * row])
+    out.write_bytes(
+        data[:8]
+        + len(header).to_bytes(2, "little")
+        + header.encode()
+        + data[start + first * row : start + (first + count) * row]
+    )
     return str(out)
 
 
 def scores(a, name, folder):
     """Returns the top-1 accuracy in per cent, by protocol."""
+
     def run(command):
-        subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(a.nice))
+        subprocess.run(
+            command,
+            env=ENVIRONMENT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: os.nice(a.nice),
+        )
 
     features, labels = folder.with_suffix(".z.npy"), folder.with_suffix(".labels.npy")
     weights = ["--run", str(folder)]
@@ -128,13 +149,47 @@ def scores(a, name, folder):
         exported = folder.with_suffix(".safetensors")
         run(soda(a, "export", *weights, "--set", "data.source.side=32", "--out", str(exported)))
         weights = ["--weights", str(exported)]
-    run(soda(a, "embed", "--split", "train", "--limit", str(FIT + EVALUATE), *weights, "--out", str(features), "--labels", str(labels)))
+    run(
+        soda(
+            a,
+            "embed",
+            "--split",
+            "train",
+            "--limit",
+            str(FIT + EVALUATE),
+            *weights,
+            "--out",
+            str(features),
+            "--labels",
+            str(labels),
+        )
+    )
     top1 = {}
     for protocol in ("linear-full", "knn", "linear"):
         out = folder.with_suffix(f".{protocol}.json")
         fit = ["--features-from", cut(features, 0, FIT), "--labels-from", cut(labels, 0, FIT)]
-        held_out = ["--test-features", cut(features, FIT, EVALUATE), "--test-labels", cut(labels, FIT, EVALUATE)]
-        run([a.soda, "probe", "--protocol", protocol, "--seeds", "3", "--whiten", *fit, *held_out, "--json", str(out), "--quiet"])
+        held_out = [
+            "--test-features",
+            cut(features, FIT, EVALUATE),
+            "--test-labels",
+            cut(labels, FIT, EVALUATE),
+        ]
+        run(
+            [
+                a.soda,
+                "probe",
+                "--protocol",
+                protocol,
+                "--seeds",
+                "3",
+                "--whiten",
+                *fit,
+                *held_out,
+                "--json",
+                str(out),
+                "--quiet",
+            ]
+        )
         result = json.loads(out.read_text())
         top1[protocol], top1[f"{protocol} (whitened)"] = result["top1"], result["whitened"]["top1"]
     for path in folder.parent.glob(f"{folder.name}.*.npy"):
@@ -143,17 +198,27 @@ def scores(a, name, folder):
 
 
 def table(a):
-    """Prints a Markdown table: the baselines' standard deviation, then all runs against their mean."""
-    runs = [json.loads(path.read_text()) for path in sorted(a.out.glob("*-[0-9]*.json")) if path.stem.count(".") == 0]
+    """Prints a Markdown table: the baselines' deviation, then each run against their mean."""
+    runs = [
+        json.loads(path.read_text())
+        for path in sorted(a.out.glob("*-[0-9]*.json"))
+        if path.stem.count(".") == 0
+    ]
     base = [run["top1"] for run in runs if run["name"] == "baseline"]
     mean = {m: statistics.mean(b[m] for b in base) for m in MEASURES} if base else {}
     print("| switch | seed | images seen | " + " | ".join(MEASURES) + " |")
     print("| --- " * (3 + len(MEASURES)) + "|")
     if len(base) > 1:
         deviations = (f"{statistics.stdev(b[m] for b in base):.2f}" for m in MEASURES)
-        print(f"| standard deviation of {len(base)} baselines | | | " + " | ".join(deviations) + " |")
+        print(
+            f"| standard deviation of {len(base)} baselines | | | " + " | ".join(deviations) + " |"
+        )
     for run in sorted(runs, key=lambda run: (run["name"] != "baseline", run["name"], run["seed"])):
-        cells = (f"{run['top1'][m]:.1f}" + (f" ({run['top1'][m] - mean[m]:+.1f})" if mean and run["name"] != "baseline" else "") for m in MEASURES)
+        cells = (
+            f"{run['top1'][m]:.1f}"
+            + (f" ({run['top1'][m] - mean[m]:+.1f})" if mean and run["name"] != "baseline" else "")
+            for m in MEASURES
+        )
         print(f"| {run['name']} | {run['seed']} | {run['images']:,} | " + " | ".join(cells) + " |")
 
 
@@ -165,14 +230,23 @@ def one(a, run):
         return
     seconds = train(a, name, int(seed), folder)
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    record = dict(name=name, seed=int(seed), set=overrides(name), processor_seconds=round(seconds), step=last["step"], images=last["images"])
+    record = dict(
+        name=name,
+        seed=int(seed),
+        set=overrides(name),
+        processor_seconds=round(seconds),
+        step=last["step"],
+        images=last["images"],
+    )
     record["top1"] = scores(a, name, folder)
     result.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{run}: {record['images']:,} images, {record['top1']}", flush=True)
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--soda", default="target/release/soda")
     p.add_argument("--config", default="tiny")
     p.add_argument("--data", default="data")
