@@ -32,9 +32,17 @@ pub struct Translation {
 /// The line of counts.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} shaders of {} operations: {} valid", self.shaders, self.operations, self.valid)?;
+        write!(
+            f,
+            "{} shaders of {} operations: {} valid",
+            self.shaders, self.operations, self.valid
+        )?;
         for target in Target::ALL {
-            write!(f, ", {} in {target}", self.translations.iter().filter(|t| t.target == target).count())?;
+            write!(
+                f,
+                ", {} in {target}",
+                self.translations.iter().filter(|t| t.target == target).count()
+            )?;
         }
         write!(f, "; {} failures", self.failures.len())
     }
@@ -44,7 +52,8 @@ impl fmt::Display for Report {
 pub fn folder(folder: &Folder) -> Report {
     let shaders = &folder.manifest.shaders;
     let operations: BTreeSet<_> = shaders.iter().map(|s| s.operation.as_str()).collect();
-    let mut report = Report { shaders: shaders.len(), operations: operations.len(), ..Default::default() };
+    let mut report =
+        Report { shaders: shaders.len(), operations: operations.len(), ..Default::default() };
     if shaders.is_empty() {
         report.failures.push("manifest.json: names no shader".to_owned());
     }
@@ -81,7 +90,8 @@ impl Report {
     fn shader(&mut self, shader: &Shader, text: &str) {
         for mark in ["{{", "{%", "{#"] {
             if text.contains(mark) {
-                self.failures.push(format!("{shader}: a value of the template was left out (`{mark}`)"));
+                self.failures
+                    .push(format!("{shader}: a value of the template was left out (`{mark}`)"));
             }
         }
         let valid = match module::validate(text, &shader.extensions) {
@@ -109,7 +119,9 @@ impl Report {
             return;
         }
         match target.translate(valid, &shader.extensions) {
-            Ok(text) => self.translations.push(Translation { file: shader.file.clone(), target, text }),
+            Ok(text) => {
+                self.translations.push(Translation { file: shader.file.clone(), target, text })
+            }
             Err(reason) => self.failures.push(format!("{shader}: to {target}: {reason}")),
         }
     }
@@ -120,7 +132,8 @@ fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     let mut reasons = Vec::new();
     let size = module.workgroup_size();
     if size != shader.workgroup_size {
-        reasons.push(format!("a workgroup of {size:?}, {:?} in the manifest", shader.workgroup_size));
+        reasons
+            .push(format!("a workgroup of {size:?}, {:?} in the manifest", shader.workgroup_size));
     }
     let bytes = module.workgroup_bytes();
     if let Some(claimed) = shader.workgroup_bytes.filter(|&claimed| claimed != bytes) {
@@ -131,7 +144,9 @@ fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     let numbered = buffers.iter().enumerate().all(|(i, b)| b.group == 0 && b.binding as usize == i);
     if !numbered {
         let places: Vec<_> = buffers.iter().map(|b| (b.group, b.binding)).collect();
-        reasons.push(format!("buffers at (group, binding) {places:?} instead of group 0, from binding 0 without gaps"));
+        reasons.push(format!(
+            "buffers at (group, binding) {places:?} instead of group 0, from binding 0 without gaps"
+        ));
     }
     let kinds: Vec<_> = buffers.iter().map(|b| b.kind).collect();
     let claimed: Vec<_> = shader.bindings.iter().copied().map(Some).collect();
@@ -154,6 +169,9 @@ fn list(kinds: &[Option<Binding>]) -> String {
         Some(Binding::Uniform) => "uniform",
         None => "neither",
     };
-    let runs: Vec<_> = kinds.chunk_by(|a, b| a == b).map(|run| format!("{} {}", run.len(), name(run[0]))).collect();
+    let runs: Vec<_> = kinds
+        .chunk_by(|a, b| a == b)
+        .map(|run| format!("{} {}", run.len(), name(run[0])))
+        .collect();
     if runs.is_empty() { "nothing".to_owned() } else { runs.join(", ") }
 }

@@ -51,7 +51,12 @@ fn run(arguments: &Arguments) -> Result<Value, String> {
             let text = std::fs::read_to_string(path).map_err(named(path))?;
             Ok((path.display().to_string(), Code::read(&text).json()))
         };
-        return arguments.disassembly.iter().map(read).collect::<Result<serde_json::Map<_, _>, String>>().map(Value::Object);
+        return arguments
+            .disassembly
+            .iter()
+            .map(read)
+            .collect::<Result<serde_json::Map<_, _>, String>>()
+            .map(Value::Object);
     };
     let folder = Folder::read(dir)?;
     if let Some(unknown) = arguments.only.iter().find(|file| !folder.texts.contains_key(*file)) {
@@ -62,15 +67,22 @@ fn run(arguments: &Arguments) -> Result<Value, String> {
     }
     let driver = Driver::new()?;
     let mut shaders = serde_json::Map::new();
-    for shader in folder.manifest.shaders.iter().filter(|s| arguments.only.is_empty() || arguments.only.contains(&s.file)) {
+    for shader in folder
+        .manifest
+        .shaders
+        .iter()
+        .filter(|s| arguments.only.is_empty() || arguments.only.contains(&s.file))
+    {
         let valid = validate(&folder.texts[&shader.file], &shader.extensions)?;
         let spirv = Target::SpirV.translate(&valid, &shader.extensions)?;
-        let Compiled { statistics, assembly } = driver.compile(&valid, &spirv).map_err(|e| format!("{shader}: {e}"))?;
+        let Compiled { statistics, assembly } =
+            driver.compile(&valid, &spirv).map_err(|e| format!("{shader}: {e}"))?;
         if let Some(out) = &arguments.out {
             let path = out.join(&shader.file).with_extension("txt");
             std::fs::write(&path, &assembly).map_err(named(&path))?;
         }
-        let statistics: serde_json::Map<_, _> = statistics.into_iter().map(|(name, value)| (name, json!(value))).collect();
+        let statistics: serde_json::Map<_, _> =
+            statistics.into_iter().map(|(name, value)| (name, json!(value))).collect();
         shaders.insert(shader.file.clone(), json!({ "workgroup_memory": valid.workgroup_bytes(), "element_bytes": valid.element_bytes(), "statistics": statistics, "code": Code::read(&assembly).json() }));
     }
     Ok(json!({ "adapter": driver.name, "driver": driver.driver, "shaders": shaders }))

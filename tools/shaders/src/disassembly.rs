@@ -86,7 +86,8 @@ fn intel(all: &mut Vec<Block>, line: &str, words: &[&str]) {
     let repeats = op.starts_with("while");
     let target = words.iter().skip_while(|w| **w != "JIP:").nth(1).filter(|_| repeats);
     let name = op.split(['(', '.']).next().unwrap_or(op);
-    let integers = name == "mul" && words.iter().skip_while(|w| *w != op).nth(1).is_some_and(|to| to.ends_with('D'));
+    let integers = name == "mul"
+        && words.iter().skip_while(|w| *w != op).nth(1).is_some_and(|to| to.ends_with('D'));
     let name = if integers { "integer multiply" } else { name };
     last.code.push((format!("eu:{name}"), target.map(|t| trim(t).to_owned())));
     if repeats {
@@ -98,13 +99,20 @@ fn intel(all: &mut Vec<Block>, line: &str, words: &[&str]) {
 
 fn blocks(text: &str) -> Vec<Block> {
     let numbers = |text: &str| -> Vec<String> {
-        text.split(|c: char| !c.is_ascii_digit()).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+        text.split(|c: char| !c.is_ascii_digit())
+            .filter(|w| !w.is_empty())
+            .map(str::to_owned)
+            .collect()
     };
     let mut all = vec![Block::new("start")];
     for full in text.lines() {
         let line = full.split("//").next().unwrap_or("").trim();
         // nvdisasm puts addresses into comments.
-        let line = if line.starts_with("/*") { line.split_once("*/").map_or("", |(_, rest)| rest).trim() } else { line };
+        let line = if line.starts_with("/*") {
+            line.split_once("*/").map_or("", |(_, rest)| rest).trim()
+        } else {
+            line
+        };
         let words: Vec<&str> = line.split_whitespace().collect();
         let last = all.len() - 1;
         if words.is_empty() {
@@ -115,7 +123,10 @@ fn blocks(text: &str) -> Vec<Block> {
         } else if words[0] == "START" && words.len() > 1 {
             all.push(Block::new(words[1]));
         } else if words[0] == "END" && words.len() > 1 {
-            let next = line.split("->").skip(1).map(|w| trim(w.split_whitespace().next().unwrap_or("")).to_owned());
+            let next = line
+                .split("->")
+                .skip(1)
+                .map(|w| trim(w.split_whitespace().next().unwrap_or("")).to_owned());
             all[last].successors = Some(next.collect());
         } else if (words.len() == 1 || words[0].starts_with(".L_")) && line.ends_with(':') {
             all.push(Block::new(line.trim_end_matches(':')));
@@ -129,11 +140,21 @@ fn blocks(text: &str) -> Vec<Block> {
         } else {
             for part in line.split(';').next().unwrap_or("").split(" :: ") {
                 let predicated = part.trim().starts_with('@');
-                let words: Vec<&str> = part.split_whitespace().filter(|w| !w.starts_with('@')).collect();
-                let Some(op) = words.first().filter(|w| w.starts_with(|c: char| c.is_ascii_alphabetic())) else { continue };
-                let branch = ["s_branch", "s_cbranch", "BRA", "CALL"].iter().any(|b| op.starts_with(b));
+                let words: Vec<&str> =
+                    part.split_whitespace().filter(|w| !w.starts_with('@')).collect();
+                let Some(op) =
+                    words.first().filter(|w| w.starts_with(|c: char| c.is_ascii_alphabetic()))
+                else {
+                    continue;
+                };
+                let branch =
+                    ["s_branch", "s_cbranch", "BRA", "CALL"].iter().any(|b| op.starts_with(b));
                 let target = if branch { words.last().map(|w| trim(w).to_owned()) } else { None };
-                let op = if predicated && matches!(*op, "BRA" | "EXIT") { format!("{op}.p") } else { (*op).to_owned() };
+                let op = if predicated && matches!(*op, "BRA" | "EXIT") {
+                    format!("{op}.p")
+                } else {
+                    (*op).to_owned()
+                };
                 all[last].code.push((op, target));
             }
         }
@@ -143,11 +164,19 @@ fn blocks(text: &str) -> Vec<Block> {
 
 /// Successors of each block.
 fn graph(blocks: &[Block]) -> Vec<Vec<usize>> {
-    let place: BTreeMap<&str, usize> = blocks.iter().enumerate().map(|(at, b)| (b.name.as_str(), at)).collect();
+    let place: BTreeMap<&str, usize> =
+        blocks.iter().enumerate().map(|(at, b)| (b.name.as_str(), at)).collect();
     let successors = |(at, block): (usize, &Block)| {
-        let targets = block.code.iter().filter_map(|(_, t)| t.as_ref()).chain(block.successors.iter().flatten());
+        let targets = block
+            .code
+            .iter()
+            .filter_map(|(_, t)| t.as_ref())
+            .chain(block.successors.iter().flatten());
         let mut next: Vec<usize> = targets.filter_map(|t| place.get(t.as_str()).copied()).collect();
-        let ends = block.code.last().is_some_and(|(op, _)| matches!(op.as_str(), "s_branch" | "s_endpgm" | "BRA" | "EXIT"));
+        let ends = block
+            .code
+            .last()
+            .is_some_and(|(op, _)| matches!(op.as_str(), "s_branch" | "s_endpgm" | "BRA" | "EXIT"));
         if block.successors.is_none() && !ends && at + 1 < blocks.len() {
             next.push(at + 1);
         }
@@ -166,7 +195,8 @@ fn dominators(before: &[Vec<usize>]) -> Vec<BTreeSet<usize>> {
     while changed {
         changed = false;
         for at in 1..before.len() {
-            let common = before[at].iter().map(|from| dominators[*from].clone()).reduce(|a, b| &a & &b);
+            let common =
+                before[at].iter().map(|from| dominators[*from].clone()).reduce(|a, b| &a & &b);
             let mut new = common.unwrap_or_default();
             new.insert(at);
             if new != dominators[at] {
@@ -206,19 +236,25 @@ impl Code {
         let natural = natural(&graph(&blocks));
         let mut loops = Vec::new();
         for (header, body) in &natural {
-            let inside: Vec<_> = natural.iter().filter(|(h, b)| *h != header && b.is_subset(body)).collect();
+            let inside: Vec<_> =
+                natural.iter().filter(|(h, b)| *h != header && b.is_subset(body)).collect();
             let own = body.iter().filter(|at| !inside.iter().any(|(_, b)| b.contains(at)));
             let mut counts = Counts::new();
-            own.flat_map(|at| &blocks[*at].code).for_each(|(op, _)| *counts.entry(kind(op)).or_default() += 1);
+            own.flat_map(|at| &blocks[*at].code)
+                .for_each(|(op, _)| *counts.entry(kind(op)).or_default() += 1);
             // A branch to itself fills the end of a program.
             if counts.values().sum::<usize>() <= 1 {
                 continue;
             }
-            let around = natural.iter().filter(|(h, b)| *h != header && body.is_subset(b)).min_by_key(|(_, b)| b.len());
+            let around = natural
+                .iter()
+                .filter(|(h, b)| *h != header && body.is_subset(b))
+                .min_by_key(|(_, b)| b.len());
             let (name, parent) = (blocks[*header].name.clone(), around.map(|(h, _)| *h));
             loops.push(Loop { name, header: *header, parent, inner: inside.len(), counts });
         }
-        let mut code = Self { loops, counts: Counts::new(), loads: BTreeMap::new(), stores: BTreeMap::new() };
+        let mut code =
+            Self { loops, counts: Counts::new(), loads: BTreeMap::new(), stores: BTreeMap::new() };
         for (op, _) in blocks.iter().flat_map(|block| &block.code) {
             let kind = kind(op);
             *code.counts.entry(kind).or_default() += 1;
@@ -233,8 +269,9 @@ impl Code {
 
     /// Returns it for tables: counts of the whole, loads and stores by bytes, and the loops, each with the place of the one around it.
     pub fn json(&self) -> Value {
-        let counts =
-            |counts: &Counts| -> Map<String, Value> { counts.iter().map(|(k, n)| (k.name().to_owned(), json!(n))).collect() };
+        let counts = |counts: &Counts| -> Map<String, Value> {
+            counts.iter().map(|(k, n)| (k.name().to_owned(), json!(n))).collect()
+        };
         let loops = self.loops.iter().map(|one| {
             let parent = self.loops.iter().position(|other| Some(other.header) == one.parent);
             let alu = one.counts.iter().filter(|(kind, _)| kind.is_alu()).map(|(_, n)| n).sum::<usize>();
@@ -252,7 +289,8 @@ mod tests {
     fn only(text: &str) -> (usize, usize) {
         let code = Code::read(text);
         assert_eq!(code.loops.len(), 1, "{code:#?}");
-        let alu = code.loops[0].counts.iter().filter(|(kind, _)| kind.is_alu()).map(|(_, n)| n).sum();
+        let alu =
+            code.loops[0].counts.iter().filter(|(kind, _)| kind.is_alu()).map(|(_, n)| n).sum();
         (code.loops[0].counts.get(&Kind::MultiplyAdd).copied().unwrap_or(0), alu)
     }
 
@@ -270,9 +308,14 @@ mod tests {
         let intel = "LABEL5:\nmad(16) g1<1>F g2<8,8,1>F g1<8,8,1>F g3.0<0,1,0>F { align1 1H };\nwhile(16) JIP:  LABEL5 { align1 1H };\n\
                      add(16) g8<1>F g1<1,1,0>F g1<1,1,0>F { align1 1H };\n";
         assert_eq!(only(intel), (1, 1));
-        for (text, loads, stores) in [(radv, None, Some(16)), (sass, Some(16), Some(4)), (nak, Some(16), None)] {
+        for (text, loads, stores) in
+            [(radv, None, Some(16)), (sass, Some(16), Some(4)), (nak, Some(16), None)]
+        {
             let code = Code::read(text);
-            assert_eq!((code.loads.keys().next().copied(), code.stores.keys().next().copied()), (loads, stores));
+            assert_eq!(
+                (code.loads.keys().next().copied(), code.stores.keys().next().copied()),
+                (loads, stores)
+            );
         }
     }
 

@@ -49,7 +49,14 @@ impl Kind {
 
     /// Whether it takes a place of the vector units.
     pub fn is_alu(self) -> bool {
-        matches!(self, Self::MultiplyAdd | Self::IntegerMultiply | Self::Transcendental | Self::Move | Self::OtherAlu)
+        matches!(
+            self,
+            Self::MultiplyAdd
+                | Self::IntegerMultiply
+                | Self::Transcendental
+                | Self::Move
+                | Self::OtherAlu
+        )
     }
 }
 
@@ -60,11 +67,23 @@ fn starts(op: &str, all: &[&str]) -> bool {
 /// Of an instruction of GCN and RDNA.
 fn amd(op: &str) -> Kind {
     match op {
-        _ if starts(op, &["v_fma", "v_mac", "v_mad_f32", "v_pk_fma", "v_dual_fma", "v_dot", "v_wmma", "v_mfma"]) => {
+        _ if starts(
+            op,
+            &["v_fma", "v_mac", "v_mad_f32", "v_pk_fma", "v_dual_fma", "v_dot", "v_wmma", "v_mfma"],
+        ) =>
+        {
             Kind::MultiplyAdd
         }
-        _ if starts(op, &["v_exp", "v_log", "v_rcp", "v_rsq", "v_sqrt", "v_sin", "v_cos"]) => Kind::Transcendental,
-        _ if starts(op, &["v_mul_lo_u32", "v_mul_hi", "v_mad_u64", "v_mad_i64", "v_mad_co_u64"]) => Kind::IntegerMultiply,
+        _ if starts(op, &["v_exp", "v_log", "v_rcp", "v_rsq", "v_sqrt", "v_sin", "v_cos"]) => {
+            Kind::Transcendental
+        }
+        _ if starts(
+            op,
+            &["v_mul_lo_u32", "v_mul_hi", "v_mad_u64", "v_mad_i64", "v_mad_co_u64"],
+        ) =>
+        {
+            Kind::IntegerMultiply
+        }
         _ if starts(op, &["v_mov", "v_dual_mov"]) => Kind::Move,
         _ if starts(op, &["v_"]) => Kind::OtherAlu,
         _ if starts(op, &["ds_read", "ds_load"]) => Kind::SharedLoad,
@@ -76,7 +95,22 @@ fn amd(op: &str) -> Kind {
         _ if starts(op, &["s_load", "s_buffer_load"]) => Kind::ScalarLoad,
         _ if starts(op, &["s_barrier"]) => Kind::Barrier,
         _ if starts(op, &["s_branch", "s_cbranch", "s_endpgm"]) => Kind::Branch,
-        _ if starts(op, &["s_waitcnt", "s_wait", "s_nop", "s_delay", "s_clause", "s_inst", "s_code", "s_sendmsg"]) => Kind::Wait,
+        _ if starts(
+            op,
+            &[
+                "s_waitcnt",
+                "s_wait",
+                "s_nop",
+                "s_delay",
+                "s_clause",
+                "s_inst",
+                "s_code",
+                "s_sendmsg",
+            ],
+        ) =>
+        {
+            Kind::Wait
+        }
         _ => Kind::Scalar,
     }
 }
@@ -96,7 +130,14 @@ fn nvidia(op: &str) -> Kind {
         _ if starts(op, &["ld"]) => Kind::Load,
         _ if starts(op, &["st"]) => Kind::Store,
         _ if starts(op, &["bar", "membar"]) => Kind::Barrier,
-        _ if starts(op, &["bra", "exit", "bsync", "bssy", "bclear", "break", "warpsync", "brx", "jmp", "call", "ret"]) => {
+        _ if starts(
+            op,
+            &[
+                "bra", "exit", "bsync", "bssy", "bclear", "break", "warpsync", "brx", "jmp",
+                "call", "ret",
+            ],
+        ) =>
+        {
             Kind::Branch
         }
         _ if starts(op, &["nop", "errbar", "depbar"]) => Kind::Wait,
@@ -119,14 +160,21 @@ fn intel(op: &str) -> Kind {
         _ if starts(op, &["send", "fence", "barrier"]) => Kind::Barrier,
         _ if starts(op, &["mov"]) => Kind::Move,
         _ if starts(op, &["sync", "nop"]) => Kind::Wait,
-        _ if starts(op, &["if", "else", "endif", "while", "break", "cont", "jmpi", "halt", "brd"]) => Kind::Branch,
+        _ if starts(
+            op,
+            &["if", "else", "endif", "while", "break", "cont", "jmpi", "halt", "brd"],
+        ) =>
+        {
+            Kind::Branch
+        }
         _ => Kind::OtherAlu,
     }
 }
 
 /// Returns what `op` is; Intel's begin with "eu:".
 pub fn kind(op: &str) -> Kind {
-    let of_amd = starts(op, &["v_", "s_", "ds_", "buffer_", "global_", "flat_", "scratch_", "image_"]);
+    let of_amd =
+        starts(op, &["v_", "s_", "ds_", "buffer_", "global_", "flat_", "scratch_", "image_"]);
     match op.strip_prefix("eu:") {
         Some(op) => intel(op),
         None if of_amd => amd(op),

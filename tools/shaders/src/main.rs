@@ -47,6 +47,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
 
 fn keep(out: &Path, translation: &Translation) -> Result<(), String> {
     let path = out.join(&translation.file).with_extension(translation.target.ending());
-    let written = std::fs::create_dir_all(out).and_then(|()| std::fs::write(&path, &translation.text));
+    let written =
+        std::fs::create_dir_all(out).and_then(|()| std::fs::write(&path, &translation.text));
     written.map_err(|e| format!("{}: {e}", path.display()))
 }

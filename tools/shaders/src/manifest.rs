@@ -117,12 +117,15 @@ impl Folder {
         for entry in entries {
             let entry = entry.map_err(|e| format!("{}: {e}", dir.display()))?;
             let path = entry.path();
-            let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let text =
+                std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             texts.insert(entry.file_name().to_string_lossy().into_owned(), text);
         }
-        let manifest =
-            texts.remove(MANIFEST).ok_or_else(|| format!("{}: no {MANIFEST} (`soda shaders {0}` writes one)", dir.display()))?;
-        let manifest = serde_json::from_str(&manifest).map_err(|e| format!("{}: {e}", dir.join(MANIFEST).display()))?;
+        let manifest = texts.remove(MANIFEST).ok_or_else(|| {
+            format!("{}: no {MANIFEST} (`soda shaders {0}` writes one)", dir.display())
+        })?;
+        let manifest = serde_json::from_str(&manifest)
+            .map_err(|e| format!("{}: {e}", dir.join(MANIFEST).display()))?;
         Ok(Self { manifest, texts })
     }
 }

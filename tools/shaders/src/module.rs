@@ -30,7 +30,8 @@ pub struct Buffer {
 /// # Errors
 /// In one line what is wrong, and where.
 pub fn validate(text: &str, extensions: &BTreeSet<Extension>) -> Result<Valid, String> {
-    let capabilities = extensions.iter().fold(Capabilities::empty(), |all, e| all | e.capabilities());
+    let capabilities =
+        extensions.iter().fold(Capabilities::empty(), |all, e| all | e.capabilities());
     let options = wgsl::Options { capabilities, ..wgsl::Options::new() };
     let module = wgsl::Frontend::new_with_options(options).parse(text);
     let module = module.map_err(|e| located(e.location(text), e.message()))?;
@@ -70,7 +71,12 @@ impl Valid {
                 AddressSpace::Uniform => Some(Binding::Uniform),
                 _ => None,
             };
-            Some(Buffer { group: at.group, binding: at.binding, kind, bytes: self.layouter[v.ty].size })
+            Some(Buffer {
+                group: at.group,
+                binding: at.binding,
+                kind,
+                bytes: self.layouter[v.ty].size,
+            })
         });
         let mut buffers: Vec<_> = bound.collect();
         buffers.sort_by_key(|b| (b.group, b.binding));
@@ -79,7 +85,11 @@ impl Valid {
 
     /// Returns the bytes of an element of each storage buffer that is an array.
     pub fn element_bytes(&self) -> BTreeSet<u32> {
-        let variables = self.module.global_variables.iter().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
+        let variables = self
+            .module
+            .global_variables
+            .iter()
+            .filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
         let stride = |ty| match self.module.types[ty].inner {
             TypeInner::Array { stride, .. } => Some(stride),
             _ => None,
@@ -91,7 +101,8 @@ impl Valid {
     pub fn workgroup_bytes(&self) -> u32 {
         let uses = self.info.get_entry_point(0);
         let variables = self.module.global_variables.iter();
-        let variables = variables.filter(|&(handle, v)| v.space == AddressSpace::WorkGroup && !uses[handle].is_empty());
+        let variables = variables
+            .filter(|&(handle, v)| v.space == AddressSpace::WorkGroup && !uses[handle].is_empty());
         variables.map(|(_, v)| self.layouter[v.ty].size.next_multiple_of(16)).sum()
     }
 }
@@ -99,7 +110,9 @@ impl Valid {
 /// Puts the place, where it is known, before a message.
 fn located(location: Option<naga::SourceLocation>, message: &str) -> String {
     match location {
-        Some(l) => format!("line {}, column {}: {}", l.line_number, l.line_position, one_line(message)),
+        Some(l) => {
+            format!("line {}, column {}: {}", l.line_number, l.line_position, one_line(message))
+        }
         None => one_line(message),
     }
 }

@@ -52,7 +52,11 @@ impl Target {
     ///
     /// # Errors
     /// In one line what the language lacks.
-    pub fn translate(self, shader: &Valid, extensions: &BTreeSet<Extension>) -> Result<Vec<u8>, String> {
+    pub fn translate(
+        self,
+        shader: &Valid,
+        extensions: &BTreeSet<Extension>,
+    ) -> Result<Vec<u8>, String> {
         let has = |extension| extensions.contains(&extension);
         match self {
             Self::SpirV => {
@@ -88,7 +92,8 @@ fn spirv(shader: &Valid, lang_version: (u8, u8)) -> Result<Vec<u8>, String> {
         emit_int_div_checks: false,
         ..Default::default()
     };
-    let words = spv::write_vec(&shader.module, &shader.info, &options, None).map_err(|e| chain(&e))?;
+    let words =
+        spv::write_vec(&shader.module, &shader.info, &options, None).map_err(|e| chain(&e))?;
     Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
 }
 
@@ -100,8 +105,11 @@ fn metal(shader: &Valid, lang_version: (u8, u8)) -> Result<Vec<u8>, String> {
     if buffers >= METAL_BUFFERS {
         return Err(format!("{buffers} buffers and one of lengths, {METAL_BUFFERS} at most"));
     }
-    let resources =
-        bound(shader, |binding| msl::BindTarget { buffer: Some(binding as msl::Slot), mutable: true, ..Default::default() });
+    let resources = bound(shader, |binding| msl::BindTarget {
+        buffer: Some(binding as msl::Slot),
+        mutable: true,
+        ..Default::default()
+    });
     let resources = msl::EntryPointResources {
         // Lengths of arrays, as wgpu puts them: behind the buffers.
         sizes_buffer: Some(buffers as msl::Slot),
@@ -117,7 +125,8 @@ fn metal(shader: &Valid, lang_version: (u8, u8)) -> Result<Vec<u8>, String> {
         emit_int_div_checks: false,
         ..Default::default()
     };
-    let written = msl::write_string(&shader.module, &shader.info, &options, &msl::PipelineOptions::default());
+    let written =
+        msl::write_string(&shader.module, &shader.info, &options, &msl::PipelineOptions::default());
     let (text, names) = written.map_err(|e| chain(&e))?;
     for name in names.entry_point_names {
         name.map_err(|e| chain(&e))?;
@@ -137,7 +146,8 @@ fn direct3d(shader: &Valid, shader_model: hlsl::ShaderModel) -> Result<Vec<u8>, 
     };
     let mut text = String::new();
     let pipeline = hlsl::PipelineOptions::default();
-    let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(&shader.module, &shader.info, None);
+    let written =
+        hlsl::Writer::new(&mut text, &options, &pipeline).write(&shader.module, &shader.info, None);
     for name in written.map_err(|e| chain(&e))?.entry_point_names {
         name.map_err(|e| chain(&e))?;
     }
@@ -146,11 +156,17 @@ fn direct3d(shader: &Valid, shader_model: hlsl::ShaderModel) -> Result<Vec<u8>, 
 
 /// Returns `text`, which must hold the mark of a compute shader.
 fn with(mark: &str, text: String) -> Result<Vec<u8>, String> {
-    if text.contains(mark) { Ok(text.into_bytes()) } else { Err(format!("no `{mark}` in the translation")) }
+    if text.contains(mark) {
+        Ok(text.into_bytes())
+    } else {
+        Err(format!("no `{mark}` in the translation"))
+    }
 }
 
 /// Returns what `target` makes of each buffer's binding number.
 fn bound<T>(shader: &Valid, target: impl Fn(u32) -> T) -> BTreeMap<naga::ResourceBinding, T> {
-    let place = |b: Buffer| (naga::ResourceBinding { group: b.group, binding: b.binding }, target(b.binding));
+    let place = |b: Buffer| {
+        (naga::ResourceBinding { group: b.group, binding: b.binding }, target(b.binding))
+    };
     shader.buffers().into_iter().map(place).collect()
 }

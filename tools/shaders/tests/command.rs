@@ -24,7 +24,8 @@ fn folder(name: &str, manifest: &str) -> PathBuf {
 
 /// Runs the command: whether it succeeded, and all that it printed.
 fn check(arguments: &[&Path]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_check-shaders")).args(arguments).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_check-shaders")).args(arguments).output().unwrap();
     (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
@@ -34,7 +35,10 @@ fn a_good_folder_passes_and_its_translations_are_kept() {
     let out = dir.with_file_name("good translations");
     let (passed, said) = check(&[&dir, Path::new("--out"), &out]);
     assert!(passed, "{said}");
-    assert_eq!(said, "1 shaders of 1 operations: 1 valid, 1 in SPIR-V, 1 in MSL, 1 in HLSL; 0 failures\n");
+    assert_eq!(
+        said,
+        "1 shaders of 1 operations: 1 valid, 1 in SPIR-V, 1 in MSL, 1 in HLSL; 0 failures\n"
+    );
     assert!(fs::read(out.join("zero.spv")).unwrap().starts_with(&[0x03, 0x02, 0x23, 0x07]));
     assert!(fs::read_to_string(out.join("zero.metal")).unwrap().contains("kernel void"));
     assert!(fs::read_to_string(out.join("zero.hlsl")).unwrap().contains("[numthreads(64, 1, 1)]"));
@@ -45,19 +49,33 @@ fn a_failure_is_one_line_and_the_exit_code() {
     let (passed, said) = check(&[&folder("size", &MANIFEST.replace("[64, 1, 1]", "[32, 1, 1]"))]);
     assert!(!passed);
     let first = "FAILED zero forward, Zero, zero.wgsl: a workgroup of [64, 1, 1], [32, 1, 1] in the manifest\n";
-    assert_eq!(said, format!("{first}1 shaders of 1 operations: 1 valid, 1 in SPIR-V, 1 in MSL, 1 in HLSL; 1 failures\n"));
+    assert_eq!(
+        said,
+        format!(
+            "{first}1 shaders of 1 operations: 1 valid, 1 in SPIR-V, 1 in MSL, 1 in HLSL; 1 failures\n"
+        )
+    );
 }
 
 #[test]
 fn what_is_no_folder_of_shaders_is_refused() {
     let refused = |dir: &Path, reason: &str| {
         let (passed, said) = check(&[dir]);
-        assert!(!passed && said.starts_with("error: ") && said.contains(reason), "{said} instead of {reason}");
+        assert!(
+            !passed && said.starts_with("error: ") && said.contains(reason),
+            "{said} instead of {reason}"
+        );
     };
     refused(Path::new("no such folder"), "no such folder: ");
     refused(&folder("extension", &MANIFEST.replace("[]", "[\"f61\"]")), "unknown variant `f61`");
-    refused(&folder("field", &MANIFEST.replace("\"kernel\"", "\"kernels\"")), "unknown field `kernels`");
-    refused(&folder("missing", &MANIFEST.replace("\"variant\": \"Zero\",", "")), "missing field `variant`");
+    refused(
+        &folder("field", &MANIFEST.replace("\"kernel\"", "\"kernels\"")),
+        "unknown field `kernels`",
+    );
+    refused(
+        &folder("missing", &MANIFEST.replace("\"variant\": \"Zero\",", "")),
+        "missing field `variant`",
+    );
     let dir = folder("unnamed", MANIFEST);
     fs::remove_file(dir.join("manifest.json")).unwrap();
     refused(&dir, "no manifest.json");
