@@ -7,14 +7,14 @@ use crate::translate::Target;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What was found.
+/// The result of the checks.
 #[derive(Default)]
 pub struct Report {
     /// One line each: kernel, variant, file, reason.
     pub failures: Vec<String>,
     /// Every translation that was written.
     pub translations: Vec<Translation>,
-    /// How many shaders weren't written in a language that lacks an extension.
+    /// The number of shaders that weren't translated, because the language lacks an extension.
     pub unwritable: BTreeMap<(Target, Extension), usize>,
     shaders: usize,
     operations: usize,
@@ -29,7 +29,7 @@ pub struct Translation {
     pub text: Vec<u8>,
 }
 
-/// The line of counts.
+/// The summary line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -59,7 +59,7 @@ pub fn folder(folder: &Folder) -> Report {
     }
     for operation in operations {
         if !shaders.iter().any(|s| s.operation == operation && s.extensions.is_empty()) {
-            report.failures.push(format!("{operation}: no variant that needs no extension"));
+            report.failures.push(format!("{operation}: every variant needs an extension"));
         }
     }
     let named: BTreeSet<_> = shaders.iter().map(|s| s.file.as_str()).collect();
@@ -67,11 +67,11 @@ pub fn folder(folder: &Folder) -> Report {
         report.failures.push(format!("{file}: manifest.json doesn't name it"));
     }
 
-    // The first entry of each file and of each text.
+    // The first entry of each file and of each source.
     let (mut files, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for shader in shaders {
         if let Some(first) = files.insert(shader.file.as_str(), shader) {
-            report.failures.push(format!("{shader}: its file is also that of {first}"));
+            report.failures.push(format!("{shader}: {first} has the same file"));
             continue;
         }
         let Some(text) = folder.texts.get(&shader.file) else {
@@ -79,7 +79,7 @@ pub fn folder(folder: &Folder) -> Report {
             continue;
         };
         if let Some(first) = texts.insert(text.as_str(), shader) {
-            report.failures.push(format!("{shader}: its text is also that of {first}"));
+            report.failures.push(format!("{shader}: {first} has the same source"));
         }
         report.shader(shader, text);
     }
@@ -103,9 +103,9 @@ impl Report {
             self.failures.push(format!("{shader}: names {extension} and doesn't use it"));
         }
         let mut reasons = interface(shader, &valid);
-        // Cooperative matrices are no part of WebGPU.
+        // Cooperative matrices aren't part of WebGPU.
         if !shader.extensions.contains(&Extension::CooperativeMatrix) {
-            reasons.extend(limits::passed(&valid));
+            reasons.extend(limits::exceeded(&valid));
         }
         self.failures.extend(reasons.into_iter().map(|reason| format!("{shader}: {reason}")));
         for target in Target::ALL {
@@ -127,7 +127,7 @@ impl Report {
     }
 }
 
-/// Returns a line for each thing that the manifest says of `shader` and the module contradicts.
+/// Returns a line for each contradiction between the manifest's entry for `shader` and the module.
 fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     let mut reasons = Vec::new();
     let size = module.workgroup_size();
@@ -162,7 +162,7 @@ fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     reasons
 }
 
-/// Returns kinds of buffers, shortened: "2 storage, 1 uniform".
+/// Summarises kinds of buffers, for example "2 storage, 1 uniform".
 fn list(kinds: &[Option<Binding>]) -> String {
     let name = |kind: Option<Binding>| match kind {
         Some(Binding::Storage) => "storage",

@@ -1,23 +1,23 @@
-//! Kinds of machine instructions, by vendor.
+//! Classification of machine instructions, by vendor.
 
-/// What an instruction is.
+/// The kind of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A multiply-add of floats.
     MultiplyAdd,
-    /// A multiplication of integers that takes more than one place.
+    /// An integer multiplication that takes more than one issue slot.
     IntegerMultiply,
     Transcendental,
     Move,
-    /// Anything else of the vector units.
+    /// Any other instruction of the vector units.
     OtherAlu,
     SharedLoad,
     SharedStore,
     Load,
     Store,
-    /// From or to memory that stands in for registers.
+    /// A load or store of spilled registers.
     Spill,
-    /// Of constants, or by the scalar unit.
+    /// A load of constants, or by the scalar unit.
     ScalarLoad,
     Scalar,
     Barrier,
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns its name in tables.
+    /// Returns its name in the tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::MultiplyAdd => "multiply_adds",
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// Whether it takes a place of the vector units.
+    /// Whether it takes an issue slot of the vector units.
     pub fn is_alu(self) -> bool {
         matches!(
             self,
@@ -64,7 +64,7 @@ fn starts(op: &str, all: &[&str]) -> bool {
     all.iter().any(|prefix| op.starts_with(prefix))
 }
 
-/// Of an instruction of GCN and RDNA.
+/// Classifies an instruction of GCN or RDNA.
 fn amd(op: &str) -> Kind {
     match op {
         _ if starts(
@@ -115,7 +115,7 @@ fn amd(op: &str) -> Kind {
     }
 }
 
-/// Of an instruction of NVIDIA's, as nvdisasm or NAK writes it.
+/// Classifies an NVIDIA instruction, as nvdisasm or NAK writes it.
 fn nvidia(op: &str) -> Kind {
     let op = &op.to_lowercase();
     match op.as_str() {
@@ -145,7 +145,7 @@ fn nvidia(op: &str) -> Kind {
     }
 }
 
-/// Of an instruction of Intel's; messages are called after what they do.
+/// Classifies an Intel instruction; messages are named after what they do.
 fn intel(op: &str) -> Kind {
     match op {
         _ if starts(op, &["mad", "dpas"]) => Kind::MultiplyAdd,
@@ -171,7 +171,7 @@ fn intel(op: &str) -> Kind {
     }
 }
 
-/// Returns what `op` is; Intel's begin with "eu:".
+/// Returns the kind of `op`; Intel's start with "eu:".
 pub fn kind(op: &str) -> Kind {
     let of_amd =
         starts(op, &["v_", "s_", "ds_", "buffer_", "global_", "flat_", "scratch_", "image_"]);
@@ -182,7 +182,7 @@ pub fn kind(op: &str) -> Kind {
     }
 }
 
-/// Returns the bytes that an invocation loads or stores by `op`.
+/// Returns the bytes that one invocation loads or stores with `op`.
 pub fn width(op: &str) -> u32 {
     let op = op.to_lowercase();
     let has = |all: &[&str]| all.iter().any(|part| op.contains(part));

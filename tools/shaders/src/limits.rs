@@ -1,4 +1,5 @@
-//! What every WebGPU device can do: the default limits of the specification, as far as compute shaders can pass them.
+//! The default limits of the WebGPU specification, which every device supports, as far as compute
+//! shaders can exceed them.
 
 use crate::manifest::Binding;
 use crate::module::Valid;
@@ -17,15 +18,15 @@ const INVOCATIONS: u64 = 256;
 const WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
 /// `maxBindGroups`.
 const GROUPS: u32 = 4;
-/// `maxBindingsPerBindGroup`: binding numbers stay below it.
+/// `maxBindingsPerBindGroup`: binding numbers are below it.
 const BINDINGS: u32 = 1_000;
 
-/// Returns a line for each limit that `shader` passes.
-pub fn passed(shader: &Valid) -> Vec<String> {
-    let mut passed = Vec::new();
+/// Returns a line for each limit that `shader` exceeds.
+pub fn exceeded(shader: &Valid) -> Vec<String> {
+    let mut exceeded = Vec::new();
     let mut limit = |within: bool, what: String| {
         if !within {
-            passed.push(format!("passes WebGPU's default limits: {what}"));
+            exceeded.push(format!("exceeds WebGPU's default limits: {what}"));
         }
     };
     let buffers = shader.buffers();
@@ -75,5 +76,5 @@ pub fn passed(shader: &Valid) -> Vec<String> {
     );
     let within = size.iter().zip(WORKGROUP_SIZE).all(|(&n, most)| n <= most);
     limit(within, format!("a workgroup of {size:?}, {WORKGROUP_SIZE:?} at most"));
-    passed
+    exceeded
 }

@@ -1,4 +1,4 @@
-//! What must pass passes, and each way to be wrong is found by its own line.
+//! Valid folders pass, and each kind of error is reported in a line of its own.
 
 use crate::check::{self, Report};
 use crate::manifest::{Binding, Extension, Folder, Manifest, Shader};
@@ -6,7 +6,8 @@ use crate::translate::Target;
 use Extension::{CooperativeMatrix, F16, Subgroups};
 use std::collections::BTreeMap;
 
-/// Sums pairs; one early return, one barrier in uniform control flow, 1 KiB of workgroup memory, an info block.
+/// Sums pairs, with an early return, a barrier in uniform control flow, 1 KiB of workgroup memory
+/// and an info block.
 const PLAIN: &str = "
 struct Info { n: u32, rows: u32, pad0: u32, pad1: u32 }
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
@@ -32,7 +33,8 @@ fn main(@builtin(local_invocation_index) i: u32) { x[i] = x[i] + 1.0h; }
 const GROUPED: &str = "
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
 @compute @workgroup_size(64)
-fn main(@builtin(local_invocation_index) i: u32) { x[i] = subgroupAdd(x[i]) + subgroupShuffleXor(x[i], 1u); }
+fn main(@builtin(local_invocation_index) i: u32) \
+{ x[i] = subgroupAdd(x[i]) + subgroupShuffleXor(x[i], 1u); }
 ";
 
 const MATRICES: &str = "enable f16;
@@ -49,7 +51,7 @@ fn main() {
 }
 ";
 
-/// An entry of the manifest for `text`, all of `storage` buffers and perhaps one uniform.
+/// Returns the manifest's entry for `file`, with `storage` storage buffers and perhaps a uniform.
 fn entry(file: &str, size: u32, storage: usize, uniform: bool, extensions: &[Extension]) -> Shader {
     let uniform = if uniform { &[Binding::Uniform][..] } else { &[] };
     Shader {
@@ -66,7 +68,7 @@ fn entry(file: &str, size: u32, storage: usize, uniform: bool, extensions: &[Ext
     }
 }
 
-/// A folder of one kernel in four variants, in which nothing is wrong.
+/// Returns a valid folder with one kernel in four variants.
 fn good() -> Folder {
     let plain = Shader { workgroup_bytes: Some(1024), ..entry("plain.wgsl", 256, 2, true, &[]) };
     let half = entry("half.wgsl", 64, 1, false, &[F16]);
@@ -83,14 +85,14 @@ fn good() -> Folder {
     Folder { manifest: Manifest { shaders: vec![plain, half, grouped, matrices] }, texts }
 }
 
-/// Checks the good folder after a change.
+/// Checks the valid folder after a change.
 fn changed(change: impl FnOnce(&mut Folder)) -> Report {
     let mut folder = good();
     change(&mut folder);
     check::folder(&folder)
 }
 
-/// Asserts that the change is found, in one failure of one line that holds `reason`.
+/// Asserts that the change causes exactly one failure, one line that contains `reason`.
 #[track_caller]
 fn refused(reason: &str, change: impl FnOnce(&mut Folder)) {
     let failures = changed(change).failures;
@@ -101,7 +103,7 @@ fn refused(reason: &str, change: impl FnOnce(&mut Folder)) {
     );
 }
 
-/// As [`refused`], of a change of the text of `file`.
+/// Like [`refused`], for a change in the source of `file`.
 #[track_caller]
 fn text_refused(reason: &str, file: &str, from: &str, to: &str) {
     refused(reason, |folder| {
@@ -136,7 +138,7 @@ fn a_good_folder_passes_in_every_language() {
 }
 
 #[test]
-fn the_table_of_what_a_language_lacks_is_nagas_own() {
+fn what_a_language_lacks_agrees_with_naga() {
     for extension in [F16, Subgroups, CooperativeMatrix] {
         for target in Target::ALL {
             let supported = match target {
@@ -181,7 +183,7 @@ fn broken_shaders_are_refused_where_they_break() {
         "fn main",
         "// {{ name }}\nfn main",
     );
-    // A uniform's arrays have strides of 16 bytes.
+    // Arrays in uniform buffers need strides of 16 bytes.
     text_refused(
         "array stride 4 is not a multiple of the required alignment 16",
         "plain.wgsl",
@@ -207,14 +209,14 @@ fn shaders_use_exactly_the_extensions_that_they_name() {
     refused("names subgroups and doesn't use it", extensions("half.wgsl", &[F16, Subgroups]));
     refused("names f16 and doesn't use it", extensions("grouped.wgsl", &[F16, Subgroups]));
     text_refused("the `f16` enable extension is not enabled", "half.wgsl", "enable f16;", "");
-    // naga doesn't know this line yet: who hands a text to Tint puts it in front.
+    // naga doesn't support this line yet; code that passes a shader to Tint adds it.
     text_refused(
         "`subgroups` enable-extension is not yet supported",
         "grouped.wgsl",
         "\n@group",
         "enable subgroups;\n@group",
     );
-    // HLSL and WebGPU have no barrier of a subgroup.
+    // HLSL and WebGPU have no subgroup barrier.
     text_refused(
         "SUBGROUP_BARRIER",
         "grouped.wgsl",
@@ -224,7 +226,7 @@ fn shaders_use_exactly_the_extensions_that_they_name() {
 }
 
 #[test]
-fn what_the_manifest_says_of_a_shader_is_so() {
+fn the_manifest_must_describe_each_shader_correctly() {
     refused("a workgroup of [256, 1, 1], [128, 1, 1] in the manifest", |f| {
         f.manifest.shaders[0].workgroup_size[0] = 128
     });
@@ -287,7 +289,7 @@ fn webgpus_default_limits_are_kept() {
             folder.manifest.shaders[0].workgroup_size = size;
         });
     }
-    // Memory that isn't used isn't counted, and what is no WebGPU has its adapter's limits.
+    // Unused memory isn't counted, and shaders that aren't WebGPU have their adapter's limits.
     let unused = |f: &mut Folder| {
         f.texts.get_mut("plain.wgsl").unwrap().push_str("var<workgroup> spare: array<f32, 8192>;")
     };
@@ -306,14 +308,14 @@ fn manifest_and_files_name_each_other() {
         drop(f.texts.insert("spare.wgsl".to_owned(), PLAIN.to_owned()))
     });
     refused("half.wgsl: no such file in the folder", |f| drop(f.texts.remove("half.wgsl")));
-    refused("its file is also that of pairs forward", |f| {
+    refused("pairs forward, Forward(plain.wgsl), plain.wgsl has the same file", |f| {
         f.manifest.shaders.push(f.manifest.shaders[0].clone())
     });
-    refused("its text is also that of pairs forward, Forward(plain.wgsl), plain.wgsl", |folder| {
+    refused("pairs forward, Forward(plain.wgsl), plain.wgsl has the same source", |folder| {
         folder.manifest.shaders.push(entry("again.wgsl", 256, 2, true, &[]));
         folder.texts.insert("again.wgsl".to_owned(), PLAIN.to_owned());
     });
-    refused("halves: no variant that needs no extension", |f| {
+    refused("halves: every variant needs an extension", |f| {
         f.manifest.shaders[1].operation = "halves".to_owned()
     });
     let empty = Folder { manifest: Manifest { shaders: vec![] }, texts: BTreeMap::new() };

@@ -1,5 +1,6 @@
-//! A Vulkan driver as a compiler: what it makes of a compute shader, by VK_KHR_pipeline_executable_properties. The driver may be one that
-//! has no hardware (RADV's null winsys, a stub of a kernel driver): nothing is ever run.
+//! A Vulkan driver as a compiler: the statistics and machine code of a compute shader, through
+//! VK_KHR_pipeline_executable_properties. The driver may have no hardware (RADV's null winsys, a
+//! stub of a kernel driver): nothing is ever run.
 
 use crate::manifest::Binding;
 use crate::module::Valid;
@@ -12,26 +13,26 @@ type Result<T> = std::result::Result<T, String>;
 pub struct Driver {
     device: ash::Device,
     executables: khr::pipeline_executable_properties::Device,
-    /// As the driver calls it.
+    /// The adapter's name, from the driver.
     pub name: String,
     /// The driver and its version.
     pub driver: String,
-    // Dropped last: both hold the library.
+    // Dropped last, as both keep the library loaded.
     _instance: ash::Instance,
     _entry: ash::Entry,
 }
 
-/// What a driver says of a pipeline.
+/// The driver's output for a pipeline.
 #[derive(Default)]
 pub struct Compiled {
-    /// Numbers by the driver's names, with "Subgroup size".
+    /// Values under the driver's names, and "Subgroup size".
     pub statistics: Vec<(String, f64)>,
     /// The final machine code, as text.
     pub assembly: String,
 }
 
 fn text(chars: &[c_char]) -> String {
-    // Vulkan ends these arrays with a zero.
+    // SAFETY: Vulkan terminates these arrays with a zero.
     unsafe { CStr::from_ptr(chars.as_ptr()) }.to_string_lossy().into_owned()
 }
 
@@ -40,10 +41,10 @@ fn reason(result: vk::Result) -> String {
 }
 
 impl Driver {
-    /// Makes a device with all features that its adapter has.
+    /// Opens a device with all features of its adapter.
     ///
     /// # Errors
-    /// Where there is no Vulkan, no adapter, or the adapter can't say what it compiled.
+    /// There is no Vulkan or no adapter, or the adapter can't report what it compiles.
     pub fn new() -> Result<Self> {
         unsafe {
             let entry = ash::Entry::load().map_err(|e| e.to_string())?;
@@ -82,7 +83,7 @@ impl Driver {
                 .push_next(&mut v12)
                 .push_next(&mut v11);
             let mut features = features.push_next(&mut executable);
-            // wgpu turns it on where it is there, and bounds that drivers check cost instructions.
+            // wgpu enables it where available, and bounds checks in drivers cost instructions.
             if has(ext::robustness2::NAME) {
                 names.push(ext::robustness2::NAME.as_ptr());
                 features = features.push_next(&mut robust);
@@ -102,10 +103,10 @@ impl Driver {
         }
     }
 
-    /// Compiles `shader`, of which `spirv` is the translation.
+    /// Compiles `shader`, whose translation is `spirv`.
     ///
     /// # Errors
-    /// What the driver refuses.
+    /// The driver's error.
     pub fn compile(&self, shader: &Valid, spirv: &[u8]) -> Result<Compiled> {
         let words: Vec<u32> =
             spirv.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
@@ -183,11 +184,12 @@ impl Driver {
         Ok(compiled)
     }
 
-    /// The last of the driver's texts that is machine code.
+    /// Returns the last of the driver's representations that is machine code.
     unsafe fn assembly(&self, at: &vk::PipelineExecutableInfoKHR) -> Result<String> {
         let function = self.executables.fp().get_pipeline_executable_internal_representations_khr;
         let mut count = 0;
-        // The first call counts, the second one says how long each text is, the third one writes them.
+        // The first call returns the number of texts, the second one their lengths, the third one
+        // the texts.
         unsafe { function(self.device.handle(), at, &mut count, std::ptr::null_mut()) }
             .result()
             .map_err(reason)?;

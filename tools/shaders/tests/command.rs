@@ -1,4 +1,4 @@
-//! The command itself: what it prints, what it keeps, its exit code.
+//! The check-shaders command: what it prints, what it writes, its exit code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,11 @@ const TEXT: &str = "@group(0) @binding(0) var<storage, read_write> x: array<f32>
 fn main(@builtin(global_invocation_id) id: vec3<u32>) { x[id.x] = 0.0; }
 ";
 
-const MANIFEST: &str = r#"{"shaders": [{"file": "zero.wgsl", "operation": "zero", "kernel": "zero forward", "variant": "Zero",
+const MANIFEST: &str = r#"{"shaders": [{"file": "zero.wgsl", "operation": "zero",
+    "kernel": "zero forward", "variant": "Zero",
     "extensions": [], "workgroup_size": [64, 1, 1], "bindings": ["storage"]}]}"#;
 
-/// Writes a folder of its own for one test.
+/// Writes a separate folder for one test.
 fn folder(name: &str, manifest: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&dir);
@@ -22,7 +23,7 @@ fn folder(name: &str, manifest: &str) -> PathBuf {
     dir
 }
 
-/// Runs the command: whether it succeeded, and all that it printed.
+/// Runs the command; returns whether it succeeded, and all its output.
 fn check(arguments: &[&Path]) -> (bool, String) {
     let output =
         Command::new(env!("CARGO_BIN_EXE_check-shaders")).args(arguments).output().unwrap();
@@ -48,17 +49,19 @@ fn a_good_folder_passes_and_its_translations_are_kept() {
 fn a_failure_is_one_line_and_the_exit_code() {
     let (passed, said) = check(&[&folder("size", &MANIFEST.replace("[64, 1, 1]", "[32, 1, 1]"))]);
     assert!(!passed);
-    let first = "FAILED zero forward, Zero, zero.wgsl: a workgroup of [64, 1, 1], [32, 1, 1] in the manifest\n";
+    let first = "FAILED zero forward, Zero, zero.wgsl: a workgroup of [64, 1, 1], [32, 1, 1] in \
+        the manifest\n";
     assert_eq!(
         said,
         format!(
-            "{first}1 shaders of 1 operations: 1 valid, 1 in SPIR-V, 1 in MSL, 1 in HLSL; 1 failures\n"
+            "{first}1 shaders of 1 operations: 1 valid, 1 in SPIR-V, 1 in MSL, 1 in HLSL; \
+             1 failures\n"
         )
     );
 }
 
 #[test]
-fn what_is_no_folder_of_shaders_is_refused() {
+fn a_folder_without_valid_shaders_is_refused() {
     let refused = |dir: &Path, reason: &str| {
         let (passed, said) = check(&[dir]);
         assert!(
