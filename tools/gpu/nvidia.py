@@ -3,8 +3,9 @@
 
 HLSL (naga's, `check-shaders --out`) -> slangc -> CUDA C++ -> NVRTC -> PTX -> ptxas -> nvdisasm.
 Writes DIR/NAME.sass for each shader, and prints as JSON its registers, spilled bytes, shared
-memory, warps per multiprocessor, and the number of each kind of rewrite on the way. ptxas isn't part of
-NVIDIA's Vulkan driver, whose code generator is related to it. setup.sh installs what this needs."""
+memory, warps per multiprocessor, and the number of each kind of rewrite on the way. ptxas isn't
+part of NVIDIA's Vulkan driver, whose code generator is related to it. setup.sh installs what this
+needs."""
 
 import argparse, concurrent.futures, ctypes, json, os, pathlib, re, subprocess, sys, sysconfig
 
