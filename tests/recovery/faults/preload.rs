@@ -46,7 +46,9 @@ fn next(name: &CStr) -> *const c_void {
 /// What is to happen now, if anything.
 fn fault() -> Option<String> {
     let fault = std::env::var("FAULT").ok()?;
-    std::env::var_os("FAULT_WHEN").is_none_or(|path| std::path::Path::new(&path).exists()).then_some(fault)
+    std::env::var_os("FAULT_WHEN")
+        .is_none_or(|path| std::path::Path::new(&path).exists())
+        .then_some(fault)
 }
 
 fn fail(errno: c_int) -> c_int {
@@ -72,7 +74,8 @@ fn refused(path: *const c_char) -> Option<c_int> {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Time) -> c_int {
-    let own: unsafe extern "C" fn(c_int, *mut Time) -> c_int = unsafe { transmute(next(c"clock_gettime")) };
+    let own: unsafe extern "C" fn(c_int, *mut Time) -> c_int =
+        unsafe { transmute(next(c"clock_gettime")) };
     let result = unsafe { own(clock, time) };
     // 0 is the time of day; other clocks only ever run forward.
     if clock == 0
@@ -91,7 +94,8 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_int) 
     if writing && let Some(errno) = refused(path) {
         return fail(errno);
     }
-    let own: unsafe extern "C" fn(*const c_char, c_int, ...) -> c_int = unsafe { transmute(next(c"open64")) };
+    let own: unsafe extern "C" fn(*const c_char, c_int, ...) -> c_int =
+        unsafe { transmute(next(c"open64")) };
     let file = unsafe { own(path, flags, mode) };
     let mut open = OPEN.lock().expect("no panic");
     let open = open.get_or_insert_default();
@@ -106,15 +110,19 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_int) 
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) -> isize {
-    let listed = OPEN.lock().is_ok_and(|open| open.as_ref().is_some_and(|open| open.contains(&file)));
+    let listed =
+        OPEN.lock().is_ok_and(|open| open.as_ref().is_some_and(|open| open.contains(&file)));
     if listed {
         match fault().and_then(|f| f.strip_prefix("ENOSPC:")?.parse::<usize>().ok()) {
-            Some(room) if WRITTEN.fetch_add(count, SeqCst) + count > room => return fail(ENOSPC) as isize,
+            Some(room) if WRITTEN.fetch_add(count, SeqCst) + count > room => {
+                return fail(ENOSPC) as isize;
+            }
             Some(_) => {}
             None => WRITTEN.store(0, SeqCst),
         }
     }
-    let own: unsafe extern "C" fn(c_int, *const c_void, usize) -> isize = unsafe { transmute(next(c"write")) };
+    let own: unsafe extern "C" fn(c_int, *const c_void, usize) -> isize =
+        unsafe { transmute(next(c"write")) };
     unsafe { own(file, bytes, count) }
 }
 
@@ -123,6 +131,7 @@ pub unsafe extern "C" fn mkdir(path: *const c_char, mode: u32) -> c_int {
     if let Some(errno) = refused(path) {
         return fail(errno);
     }
-    let own: unsafe extern "C" fn(*const c_char, u32) -> c_int = unsafe { transmute(next(c"mkdir")) };
+    let own: unsafe extern "C" fn(*const c_char, u32) -> c_int =
+        unsafe { transmute(next(c"mkdir")) };
     unsafe { own(path, mode) }
 }

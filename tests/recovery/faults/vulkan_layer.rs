@@ -32,7 +32,8 @@ type Submit = unsafe extern "system" fn(Handle, u32, Handle, u64) -> i32;
 type WaitSemaphores = unsafe extern "system" fn(Handle, Handle, u64) -> i32;
 type WaitFences = unsafe extern "system" fn(Handle, u32, *const u64, u32, u64) -> i32;
 type CounterValue = unsafe extern "system" fn(Handle, u64, *mut u64) -> i32;
-type Allocate = unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Handle, *mut u64) -> i32;
+type Allocate =
+    unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Handle, *mut u64) -> i32;
 type Free = unsafe extern "system" fn(Handle, u64, Handle);
 type Dispatch = unsafe extern "system" fn(Handle, u32, u32, u32);
 type CopyBuffer = unsafe extern "system" fn(Handle, u64, u64, u32, Handle);
@@ -127,7 +128,8 @@ static ALLOCATED: Mutex<Option<HashMap<u64, u64>>> = Mutex::new(None);
 fn fault(fault: &str) -> Option<u64> {
     let asked = std::env::var("FAULT").ok()?;
     let (name, value) = asked.split_once(':').unwrap_or((&asked, "0"));
-    let now = std::env::var_os("FAULT_WHEN").is_none_or(|path| std::path::Path::new(&path).exists());
+    let now =
+        std::env::var_os("FAULT_WHEN").is_none_or(|path| std::path::Path::new(&path).exists());
     (name == fault && now).then(|| value.parse().expect("a number in $FAULT"))
 }
 
@@ -150,7 +152,11 @@ fn next(name: &CStr) -> Function {
     unsafe { find(ANY_DEVICE.load(SeqCst) as Handle, name.as_ptr()) }
 }
 
-unsafe extern "system" fn create_instance(info: *const Header, allocator: Handle, instance: *mut Handle) -> i32 {
+unsafe extern "system" fn create_instance(
+    info: *const Header,
+    allocator: Handle,
+    instance: *mut Handle,
+) -> i32 {
     unsafe {
         let chain = link(info, LOADER_INSTANCE_CREATE_INFO);
         let find = (*(*chain).link).get_instance_proc_addr;
@@ -160,8 +166,12 @@ unsafe extern "system" fn create_instance(info: *const Header, allocator: Handle
         let result = create(info, allocator, instance);
         // Later the loader would answer with its first layer's functions.
         if result == 0 {
-            PROPERTIES.store(find(*instance, c"vkGetPhysicalDeviceProperties".as_ptr()) as usize, SeqCst);
-            PROPERTIES_2.store(find(*instance, c"vkGetPhysicalDeviceProperties2".as_ptr()) as usize, SeqCst);
+            PROPERTIES
+                .store(find(*instance, c"vkGetPhysicalDeviceProperties".as_ptr()) as usize, SeqCst);
+            PROPERTIES_2.store(
+                find(*instance, c"vkGetPhysicalDeviceProperties2".as_ptr()) as usize,
+                SeqCst,
+            );
         }
         result
     }
@@ -186,7 +196,10 @@ unsafe extern "system" fn properties(physical: Handle, properties: *mut Physical
     }
 }
 
-unsafe extern "system" fn properties2(physical: Handle, properties: *mut PhysicalDeviceProperties2) {
+unsafe extern "system" fn properties2(
+    physical: Handle,
+    properties: *mut PhysicalDeviceProperties2,
+) {
     unsafe {
         let get: Properties2 = transmute(PROPERTIES_2.load(SeqCst));
         get(physical, properties);
@@ -194,10 +207,16 @@ unsafe extern "system" fn properties2(physical: Handle, properties: *mut Physica
     }
 }
 
-unsafe extern "system" fn create_device(physical: Handle, info: *const Header, allocator: Handle, device: *mut Handle) -> i32 {
+unsafe extern "system" fn create_device(
+    physical: Handle,
+    info: *const Header,
+    allocator: Handle,
+    device: *mut Handle,
+) -> i32 {
     unsafe {
         let chain = link(info, LOADER_DEVICE_CREATE_INFO);
-        let (find, find_device) = ((*(*chain).link).get_instance_proc_addr, (*(*chain).link).get_other_proc_addr);
+        let (find, find_device) =
+            ((*(*chain).link).get_instance_proc_addr, (*(*chain).link).get_other_proc_addr);
         (*chain).link = (*(*chain).link).next;
         let create: Create4 = transmute(find(std::ptr::null_mut(), c"vkCreateDevice".as_ptr()));
         let result = create(physical, info, allocator, device);
@@ -218,12 +237,18 @@ unsafe extern "C" {
 
 extern "C" fn write_counts() {
     if let Some(path) = std::env::var_os("FAULT_COUNTS") {
-        let counts = [&SUBMISSIONS, &DISPATCHES, &COPIES].map(|count| count.load(SeqCst).to_string());
+        let counts =
+            [&SUBMISSIONS, &DISPATCHES, &COPIES].map(|count| count.load(SeqCst).to_string());
         std::fs::write(path, counts.join(" ")).expect("writable");
     }
 }
 
-unsafe extern "system" fn queue_submit(queue: Handle, count: u32, submits: Handle, fence: u64) -> i32 {
+unsafe extern "system" fn queue_submit(
+    queue: Handle,
+    count: u32,
+    submits: Handle,
+    fence: u64,
+) -> i32 {
     SUBMISSIONS.fetch_add(1, SeqCst);
     if fault("lost").is_some() {
         return ERROR_DEVICE_LOST;
@@ -231,7 +256,9 @@ unsafe extern "system" fn queue_submit(queue: Handle, count: u32, submits: Handl
     let submit: Submit = unsafe { transmute(next(c"vkQueueSubmit")) };
     if fault("idle").is_some() || fault("silent").is_some_and(|limit| allocated() > limit) {
         // Semaphores and fences are signalled, nothing is done.
-        let mut submits = unsafe { std::slice::from_raw_parts(submits as *const SubmitInfo, count as usize) }.to_vec();
+        let mut submits =
+            unsafe { std::slice::from_raw_parts(submits as *const SubmitInfo, count as usize) }
+                .to_vec();
         submits.iter_mut().for_each(|submit| submit.command_buffers = 0);
         return unsafe { submit(queue, count, submits.as_mut_ptr().cast(), fence) };
     }
@@ -246,7 +273,13 @@ unsafe extern "system" fn wait_semaphores(device: Handle, info: Handle, timeout:
     unsafe { wait(device, info, timeout) }
 }
 
-unsafe extern "system" fn wait_for_fences(device: Handle, count: u32, fences: *const u64, all: u32, timeout: u64) -> i32 {
+unsafe extern "system" fn wait_for_fences(
+    device: Handle,
+    count: u32,
+    fences: *const u64,
+    all: u32,
+    timeout: u64,
+) -> i32 {
     if fault("lost_wait").is_some() {
         return ERROR_DEVICE_LOST;
     }
@@ -313,7 +346,13 @@ unsafe extern "system" fn cmd_dispatch_indirect(commands: Handle, buffer: u64, o
     }
 }
 
-unsafe extern "system" fn cmd_copy_buffer(commands: Handle, from: u64, to: u64, count: u32, regions: Handle) {
+unsafe extern "system" fn cmd_copy_buffer(
+    commands: Handle,
+    from: u64,
+    to: u64,
+    count: u32,
+    regions: Handle,
+) {
     COPIES.fetch_add(u64::from(count), SeqCst);
     let copy: CopyBuffer = unsafe { transmute(next(c"vkCmdCopyBuffer")) };
     unsafe { copy(commands, from, to, count, regions) }
@@ -326,7 +365,9 @@ fn ours(name: *const c_char) -> Option<Function> {
         "vkCreateInstance" => create_instance as Function,
         "vkCreateDevice" => create_device as Function,
         "vkGetPhysicalDeviceProperties" => properties as Function,
-        "vkGetPhysicalDeviceProperties2" | "vkGetPhysicalDeviceProperties2KHR" => properties2 as Function,
+        "vkGetPhysicalDeviceProperties2" | "vkGetPhysicalDeviceProperties2KHR" => {
+            properties2 as Function
+        }
         "vkQueueSubmit" => queue_submit as Function,
         "vkWaitSemaphores" => wait_semaphores as Function,
         "vkWaitForFences" => wait_for_fences as Function,
@@ -342,7 +383,10 @@ fn ours(name: *const c_char) -> Option<Function> {
 
 /// What the loader asks for the functions of an instance.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn vkGetInstanceProcAddr(instance: Handle, name: *const c_char) -> Function {
+pub unsafe extern "system" fn vkGetInstanceProcAddr(
+    instance: Handle,
+    name: *const c_char,
+) -> Function {
     ours(name).unwrap_or_else(|| match INSTANCE.load(SeqCst) {
         0 => std::ptr::null(),
         find => unsafe { transmute::<usize, GetProcAddr>(find)(instance, name) },
@@ -352,5 +396,7 @@ pub unsafe extern "system" fn vkGetInstanceProcAddr(instance: Handle, name: *con
 /// What the loader asks for the functions of a device.
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn vkGetDeviceProcAddr(device: Handle, name: *const c_char) -> Function {
-    ours(name).unwrap_or_else(|| unsafe { transmute::<usize, GetProcAddr>(DEVICE.load(SeqCst))(device, name) })
+    ours(name).unwrap_or_else(|| unsafe {
+        transmute::<usize, GetProcAddr>(DEVICE.load(SeqCst))(device, name)
+    })
 }
