@@ -259,7 +259,7 @@ fn no_command_forgets_the_data_of_its_run() {
             let text = std::fs::read_to_string(&path).expect("readable");
             assert!(
                 !opens_by_itself(&name, &text),
-                "{name} opens data by itself; images::open asks the run first"
+                "{name} opens data directly; images::open asks the run first"
             );
             seen += 1;
         }

@@ -496,7 +496,7 @@ fn z_is_scored_on_held_out_images_during_the_run() {
     assert_eq!(steps(&text), steps(&metrics.to_jsonl()));
     assert_eq!(steps(&text)[3..6], [(4, false), (4, true), (5, false)]);
 
-    // Images of one class can't be scored; training goes on.
+    // Images of one class can't be scored; training continues.
     let unlabelled = Dataset { classes: vec!["images".into()], ..data() };
     let other = RunDir::new(folder.path().join("other"));
     train(&config, &unlabelled, &cpu(), &other, &Options::default()).expect("trains");

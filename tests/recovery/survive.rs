@@ -128,7 +128,7 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
             .status();
         std::thread::sleep(Duration::from_millis(100));
     };
-    assert_eq!(code, Some(130), "it ended by itself");
+    assert_eq!(code, Some(130), "it ended without the second signal");
     // A step takes many seconds.
     assert!(clock.elapsed() < Duration::from_secs(3), "{:?}", clock.elapsed());
 }
