@@ -1,7 +1,7 @@
-//! Times fused AdaGN against its composition of tensor operations, forward + backward. Prints one
-//! JSON line a shape.
+//! Times fused AdaGN against the same function composed of tensor operations, forward + backward.
+//! Prints one JSON line per shape.
 //!
-//! cargo bench --bench ada_gn -- --device vulkan
+//! `cargo bench --bench ada_gn -- --device vulkan`
 
 use burn::tensor::Device;
 use clap::Parser;
@@ -14,13 +14,13 @@ use std::time::Instant;
 
 #[derive(Parser)]
 struct Args {
-    /// As `soda --device`.
+    /// The device, as in `soda --device`.
     #[arg(long, default_value = "auto")]
     device: String,
     /// Timed repetitions.
     #[arg(long, default_value_t = 20)]
     repetitions: usize,
-    /// cargo gives it to every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -42,15 +42,16 @@ fn main() {
         println!(
             "{}",
             json!({
-                "op": "ada_gn", "device": device.backend, "adapter": device.name, "shape": [b, c, h, w], "groups": groups,
+                "op": "ada_gn", "device": device.backend, "adapter": device.name,
+                "shape": [b, c, h, w], "groups": groups,
                 "fused_ms": fused * 1e3, "composed_ms": composed * 1e3, "ratio": composed / fused,
             })
         );
     }
 }
 
-/// Seconds of one forward and backward pass on NHWC memory, everything read back that training
-/// needs.
+/// Returns the seconds of one forward and backward pass on NHWC memory, with all gradients that
+/// training needs.
 fn forward_backward([b, c, h, w]: [usize; 4], groups: usize, fused: bool, device: &Device) -> f64 {
     let autodiff = device.clone().autodiff();
     let x = random([b, h, w, c], 0, &autodiff).permute([0, 3, 1, 2]).detach().require_grad();

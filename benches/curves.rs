@@ -1,8 +1,8 @@
-//! Losses of training with our kernels beside those of Burn's own operations, for several seeds:
-//! the curves must agree within the spread of the seeds. Prints one JSON line a run and a summary
-//! of smoothed losses.
+//! Compares the training losses of our kernels with those of Burn's own operations, for several
+//! seeds: the curves must agree within the spread of the seeds. Prints one JSON line per run and a
+//! summary of the smoothed losses.
 //!
-//! cargo bench --bench curves -- --steps 200
+//! `cargo bench --bench curves -- --steps 200`
 
 use clap::Parser;
 use serde_json::json;
@@ -21,13 +21,13 @@ struct Args {
     /// Steps of each run of configs/quick.toml.
     #[arg(long, default_value_t = 200)]
     steps: u64,
-    /// Images a step.
+    /// Images per step.
     #[arg(long, default_value_t = 16)]
     batch: usize,
-    /// Runs with our kernels and with Burn's operations, each.
+    /// Runs with our kernels, and as many with Burn's operations.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
-    /// cargo gives it to every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -45,8 +45,8 @@ fn main() {
         smoothed.push([ours, burns]);
     }
     let points = smoothed[0][0].len();
-    // From the first point on: the largest distance of two seeds, and of the two sets of kernels
-    // under one seed.
+    // At each point: the largest distance between two seeds, and between the two sets of kernels
+    // with the same seed.
     let spread = |i: usize| {
         let values: Vec<f64> = smoothed.iter().map(|[ours, _]| ours[i]).collect();
         values.iter().fold(0.0f64, |m, v| m.max(*v))
@@ -60,12 +60,15 @@ fn main() {
     let within = spreads.iter().zip(&distances).all(|(s, d)| d <= s);
     println!(
         "{}",
-        json!({ "steps": args.steps, "spread_of_seeds": spreads, "ours_to_burn": distances, "within": within })
+        json!({
+            "steps": args.steps, "spread_of_seeds": spreads, "ours_to_burn": distances,
+            "within": within,
+        })
     );
-    assert!(within, "the curves differ by more than the seeds do");
+    assert!(within, "the curves of the two kernels differ by more than those of two seeds");
 }
 
-/// Means over blocks of 20 steps.
+/// Returns the means over blocks of 20 steps.
 fn smooth(losses: &[f64]) -> Vec<f64> {
     losses.chunks(20).map(|block| block.iter().sum::<f64>() / block.len() as f64).collect()
 }

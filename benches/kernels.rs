@@ -1,7 +1,7 @@
-//! Times the kernels of `soda bench` whose name holds a text, in this process. Prints one JSON line
-//! a case.
+//! Times the kernels of `soda bench` whose names contain a text, in this process. Prints one JSON
+//! line per case.
 //!
-//! cargo bench --bench kernels -- --device cpu --filter grad_weight
+//! `cargo bench --bench kernels -- --device cpu --filter grad_weight`
 
 use clap::Parser;
 use serde_json::json;
@@ -12,19 +12,19 @@ use soda::kernels::catalog::operations;
 
 #[derive(Parser)]
 struct Args {
-    /// As `soda --device`.
+    /// The device, as in `soda --device`.
     #[arg(long, default_value = "auto")]
     device: String,
     /// Part of "OP SHAPE VARIANT", for example "conv2d_forward 16x64".
     #[arg(long, default_value = "")]
     filter: String,
-    /// Images at once.
+    /// Batch size.
     #[arg(long, default_value_t = 16)]
     batch: usize,
     /// Seconds for each case.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// cargo gives it to every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -40,7 +40,8 @@ fn main() {
         println!(
             "{}",
             json!({
-                "op": row.op, "shape": row.shape, "variant": row.variant, "device": device.backend, "adapter": device.name,
+                "op": row.op, "shape": row.shape, "variant": row.variant,
+                "device": device.backend, "adapter": device.name,
                 "first_ms": first * 1e3, "median_ms": timing.median * 1e3, "spread": timing.spread,
                 "repetitions": timing.repetitions, "gb_per_s": work.bytes / timing.median / 1e9,
                 "tflops": (work.operations > 0.0).then(|| work.operations / timing.median / 1e12),

@@ -1,5 +1,5 @@
-//! How many evaluations of the denoiser a picture needs: every sampler at several step counts
-//! against 1,000 steps of DDIM, from the same z and x_T.
+//! Compares every sampler at several step counts with 1,000 steps of DDIM, from the same z and x_T:
+//! how many evaluations of the denoiser a sample needs.
 //!
 //! `cargo bench --bench samplers -- WEIGHTS.safetensors [DEVICE]`
 
@@ -13,7 +13,7 @@ use soda::model::weights::WeightsFile;
 use std::path::Path;
 use std::time::Instant;
 
-/// Images sampled.
+/// The number of images to sample.
 const N: usize = 16;
 
 fn main() {
@@ -54,7 +54,7 @@ fn compare() -> Result<()> {
         Ok((decoder.draw(&z, 1)?, clock.elapsed().as_secs_f64()))
     };
     let (fine, seconds) = draw(Sampler::Ddim, config.diffusion.steps)?;
-    println!("{:>10} {:>6} {:>9} {:>22}", "sampler", "steps", "seconds", "PSNR to the finest, dB");
+    println!("{:>10} {:>6} {:>9} {:>22}", "sampler", "steps", "seconds", "PSNR to most steps, dB");
     println!("{:>10} {:>6} {seconds:>9.2} {:>22}", "ddim", config.diffusion.steps, "-");
     for (name, sampler, steps) in [
         ("ddim", Sampler::Ddim, 10),
@@ -75,7 +75,7 @@ fn compare() -> Result<()> {
     let (hundred, _) = draw(Sampler::Ddim, 100)?;
     let (twenty, _) = draw(Sampler::DpmSolver, 20)?;
     println!(
-        "dpm-solver in 20 steps beside ddim in 100: {:.1} dB",
+        "dpm-solver in 20 steps against ddim in 100: {:.1} dB",
         similarity(&twenty, &hundred, config.model.sides.target)?.psnr
     );
     Ok(())

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Ablations of a recipe: each switch alone, at equal processor time, judged on held-out training images.
+"""Ablates a recipe: each switch alone, at equal CPU time, evaluated on held-out training images.
 
-    python3 scripts/ablations.py --out DIR run baseline:1 baseline:2 weight:1     # NAME:SEED, each RUN once
-    python3 scripts/ablations.py --out DIR table                                 # what there is, as Markdown
+    python3 scripts/ablations.py --out DIR run baseline:1 baseline:2 weight:1   # NAME:SEED ..
+    python3 scripts/ablations.py --out DIR table                 # the results so far, as Markdown
 
-A run trains on one core until its budget of processor seconds is used up (SIGTERM then writes a checkpoint), and is judged by
-probes of z: 10,000 training images teach, the next 5,000 judge; the test set is never read. A run that was interrupted goes on from its checkpoint with what is left of its budget. Runs that are done are kept in DIR/NAME-SEED.json.
+A run trains on one core until its budget of processor seconds is used up (SIGTERM then makes it
+write a checkpoint), and is evaluated by probes of z: fitted on 10,000 training images, evaluated on
+the next 5,000; the test set is never read. An interrupted run resumes from its checkpoint with what
+is left of its budget. The results of finished runs are kept in DIR/NAME-SEED.json.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import time
 
-# Name: what differs from the recipe.
+# Name of a switch: what it changes in the recipe.
 SWITCHES = {
     "baseline": [],
     "weight": ["train.loss_weight=one_minus_alpha_bar"],
@@ -32,7 +34,11 @@ SWITCHES = {
     "stratified_t": ["train.stratified_t=true"],
     "v": ["diffusion.prediction=v"],
     "continuous": ["diffusion.levels=continuous"],
-    "v_high_noise": ["diffusion.prediction=v", "diffusion.levels=continuous", "diffusion.high_noise=0.05"],
+    "v_high_noise": [
+        "diffusion.prediction=v",
+        "diffusion.levels=continuous",
+        "diffusion.high_noise=0.05",
+    ],
     "decay_1d": ["train.decay_1d=false"],
     "decorrelation": ["train.decorrelation=1e-5"],
     "jitter": ["data.source.color_jitter=0.8", "data.source.grayscale=0.2"],
@@ -40,7 +46,7 @@ SWITCHES = {
     "mixed": ["train.precision=mixed"],
     "side_24": ["data.source.side=24", "data.target.side=24"],
 }
-# What is switched on together.
+# Combinations of switches.
 SETS = {
     "weight+whole_z": ["weight", "whole_z"],
     "weight+whole_z+stratified_t": ["weight", "whole_z", "stratified_t"],
@@ -49,10 +55,10 @@ SETS = {
     "weight+whole_z+decay_1d": ["weight", "whole_z", "decay_1d"],
     "weight+whole_z+target_16": ["weight", "whole_z", "target_16"],
 }
-# What judges; the first two decide.
+# Evaluation protocols; the first two are decisive.
 MEASURES = ["linear-full", "knn (whitened)", "knn", "linear", "linear (whitened)"]
-# Training images whose z teaches, and those after them that judge.
-TEACH, JUDGE = 10_000, 5_000
+# Training images that the probes are fitted on, and the following ones that they are evaluated on.
+FIT, EVALUATE = 10_000, 5_000
 
 
 def overrides(name):
@@ -60,7 +66,7 @@ def overrides(name):
 
 
 def processor_seconds(pid):
-    """User and system time of a process so far."""
+    """Returns the user and system time that a process has used so far."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -73,14 +79,16 @@ ENVIRONMENT = {**os.environ, "RAYON_NUM_THREADS": "1"}
 
 
 def train(a, name, seed, folder):
-    """Trains until the budget is used up: processor seconds used."""
+    """Trains until the budget is used up; returns the processor seconds used."""
     used_file = folder.with_suffix(".seconds")
     before = float(used_file.read_text()) if used_file.exists() else 0.0
     keys = [f"seed={seed}", "train.evaluate_every=0", "train.steps=1000000", *overrides(name)]
     command = soda(a, "train", "--config", a.config, "--run", str(folder), "--resume")
     for key in keys:
         command += ["--set", key]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(a.nice))
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(a.nice)
+    )
     used = 0.0
     while process.poll() is None:
         time.sleep(1)
@@ -93,46 +101,95 @@ def train(a, name, seed, folder):
             process.send_signal(signal.SIGTERM)
             process.wait()
     if before + used < 60 * a.minutes:
-        sys.exit(f"{name}:{seed}: soda train ended after {before + used:.0f} processor seconds, exit status {process.returncode}")
+        sys.exit(
+            f"{name}:{seed}: soda train ended after {before + used:.0f} processor seconds, "
+            f"exit status {process.returncode}"
+        )
     return before + used
 
 
 def cut(path, first, count):
-    """Rows of a .npy file, as a .npy file beside it."""
+    """Copies rows of a .npy file into another .npy file next to it; returns its path."""
     data = path.read_bytes()
     start = 10 + int.from_bytes(data[8:10], "little")
     header = data[10:start].decode()
     shape = [int(n) for n in re.search(r"'shape': \(([^)]*)\)", header)[1].split(",") if n.strip()]
     row = (len(data) - start) // shape[0]
     if shape[0] < first + count:
-        sys.exit(f"{path}: {shape[0]} rows, of which {first} to {first + count} are asked for")
+        sys.exit(f"{path} has {shape[0]} rows, too few for rows {first} to {first + count}")
     shape[0] = count
     header = re.sub(r"\([^)]*\)", "(" + ", ".join(map(str, shape)) + ",)", header, count=1).strip()
     header += " " * (-(len(header) + 11) % 64) + "\n"
     out = path.with_suffix(f".{first}.npy")
-    out.write_bytes(data[:8] + len(header).to_bytes(2, "little") + header.encode() + data[start + first * row : start + (first + count) * row])
+    out.write_bytes(
+        data[:8]
+        + len(header).to_bytes(2, "little")
+        + header.encode()
+        + data[start + first * row : start + (first + count) * row]
+    )
     return str(out)
 
 
 def scores(a, name, folder):
-    """Top-1 in per cent by measure."""
+    """Returns the top-1 accuracy in per cent, by protocol."""
+
     def run(command):
-        subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(a.nice))
+        subprocess.run(
+            command,
+            env=ENVIRONMENT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: os.nice(a.nice),
+        )
 
     features, labels = folder.with_suffix(".z.npy"), folder.with_suffix(".labels.npy")
     weights = ["--run", str(folder)]
     if any(setting.startswith("data.source.side=") for setting in overrides(name)):
-        # All are judged at 32 pixels, with BatchNorm's statistics taken anew there.
-        judged = folder.with_suffix(".safetensors")
-        run(soda(a, "export", *weights, "--set", "data.source.side=32", "--out", str(judged)))
-        weights = ["--weights", str(judged)]
-    run(soda(a, "embed", "--split", "train", "--limit", str(TEACH + JUDGE), *weights, "--out", str(features), "--labels", str(labels)))
+        # Every run is evaluated at 32 pixels; the BatchNorm statistics are recomputed at that size.
+        exported = folder.with_suffix(".safetensors")
+        run(soda(a, "export", *weights, "--set", "data.source.side=32", "--out", str(exported)))
+        weights = ["--weights", str(exported)]
+    run(
+        soda(
+            a,
+            "embed",
+            "--split",
+            "train",
+            "--limit",
+            str(FIT + EVALUATE),
+            *weights,
+            "--out",
+            str(features),
+            "--labels",
+            str(labels),
+        )
+    )
     top1 = {}
     for protocol in ("linear-full", "knn", "linear"):
         out = folder.with_suffix(f".{protocol}.json")
-        teach = ["--features-from", cut(features, 0, TEACH), "--labels-from", cut(labels, 0, TEACH)]
-        judge = ["--test-features", cut(features, TEACH, JUDGE), "--test-labels", cut(labels, TEACH, JUDGE)]
-        run([a.soda, "probe", "--protocol", protocol, "--seeds", "3", "--whiten", *teach, *judge, "--json", str(out), "--quiet"])
+        fit = ["--features-from", cut(features, 0, FIT), "--labels-from", cut(labels, 0, FIT)]
+        held_out = [
+            "--test-features",
+            cut(features, FIT, EVALUATE),
+            "--test-labels",
+            cut(labels, FIT, EVALUATE),
+        ]
+        run(
+            [
+                a.soda,
+                "probe",
+                "--protocol",
+                protocol,
+                "--seeds",
+                "3",
+                "--whiten",
+                *fit,
+                *held_out,
+                "--json",
+                str(out),
+                "--quiet",
+            ]
+        )
         result = json.loads(out.read_text())
         top1[protocol], top1[f"{protocol} (whitened)"] = result["top1"], result["whitened"]["top1"]
     for path in folder.parent.glob(f"{folder.name}.*.npy"):
@@ -141,17 +198,27 @@ def scores(a, name, folder):
 
 
 def table(a):
-    """Markdown: each run against the mean of the baseline's, its standard deviation at the head."""
-    runs = [json.loads(path.read_text()) for path in sorted(a.out.glob("*-[0-9]*.json")) if path.stem.count(".") == 0]
+    """Prints a Markdown table: the baselines' deviation, then each run against their mean."""
+    runs = [
+        json.loads(path.read_text())
+        for path in sorted(a.out.glob("*-[0-9]*.json"))
+        if path.stem.count(".") == 0
+    ]
     base = [run["top1"] for run in runs if run["name"] == "baseline"]
     mean = {m: statistics.mean(b[m] for b in base) for m in MEASURES} if base else {}
     print("| switch | seed | images seen | " + " | ".join(MEASURES) + " |")
     print("| --- " * (3 + len(MEASURES)) + "|")
     if len(base) > 1:
         deviations = (f"{statistics.stdev(b[m] for b in base):.2f}" for m in MEASURES)
-        print(f"| standard deviation of {len(base)} baselines | | | " + " | ".join(deviations) + " |")
+        print(
+            f"| standard deviation of {len(base)} baselines | | | " + " | ".join(deviations) + " |"
+        )
     for run in sorted(runs, key=lambda run: (run["name"] != "baseline", run["name"], run["seed"])):
-        cells = (f"{run['top1'][m]:.1f}" + (f" ({run['top1'][m] - mean[m]:+.1f})" if mean and run["name"] != "baseline" else "") for m in MEASURES)
+        cells = (
+            f"{run['top1'][m]:.1f}"
+            + (f" ({run['top1'][m] - mean[m]:+.1f})" if mean and run["name"] != "baseline" else "")
+            for m in MEASURES
+        )
         print(f"| {run['name']} | {run['seed']} | {run['images']:,} | " + " | ".join(cells) + " |")
 
 
@@ -163,19 +230,28 @@ def one(a, run):
         return
     seconds = train(a, name, int(seed), folder)
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    record = dict(name=name, seed=int(seed), set=overrides(name), processor_seconds=round(seconds), step=last["step"], images=last["images"])
+    record = dict(
+        name=name,
+        seed=int(seed),
+        set=overrides(name),
+        processor_seconds=round(seconds),
+        step=last["step"],
+        images=last["images"],
+    )
     record["top1"] = scores(a, name, folder)
     result.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{run}: {record['images']:,} images, {record['top1']}", flush=True)
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--soda", default="target/release/soda")
     p.add_argument("--config", default="tiny")
     p.add_argument("--data", default="data")
     p.add_argument("--out", type=pathlib.Path, required=True)
-    p.add_argument("--minutes", type=float, default=15, help="of one processor, a run")
+    p.add_argument("--minutes", type=float, default=15, help="of one processor, per run")
     p.add_argument("--jobs", type=int, default=os.cpu_count())
     p.add_argument("--nice", type=int, default=5)
     p.add_argument("action", choices=["run", "table"])
@@ -187,7 +263,7 @@ def main():
     for run in a.runs:
         name = run.split(":")[0]
         if name not in SWITCHES and name not in SETS:
-            sys.exit(f"no such switch: {name}. There are: {', '.join([*SWITCHES, *SETS])}")
+            sys.exit(f"no such switch: {name}; choose from {', '.join([*SWITCHES, *SETS])}")
     with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
         list(pool.map(lambda run: one(a, run), a.runs))
 

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Times `soda embed` beside PyTorch, alternating: features of CIFAR-10's images to a file, with the same ResNet-18 and threads.
+"""Times `soda embed` against PyTorch, alternating, with the same ResNet-18 and number of threads.
 
     pip install torch numpy
     cargo build --release --locked
-    python3 scripts/embed_beside_pytorch.py --weights W.safetensors --encoder-base 32 --data DIR --rounds 3 --json embed.json
+    python3 scripts/embed_beside_pytorch.py --weights W.safetensors --encoder-base 32 --data DIR \\
+        --rounds 3 --json embed.json
 
-The peer reads the same files, normalises batches of 128, runs scripts/pytorch_step.py's encoder in evaluation mode under
-no_grad (channels_last, fp32) and saves a .npy. Both rates are counted from the first batch to the finished file; the seconds
-are those of the whole process. On a busy machine compare --threads=1: PyTorch's threads wait for each other. --limit takes the first images of each set only.
+Both write the features of CIFAR-10's images to a file. PyTorch reads the same files, normalises
+batches of 128, runs scripts/pytorch_step.py's encoder in evaluation mode under no_grad
+(channels_last, fp32) and saves a .npy file. Both rates are measured from the first batch to the
+finished file; the seconds are those of the whole process. On a busy machine compare with
+--threads=1, because PyTorch's threads wait for each other. --limit uses only the first images of
+each set.
 """
 
 import argparse
@@ -35,7 +39,9 @@ def peer(a):
 
     torch.set_num_threads(a.threads)
     folder = pathlib.Path(a.data) / "cifar-10-batches-bin"
-    raw = np.concatenate([np.fromfile(folder / name, dtype=np.uint8).reshape(-1, 3073) for name in FILES[a.peer]])[: a.limit]
+    raw = np.concatenate(
+        [np.fromfile(folder / name, dtype=np.uint8).reshape(-1, 3073) for name in FILES[a.peer]]
+    )[: a.limit]
     model = pytorch_step.Encoder(a.encoder_base, 128).eval().to(memory_format=torch.channels_last)
     mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
     std = torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)
@@ -51,23 +57,35 @@ def peer(a):
 
 
 def run(command, threads):
-    """Wall seconds, processor seconds and peak memory in MiB of a command, and what it printed."""
+    """Runs a command; returns its wall and CPU seconds, its peak memory in MiB, and its output."""
     begin = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "RAYON_NUM_THREADS": str(threads)})
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
+    )
     out = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         sys.exit(f"failed: {command}")
-    used = dict(seconds=time.perf_counter() - begin, cpu_seconds=usage.ru_utime + usage.ru_stime, peak_memory_mib=round(usage.ru_maxrss / 1024))
+    used = dict(
+        seconds=time.perf_counter() - begin,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_memory_mib=round(usage.ru_maxrss / 1024),
+    )
     return used, out
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--soda", default="target/release/soda")
     p.add_argument("--weights")
     p.add_argument("--encoder-base", type=int, default=64)
-    p.add_argument("--data", required=True, help="the parent of cifar-10-batches-bin")
+    p.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-bin")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--limit", type=int)
@@ -86,25 +104,63 @@ def main():
         for number in range(a.rounds):
             for split in a.splits:
                 same = [f"--data={a.data}", f"--out={out}", *limit]
-                theirs = [sys.executable, __file__, f"--peer={split}", f"--threads={a.threads}", f"--encoder-base={a.encoder_base}", *same]
+                theirs = [
+                    sys.executable,
+                    __file__,
+                    f"--peer={split}",
+                    f"--threads={a.threads}",
+                    f"--encoder-base={a.encoder_base}",
+                    *same,
+                ]
                 used, text = run(theirs, a.threads)
                 torch = json.loads(text) | used
-                ours = [a.soda, "embed", f"--split={split}", f"--weights={a.weights}", "--device=cpu", f"--json={result}", *same]
+                ours = [
+                    a.soda,
+                    "embed",
+                    f"--split={split}",
+                    f"--weights={a.weights}",
+                    "--device=cpu",
+                    f"--json={result}",
+                    *same,
+                ]
                 used, _ = run(ours, a.threads)
                 soda = json.loads(result.read_text()) | used
                 row = dict(round=number, split=split, n=soda["n"])
                 shown = []
                 for name, r in [("pytorch", torch), ("soda", soda)]:
-                    row.update({f"{name}_{key}": round(r[key], 1) for key in ["images_per_s", "seconds", "cpu_seconds", "peak_memory_mib"]})
-                    shown.append(f"{name} {r['images_per_s']:7.1f} images/s, {r['seconds']:6.1f} s, {r['cpu_seconds']:6.1f} s of processor, {r['peak_memory_mib']:5} MiB")
+                    row.update(
+                        {
+                            f"{name}_{key}": round(r[key], 1)
+                            for key in ["images_per_s", "seconds", "cpu_seconds", "peak_memory_mib"]
+                        }
+                    )
+                    shown.append(
+                        f"{name} {r['images_per_s']:7.1f} images/s, {r['seconds']:6.1f} s, "
+                        f"{r['cpu_seconds']:6.1f} CPU s, {r['peak_memory_mib']:5} MiB"
+                    )
                 rows.append(row)
                 print(f"{split:5} {soda['n']:6} images: " + "; ".join(shown), flush=True)
-    rate = {name: statistics.median(row[f"{name}_images_per_s"] for row in rows) for name in ["pytorch", "soda"]}
-    print(f"medians: PyTorch {rate['pytorch']:.1f}, soda {rate['soda']:.1f} images/s, {rate['soda'] / rate['pytorch']:.2f} x; {a.threads} threads")
+    rate = {
+        name: statistics.median(row[f"{name}_images_per_s"] for row in rows)
+        for name in ["pytorch", "soda"]
+    }
+    print(
+        f"medians: PyTorch {rate['pytorch']:.1f}, soda {rate['soda']:.1f} images/s, "
+        f"{rate['soda'] / rate['pytorch']:.2f} x; {a.threads} threads"
+    )
     if a.json:
         command = "python3 scripts/embed_beside_pytorch.py " + " ".join(sys.argv[1:])
-        header = dict(command=command, system=platform.platform(), threads=a.threads, torch=torch["torch"], version=soda["version"], commit=soda["commit"])
-        pathlib.Path(a.json).write_text(json.dumps(dict(**header, images_per_s=rate, rows=rows), indent=2) + "\n")
+        header = dict(
+            command=command,
+            system=platform.platform(),
+            threads=a.threads,
+            torch=torch["torch"],
+            version=soda["version"],
+            commit=soda["commit"],
+        )
+        pathlib.Path(a.json).write_text(
+            json.dumps(dict(**header, images_per_s=rate, rows=rows), indent=2) + "\n"
+        )
 
 
 main()

@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# Starts a long training, or goes on with it, at the lowest priority and outside the work tree:
+# Starts or resumes a long training run, at the lowest priority and outside the work tree:
 #
 #     scripts/long_run.sh [--config FILE] [--dir DIR] [--data DIR] [--snapshot] [-- TRAIN-FLAG ..]
 #
-# --dir      where it lives (default: $XDG_STATE_HOME/soda-long-run, else ~/.local/state/soda-long-run): the run in DIR/run, and the
-#            program that began it, DIR/soda, so that builds don't disturb it. Remove DIR/soda to go on with a newer one.
-# --config   the recipe (default: tiny), asked for by a new run; one that goes on has its own.
-# --snapshot doesn't train: writes the newest checkpoint as 16-bit weights to assets/long_run/snapshot.safetensors, in place of the one
-#            before. Where DIR holds no run yet, training goes on from that file (`soda train --from F --continue`).
+# --dir      the folder of the run (default: $XDG_STATE_HOME/soda-long-run, else
+#            ~/.local/state/soda-long-run): the run is in DIR/run, and a copy of the program that
+#            started it in DIR/soda, so that builds don't disturb it. Remove DIR/soda to continue
+#            with a newer program.
+# --config   the recipe of a new run (default: tiny); a resumed run keeps its own.
+# --data     the data set, passed on to soda.
+# --snapshot doesn't train: writes the newest checkpoint as f16 weights to
+#            assets/long_run/snapshot.safetensors, replacing the previous snapshot. Where DIR holds
+#            no run yet, training continues from that file (`soda train --from F --continue`).
 #
-# While a file DIR/PAUSE exists, training stands still: it writes a checkpoint and ends, and begins again when the file is gone. SIGTERM and
-# Ctrl-C end the script, with a checkpoint; a closed terminal doesn't. A training that fails ends it with its status. SODA names another program than target/release/soda,
-# SNAPSHOT another file than that of the tree.
+# While the file DIR/PAUSE exists, training is paused: it writes a checkpoint and ends, and resumes
+# when the file is gone. SIGTERM and Ctrl-C end the script with a checkpoint; closing the terminal
+# doesn't. If training fails, the script ends with its exit status. SODA names another program than
+# target/release/soda, SNAPSHOT another file than the one in the work tree.
 set -euo pipefail
 tree=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -28,9 +33,14 @@ while [ $# -gt 0 ]; do
     *) echo "error: $1: see --help" >&2; exit 2 ;;
     esac
 done
-# Before anything is made, and whatever links lead there.
+# Checked before anything is created, with symbolic links resolved.
 dir=$(realpath -m -- "$dir")
-case $dir/ in "$(realpath "$tree")"/*) echo "error: $dir lies in the work tree; name another folder with --dir" >&2; exit 2 ;; esac
+case $dir/ in
+"$(realpath "$tree")"/*)
+    echo "error: $dir lies in the work tree; name another folder with --dir" >&2
+    exit 2
+    ;;
+esac
 mkdir -p "$dir"
 saved=${SNAPSHOT:-$tree/assets/long_run/snapshot.safetensors}
 
@@ -43,11 +53,12 @@ fi
 
 if [ -n "$snapshot" ]; then
     mkdir -p "$(dirname "$saved")"
-    exec nice -n 19 "$dir/soda" export --run "$dir/run" --half --out "$saved" ${data[@]+"${data[@]}"}
+    exec nice -n 19 "$dir/soda" export --run "$dir/run" --half --out "$saved" \
+        ${data[@]+"${data[@]}"}
 fi
 
 child= stop= asked=
-# Once: a second signal would end the training without a checkpoint.
+# Asks the training to end, once: a second signal would end it without a checkpoint.
 ask() {
     [ -n "$child" ] && [ -z "$asked" ] || return 0
     asked=yes
@@ -58,11 +69,13 @@ end() {
     ask
 }
 trap end TERM INT
-# As under nohup: who logs out doesn't end it.
+# As under nohup: logging out doesn't end the script.
 trap '' HUP
-# Linux shares processors among sessions first, by niceness within each: one that this script leads (setsid) steps back as a whole.
-[ "$(ps -o sid= -p $$ 2>/dev/null | tr -d ' ')" != "$$" ] || { echo 19 >/proc/self/autogroup; } 2>/dev/null || true
-# The training in a process group of its own: Ctrl-C reaches it through this script alone.
+# Linux divides CPU time among sessions first, and by niceness within each. If this script leads its
+# session (setsid), lower the priority of the whole session.
+[ "$(ps -o sid= -p $$ 2>/dev/null | tr -d ' ')" != "$$" ] ||
+    { echo 19 >/proc/self/autogroup; } 2>/dev/null || true
+# Training gets its own process group, so that Ctrl-C reaches it only through this script.
 set -m
 
 while [ -z "$stop" ]; do
@@ -72,21 +85,22 @@ while [ -z "$stop" ]; do
     fi
     begin=()
     if [ -e "$dir/run/config.toml" ]; then
-        echo "going on with $dir/run"
+        echo "resuming $dir/run"
     else
         begin=(--config "$config")
         [ ! -e "$saved" ] || begin+=(--from "$saved" --continue)
-        echo "beginning $dir/run: ${begin[*]}"
+        echo "starting $dir/run: ${begin[*]}"
     fi
     asked= paused=
-    nice -n 19 "$dir/soda" train --resume --run "$dir/run" ${begin[@]+"${begin[@]}"} ${data[@]+"${data[@]}"} "$@" &
+    nice -n 19 "$dir/soda" train --resume --run "$dir/run" \
+        ${begin[@]+"${begin[@]}"} ${data[@]+"${data[@]}"} "$@" &
     child=$!
     while kill -0 "$child" 2>/dev/null; do
-        # A signal may have come before the child was known.
+        # A signal may have arrived before the child was known.
         [ -z "$stop" ] || ask
         if [ -z "$paused" ] && [ -e "$dir/PAUSE" ]; then
             paused=yes
-            echo "paused: $dir/PAUSE is there"
+            echo "paused until $dir/PAUSE is removed"
             ask
         fi
         sleep 1 || true
@@ -94,7 +108,8 @@ while [ -z "$stop" ]; do
     status=0
     wait "$child" || status=$?
     child=
-    # Asked to end, it ends with 0, or with 143 where it hadn't begun to listen; any other status is a failure.
+    # When asked to end, it exits with 0, or with 143 if it wasn't yet handling signals; any other
+    # status is a failure.
     if [ -n "$asked" ]; then
         case $status in 0 | 143) ;; *) exit "$status" ;; esac
     else

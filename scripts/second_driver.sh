@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The self test on a second software driver, SwiftShader, Chromium's, and by another API, Mesa's software OpenGL. What Mesa's lavapipe
-# forgives another may not. Installs them on Debian and its like where they aren't there.
+# Runs the self test on a second software Vulkan driver, Chromium's SwiftShader, and through another
+# API, Mesa's software OpenGL: they may reject what Mesa's lavapipe accepts. Installs them where
+# they are missing (Debian and Ubuntu).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/vulkan.sh
 
-# Folders of Chromium's files: where SWIFTSHADER says, on Debian, on Ubuntu.
+# Looks for Chromium's driver in $SWIFTSHADER and in the folders of Debian and Ubuntu.
 find_driver() {
     for folder in ${SWIFTSHADER:-} /usr/lib/chromium /usr/lib/chromium-browser; do
         [ -f "$folder/vk_swiftshader_icd.json" ] && echo "$folder/vk_swiftshader_icd.json" && return
@@ -23,15 +24,16 @@ fi
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 result=$(mktemp)
 trap 'rm -f "$result"' EXIT
-# Not by another driver than the one that is meant.
+# Runs the self test on device $1; fails if it ran on another driver than $2.
 checked() {
     cargo run --release --locked --quiet -- selftest --device "$1" --json "$result"
     grep -q "$2" "$result" || {
-        echo "error: that wasn't $2" >&2
+        echo "error: the self test on $1 didn't run on $2" >&2
         exit 1
     }
 }
 VK_DRIVER_FILES="$driver" checked vulkan SwiftShader
 
-compgen -G '/usr/lib*/*/libEGL_mesa.so.0' >/dev/null || install_packages libegl1 libegl-mesa0 libgl1 libgles2 libgl1-mesa-dri >/dev/null
+compgen -G '/usr/lib*/*/libEGL_mesa.so.0' >/dev/null ||
+    install_packages libegl1 libegl-mesa0 libgl1 libgles2 libgl1-mesa-dri >/dev/null
 LIBGL_ALWAYS_SOFTWARE=1 checked gl llvmpipe

@@ -1,5 +1,5 @@
-# Sourced. `stage NAME COMMAND ..` runs the command, says how many minutes it took and gives its exit status; STAGE_MINUTES collects them
-# over scripts that call each other.
+# Sourced. `stage NAME COMMAND ..` runs the command, prints the minutes it took and returns its exit
+# status; STAGE_MINUTES collects the minutes across scripts that call each other.
 stage() {
     local name=$1 start=$SECONDS status=0 minutes
     shift

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Hashes what a program computes, to compare two builds of it on one machine.
+"""Hashes what the program computes, to compare two builds of it on one machine.
 
-    python3 scripts/tensor_hash.py FILE..                                    of .safetensors and .npy files, one line each
-    python3 scripts/tensor_hash.py --run target/release/soda --out before    of a short training and what its weights give
+    python3 scripts/tensor_hash.py FILE..     hashes .safetensors and .npy files, one line each
+    python3 scripts/tensor_hash.py --run target/release/soda --out before
+                                              hashes a short training run and its outputs
 
-A hash is over the names, types, shapes and bytes of all tensors in the order of their names: metadata (dates, versions, paths)
-don't count. --run trains configs/quick.toml for --steps steps on the bundled images, embeds 1,000 images and reconstructs a few,
-all in the folder --out, and prints a line for each tensor file and picture. --simd names a SIMD path of the CPU kernels (avx512, avx2,
-neon, plain).
+A hash covers the names, types, shapes and bytes of all tensors, sorted by name; metadata (dates,
+versions, paths) is left out. --run trains configs/quick.toml for --steps steps on the bundled
+images, embeds 1,000 images and reconstructs a few, all in the folder --out, and prints a line for
+each tensor file and picture. --simd selects a SIMD path of the CPU kernels (avx512, avx2, neon,
+plain).
 """
 
 import argparse
@@ -23,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def safetensors(data):
-    """Names, types, shapes and bytes of the tensors of a .safetensors file."""
+    """Yields the names, types, shapes and bytes of the tensors of a .safetensors file."""
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     header.pop("__metadata__", None)
@@ -34,7 +36,7 @@ def safetensors(data):
 
 
 def npy(data):
-    """The one array of a .npy file."""
+    """Yields the only array of a .npy file."""
     assert data[:6] == b"\x93NUMPY", "not a .npy file"
     wide = data[6] > 1
     (length,) = struct.unpack("<I" if wide else "<H", data[8 : 12 if wide else 10])
@@ -44,7 +46,7 @@ def npy(data):
 
 
 def tensor_hash(path):
-    """Hex digits of the hash of a file's tensors; of its bytes where it is another kind of file."""
+    """Returns the hex hash of a file's tensors, or of its bytes if it is another kind of file."""
     data = path.read_bytes()
     total = hashlib.sha256()
     readers = {".safetensors": safetensors, ".npy": npy}
@@ -58,7 +60,7 @@ def tensor_hash(path):
 
 
 def run(soda, out, steps, device, simd):
-    """Trains, embeds and reconstructs in the folder `out`; the files that are to be compared."""
+    """Trains, embeds and reconstructs in the folder `out`; returns the files to compare."""
     if out.exists() and any(out.iterdir()):
         raise SystemExit(f"{out} isn't empty: name a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -66,12 +68,44 @@ def run(soda, out, steps, device, simd):
     common = ["--device", device, "--data", "bundled"]
     trained = out / "run"
     commands = [
-        ["train", "--config", str(ROOT / "configs/quick.toml"), "--run", str(trained), "--set", f"train.steps={steps}", "--set", f"train.checkpoint_every={steps}"],
-        ["embed", "--run", str(trained), "--split", "train", "--limit", "1000", "--out", str(out / "features.safetensors")],
-        ["reconstruct", "--run", str(trained), "-n", "4", "--steps", "10", "--out", str(out / "reconstruction.png")],
+        [
+            "train",
+            "--config",
+            str(ROOT / "configs/quick.toml"),
+            "--run",
+            str(trained),
+            "--set",
+            f"train.steps={steps}",
+            "--set",
+            f"train.checkpoint_every={steps}",
+        ],
+        [
+            "embed",
+            "--run",
+            str(trained),
+            "--split",
+            "train",
+            "--limit",
+            "1000",
+            "--out",
+            str(out / "features.safetensors"),
+        ],
+        [
+            "reconstruct",
+            "--run",
+            str(trained),
+            "-n",
+            "4",
+            "--steps",
+            "10",
+            "--out",
+            str(out / "reconstruction.png"),
+        ],
     ]
     for command in commands:
-        done = subprocess.run([soda, *command, *common], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [soda, *command, *common], env=environment, capture_output=True, text=True
+        )
         if done.returncode != 0:
             raise SystemExit(f"{' '.join(command)}:\n{done.stderr}")
     tensors = sorted(trained.glob("checkpoints/*/*.safetensors"))
@@ -79,7 +113,9 @@ def run(soda, out, steps, device, simd):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("files", nargs="*", type=pathlib.Path)
     p.add_argument("--run", metavar="SODA")
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tensor_hash"))

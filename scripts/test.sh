@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs every test. The WGSL tests need a graphics adapter: where there is none, a software Vulkan driver is installed
-# (Debian, Ubuntu); they are never skipped. Arguments go to `cargo test`.
+# Runs every test. The WGSL tests need a graphics adapter: if there is none, a software Vulkan
+# driver is installed (Debian and Ubuntu); they are never skipped. Arguments go to `cargo test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/stage.sh
 . scripts/vulkan.sh
 
 stage build cargo build --release --locked --tests --bins
-# Without it Mesa's window system code complains on every start.
+# Without it Mesa's window system code warns on every start.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 
 adapters() { cargo run --release --locked --quiet -- devices; }
@@ -27,10 +27,15 @@ trap 'rm -f "$log"' EXIT
 run_tests() { cargo test --release --locked "$@" 2>&1 | tee "$log"; }
 status=0
 stage tests run_tests "$@" || status=$?
-# `Running tests/NAME/main.rs (..)`, or of the library's own tests `Running unittests src/lib.rs (..)`.
+# Cargo prints `Running tests/NAME/main.rs (..)`, and for the library's own tests `Running unittests
+# src/lib.rs (..)`.
 awk '/^ +Running / { path = $2 == "unittests" ? $3 : $2; gsub("^tests/|/main.rs$", "", path) }
-     /^test result:/ { sub("s$", "", $NF); printf "%s%s %.1f", n++ ? ", " : "minutes of tests: ", path, $NF / 60 }
+     /^test result:/ {
+         sub("s$", "", $NF)
+         printf "%s%s %.1f", n++ ? ", " : "minutes of tests: ", path, $NF / 60
+     }
      END { print "" }' "$log"
 echo "minutes: $STAGE_MINUTES"
-awk '/^test result:/ { passed += $4; failed += $6 } END { printf "total: %d passed, %d failed\n", passed, failed }' "$log"
+awk '/^test result:/ { passed += $4; failed += $6 }
+     END { printf "total: %d passed, %d failed\n", passed, failed }' "$log"
 exit "$status"

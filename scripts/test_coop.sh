@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Tests of the convolutions by cooperative matrices, which need an adapter that has them with f16 factors and f32 sums: without one they fail.
-# Mesa's software driver lists 8x8x8 since version 26. LAVAPIPE is the root of a Debian that has it, by default the one that
-# `tools/gpu/setup.sh nak` makes; the tests run in there, as root. LAVAPIPE= (empty): on this machine's own first adapter, a card.
-# Arguments go to the tests.
+# Runs the tests of the convolutions on cooperative matrices. They need an adapter that supports
+# cooperative matrices with f16 factors and f32 accumulation, and fail without one. Mesa's software
+# driver lists 8x8x8 since version 26. LAVAPIPE is the root of a Debian that has it, by default the
+# one that `tools/gpu/setup.sh nak` makes; the tests run in there, as root. LAVAPIPE= (empty): on
+# this machine's own first adapter, a card. Arguments go to the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,10 +16,11 @@ root=${LAVAPIPE-tools/gpu/compilers/sid}
 icd=/usr/share/vulkan/icd.d/lvp_icd.json
 if [ -n "$root" ]; then
     [ -f "$root$icd" ] || fail "there is no $root$icd: run tools/gpu/setup.sh nak, or set LAVAPIPE"
-    [ "$(id -u)" = 0 ] || fail "the tests run in $root, which takes root"
+    [ "$(id -u)" = 0 ] || fail "the tests run in $root, which requires root"
 fi
 
-built=$(cargo test --release --locked --test kernels --no-run 2>&1) || fail "the tests don't build: $built"
+built=$(cargo test --release --locked --test kernels --no-run 2>&1) ||
+    fail "the tests don't build: $built"
 program=$(sed -nE 's/.*Executable .*\((.*)\).*/\1/p' <<<"$built")
 [ -x "$program" ] || fail "cargo names no program: $built"
 
@@ -29,7 +31,8 @@ if [ -n "$root" ]; then
     trap 'rm -rf "$log" "$inside"' EXIT
     cp "$program" "$inside/kernels"
     place=/w/$(basename "$inside")
-    chroot "$root" /usr/bin/env HOME="$place" XDG_RUNTIME_DIR="$place" VK_DRIVER_FILES="$icd" "$place/kernels" "${tests[@]}" 2>&1 | tee "$log"
+    chroot "$root" /usr/bin/env HOME="$place" XDG_RUNTIME_DIR="$place" VK_DRIVER_FILES="$icd" \
+        "$place/kernels" "${tests[@]}" 2>&1 | tee "$log"
 else
     trap 'rm -f "$log"' EXIT
     "$program" "${tests[@]}" 2>&1 | tee "$log"

@@ -1,5 +1,5 @@
-# Sourced. `install_packages NAME ..` installs packages of Debian and Ubuntu; `install_vulkan` Mesa's Vulkan drivers: the software one, and
-# AMD's, which also compiles without a GPU.
+# Sourced. `install_packages NAME ..` installs packages of Debian and Ubuntu. `install_vulkan`
+# installs Mesa's Vulkan drivers: the software one, and AMD's, which also compiles without a GPU.
 install_packages() {
     if ! command -v apt-get >/dev/null; then
         echo "error: install $* and run this again" >&2

@@ -1,11 +1,13 @@
-// A page of `soda export --web` in headless Chromium, on its software GPU: node web_page.mjs [FILE.html] [options]
-//   --check REFERENCE.json   z of ten images and a reconstruction beside the program's (see docs/web.md)
-//   --bench FILE.json        the first rows of the page's benchmark
-//   --shots DIR              photographs of the page, wide and narrow, light and dark
-//   --report FILE.html       photographs of another page, with the same demands; into the folder of --shots
-//   --minutes N              until it gives up on the page's first picture (default 10)
-// In any case the page has to open from disk and from a server, ask for nothing elsewhere and report no errors.
-// scripts/web_page.sh installs what it needs.
+// Tests a page of `soda export --web` in headless Chromium, on its software GPU:
+// node web_page.mjs [FILE.html] [options]
+//   --check REFERENCE.json   compares z of ten images and a reconstruction with the program's
+//                            (see docs/web.md)
+//   --bench FILE.json        writes the first rows of the page's benchmark
+//   --shots DIR              takes screenshots of the page, wide and narrow, light and dark
+//   --report FILE.html       checks another page in the same way; screenshots go to --shots too
+//   --minutes N              gives up on the page's first picture after N minutes (default 10)
+// In any case the page must open from disk and from a server, make no requests elsewhere and report
+// no errors. scripts/web_page.sh installs what this needs.
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -16,18 +18,23 @@ import { parseArgs } from 'node:util';
 const { values: options, positionals: [file] } = parseArgs({
   allowPositionals: true,
   options: {
-    check: { type: 'string' }, bench: { type: 'string' }, shots: { type: 'string' }, report: { type: 'string' }, minutes: { type: 'string', default: '10' },
+    check: { type: 'string' },
+    bench: { type: 'string' },
+    shots: { type: 'string' },
+    report: { type: 'string' },
+    minutes: { type: 'string', default: '10' },
   },
 });
 if (!file && !options.report) {
-  console.error(readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(0, 8).join('\n').replaceAll('// ', ''));
+  const header = readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(0, 10);
+  console.error(header.join('\n').replaceAll('// ', ''));
   process.exit(2);
 }
 const require = createRequire(join(resolve(process.env.PUPPETEER ?? '.'), 'index.js'));
 const puppeteer = (await import(pathToFileURL(require.resolve('puppeteer-core')))).default;
 
 const PATIENCE = Number(options.minutes) * 60_000;
-/** Widths in pixels: a laptop's and a telephone's. */
+/** Widths in pixels: a laptop's and a phone's. */
 const WIDTHS = [1280, 420];
 const failures = [];
 const fail = (text) => {
@@ -40,24 +47,32 @@ const browser = await puppeteer.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   headless: true,
   protocolTimeout: PATIENCE,
-  args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
+  args: [
+    '--no-sandbox',
+    '--disable-dev-shm-usage',
+    '--enable-unsafe-webgpu',
+    '--use-webgpu-adapter=swiftshader',
+  ],
 });
 
-/** A tab that notes errors, and requests to elsewhere than `own`. */
+/** Opens a tab; errors and requests to anything but `own` count as failures. */
 async function open(url, own, width = WIDTHS[0]) {
   const page = await browser.newPage();
   await page.setViewport({ width, height: 900 });
   page.on('console', (message) => {
-    if (['error', 'assert'].includes(message.type())) fail(`${url}: the console says: ${message.text()}`);
+    if (['error', 'assert'].includes(message.type())) {
+      fail(`${url}: the console says: ${message.text()}`);
+    }
   });
   page.on('pageerror', (error) => fail(`${url}: ${error.message}`));
   await page.setRequestInterception(true);
   page.on('request', (request) => {
     const asked = request.url();
-    if (asked === url || asked.startsWith('data:') || asked.startsWith('blob:') || (own && asked.startsWith(own))) {
+    const inline = asked.startsWith('data:') || asked.startsWith('blob:');
+    if (asked === url || inline || (own && asked.startsWith(own))) {
       return request.continue();
     }
-    fail(`${url}: it asks for ${asked}`);
+    fail(`${url}: it requests ${asked}`);
     return request.abort();
   });
   await page.goto(url);
@@ -67,33 +82,38 @@ async function open(url, own, width = WIDTHS[0]) {
 /** Waits until the page has drawn its first picture. */
 async function drawn(page) {
   const start = performance.now();
-  await page.waitForFunction('soda.state.message || soda.state.phase === "failed" || (soda.state.drawn > 0 && !soda.busy)', { timeout: PATIENCE });
+  await page.waitForFunction(
+    'soda.state.message || soda.state.phase === "failed" || (soda.state.drawn > 0 && !soda.busy)',
+    { timeout: PATIENCE },
+  );
   const { phase, message } = await page.evaluate('soda.state');
   if (phase === 'failed' || message) fail(`the page says: ${message}`);
   return seconds(start);
 }
 
-/** Photographs a page at each width; none may scroll sideways. */
+/** Takes screenshots of a page at each width; none may scroll sideways. */
 async function photograph(page, name, themes) {
   for (const width of WIDTHS) {
     await page.setViewport({ width, height: 900 });
     for (const theme of themes) {
       await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: theme }]);
-      // A frame, and the page's own transitions.
+      // Waits for a frame and the page's own transitions.
       await new Promise((done) => setTimeout(done, 400));
-      const { has, room } = await page.evaluate('({ has: document.documentElement.scrollWidth, room: innerWidth })');
+      const { has, room } = await page.evaluate(
+        '({ has: document.documentElement.scrollWidth, room: innerWidth })',
+      );
       if (has > room) fail(`${name} scrolls sideways at ${width} pixels: it is ${has} wide`);
       if (options.shots) {
         mkdirSync(options.shots, { recursive: true });
         const path = join(options.shots, `${name}-${width}${theme === 'dark' ? '-dark' : ''}.png`);
         await page.screenshot({ path, fullPage: true });
-        console.log(`photographed ${path}`);
+        console.log(`wrote ${path}`);
       }
     }
   }
 }
 
-/** z and a reconstruction beside the program's. */
+/** Compares z and a reconstruction with the program's. */
 async function check(page) {
   const reference = JSON.parse(readFileSync(options.check, 'utf8'));
   const start = performance.now();
@@ -103,14 +123,18 @@ async function check(page) {
     return out;
   }, reference.images);
   const most = Math.max(...reference.z.flat().map(Math.abs));
-  const worst = Math.max(...reference.z.flatMap((own, i) => own.map((v, k) => Math.abs(v - z[i][k])))) / most;
-  console.log(`z of ${z.length} images: within ${worst.toExponential(1)} of the largest |z|, ${seconds(start)} s`);
-  if (!(worst <= 1e-3)) fail(`z is ${worst} of the largest |z| away from the program's, more than 1e-3`);
-  // Negative control: another image has another z.
+  const distances = reference.z.flatMap((own, i) => own.map((v, k) => Math.abs(v - z[i][k])));
+  const worst = Math.max(...distances) / most;
+  const found = worst.toExponential(1);
+  console.log(`z of ${z.length} images: within ${found} of the largest |z|, ${seconds(start)} s`);
+  if (!(worst <= 1e-3)) {
+    fail(`z differs from the program's by ${worst} of the largest |z|, more than 1e-3`);
+  }
+  // Negative control: another image has a different z.
   const other = Math.max(...reference.z[0].map((v, k) => Math.abs(v - z[1][k]))) / most;
   if (!(other > 1e-2)) fail('z of two different images is the same');
 
-  // A batch of eight gives what one image gives.
+  // A batch of eight gives the same as eight single images.
   const apart = await page.evaluate(async (image) => {
     const { player } = soda.networks;
     const one = Float32Array.from(image, (v) => v / 255 - 0.5);
@@ -119,13 +143,17 @@ async function check(page) {
     const { z: all } = await player.run('encode_8', { image: eight });
     let worst = 0;
     for (let i = 0; i < 8; i++) {
-      const { z: own } = await player.run('encode_1', { image: eight.slice(i * one.length, (i + 1) * one.length) });
+      const single = eight.slice(i * one.length, (i + 1) * one.length);
+      const { z: own } = await player.run('encode_1', { image: single });
       own.forEach((v, k) => { worst = Math.max(worst, Math.abs(v - all[i * own.length + k])); });
     }
     return worst;
   }, reference.images[0]);
-  console.log(`z of eight images at once: within ${(apart / most).toExponential(1)} of those one by one`);
-  if (!(apart / most <= 1e-5)) fail(`z of eight images at once is ${apart / most} of the largest |z| away from those one by one`);
+  const batched = apart / most;
+  console.log(`z of eight images at once: within ${batched.toExponential(1)} of single images`);
+  if (!(batched <= 1e-5)) {
+    fail(`z of eight images at once differs from single images by ${batched} of the largest |z|`);
+  }
 
   const again = performance.now();
   const { image, seed, pixels } = reference.reconstruction;
@@ -133,28 +161,38 @@ async function check(page) {
     const error = pixels.reduce((sum, v, i) => sum + ((v - a[i]) / 2) ** 2, 0) / pixels.length;
     return a.length === pixels.length ? -10 * Math.log10(error) : NaN;
   };
-  const reconstruct = (own) => page.evaluate(async (given, number) => [...await soda.reconstruct({ z: given, seed: number })], reference.z[image], own);
-  const found = psnr(await reconstruct(seed));
-  console.log(`reconstruction: ${found.toFixed(1)} dB from the program's, ${seconds(again)} s`);
-  if (!(found >= 40)) fail(`the reconstruction is ${found} dB from the program's, less than 40`);
-  // Negative control: other noise gives another picture.
+  const reconstruct = (own) => page.evaluate(
+    async (given, number) => [...await soda.reconstruct({ z: given, seed: number })],
+    reference.z[image],
+    own,
+  );
+  const same = psnr(await reconstruct(seed));
+  console.log(`reconstruction: PSNR ${same.toFixed(1)} dB to the program's, ${seconds(again)} s`);
+  if (!(same >= 40)) {
+    fail(`the reconstruction has a PSNR of ${same} dB to the program's, less than 40`);
+  }
+  // Negative control: different noise gives a different picture.
   const another = psnr(await reconstruct(seed + 1));
-  console.log(`with other noise: ${another.toFixed(1)} dB`);
-  if (!(another < 30)) fail(`a reconstruction from other noise is ${another} dB from the program's: the noise has no effect`);
+  console.log(`with different noise: PSNR ${another.toFixed(1)} dB`);
+  if (!(another < 30)) {
+    fail(`different noise gives a PSNR of ${another} dB to the program's: it has no effect`);
+  }
 }
 
 try {
   if (file) {
     const url = pathToFileURL(resolve(file)).href;
     const page = await open(url, null);
-    console.log(`from disk: the first picture is drawn after ${await drawn(page)} s`);
+    console.log(`from disk: the first picture was drawn after ${await drawn(page)} s`);
     if (options.check && failures.length === 0) await check(page);
     await photograph(page, basename(file, '.html'), ['light', 'dark']);
     if (options.bench) {
       const report = await page.evaluate('soda.bench(5)');
       writeFileSync(options.bench, `${JSON.stringify(report, null, 2)}\n`);
-      console.log(`benchmark: ${report.rows.length} rows, ${report.skipped.length} left out`);
-      if (!(report.rows.length >= 2 && report.rows.every(({ median_ms: ms }) => ms > 0))) fail('the benchmark has no rows, or one without a time');
+      console.log(`benchmark: ${report.rows.length} rows, ${report.skipped.length} skipped`);
+      if (!(report.rows.length >= 2 && report.rows.every(({ median_ms: ms }) => ms > 0))) {
+        fail('the benchmark has fewer than two rows, or one without a time');
+      }
     }
     await page.close();
 
@@ -181,7 +219,7 @@ try {
   await browser.close();
 }
 if (failures.length > 0) {
-  console.error(`${failures.length} ${failures.length === 1 ? 'thing' : 'things'} failed`);
+  console.error(`${failures.length} ${failures.length === 1 ? 'check' : 'checks'} failed`);
   process.exit(1);
 }
-console.log('the page is as it should be');
+console.log('all checks passed');

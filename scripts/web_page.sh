@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Pages in headless Chromium, on its software GPU: web_page.sh [FILE.html [--check REFERENCE.json] [--bench FILE.json] [--shots DIR]
-# [--report FILE.html]]
-# Without a file: the page of the shipped weights beside what the program computes, each of its passes in Dawn, and a report; photographs of both
-# in target/pages. The tests of the page's scripts come first. Installs Chromium (Debian and its like), Dawn and puppeteer-core where they
-# aren't there; needs Node 20 or newer with npm.
+# Tests pages in headless Chromium, on its software GPU:
+#     web_page.sh [FILE.html [--check REFERENCE.json] [--bench FILE.json] [--shots DIR]
+#                 [--report FILE.html]]
+# Without a file it compares the page of the shipped weights with the program's results, runs each
+# of its passes in Dawn, checks a report, and writes screenshots of both pages to target/pages. The
+# tests of the page's scripts come first. Installs Chromium (Debian and Ubuntu), Dawn and
+# puppeteer-core where they are missing; needs Node 20 or newer with npm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/vulkan.sh"
@@ -15,9 +17,12 @@ fail() {
 }
 
 for program in node npm; do
-    command -v "$program" >/dev/null || fail "$program isn't installed: install Node 20 or newer, with npm"
+    command -v "$program" >/dev/null ||
+        fail "$program isn't installed: install Node 20 or newer, with npm"
 done
-find_chromium() { command -v "${CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome; }
+find_chromium() {
+    command -v "${CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome
+}
 if ! CHROMIUM=$(find_chromium); then
     install_packages chromium >/dev/null
     CHROMIUM=$(find_chromium) || fail "Chromium is installed but not found: set CHROMIUM"
@@ -26,7 +31,8 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/soda/web_page"
 PUPPETEER="${PUPPETEER:-$cache}"
 if [ ! -d "$PUPPETEER/node_modules/puppeteer-core" ]; then
     mkdir -p "$PUPPETEER"
-    npm install --prefix "$PUPPETEER" --no-audit --no-fund --silent puppeteer-core@24 || fail "puppeteer-core can't be installed"
+    npm install --prefix "$PUPPETEER" --no-audit --no-fund --silent puppeteer-core@24 ||
+        fail "puppeteer-core can't be installed"
 fi
 export CHROMIUM PUPPETEER
 
@@ -44,18 +50,22 @@ fi
 cd "$here/.."
 pages=target/pages
 mkdir -p "$pages"
-# Without it Mesa's window system code complains on every start.
+# Without it Mesa's window system code warns on every start.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 stage "page written" cargo run --release --locked --quiet -- \
-    export --web "$pages/page.html" --reference "$pages/reference.json" --data bundled --device cpu --quiet
+    export --web "$pages/page.html" --reference "$pages/reference.json" --data bundled \
+    --device cpu --quiet
 if [ ! tools/gpu/node_modules/.package-lock.json -nt tools/gpu/package-lock.json ]; then
-    npm ci --prefix tools/gpu --ignore-scripts --no-audit --no-fund --silent || fail "the packages of tools/gpu can't be installed"
+    npm ci --prefix tools/gpu --ignore-scripts --no-audit --no-fund --silent ||
+        fail "the packages of tools/gpu can't be installed"
 fi
 stage "page in Dawn" node tools/gpu/page.mjs "$pages/page.html"
-# The test leaves its report there.
+# The test writes its report to SODA_REPORT.
 stage "report written" env SODA_REPORT="$PWD/$pages/report.html" \
-    cargo test --release --locked --quiet --test command_line -- --exact report::a_report_holds_everything_in_one_file
-stage "pages in Chromium" "$0" "$pages/page.html" --check "$pages/reference.json" --bench "$pages/bench.json" \
-    --report "$pages/report.html" --shots "$pages"
-# The program takes the browser's results.
-cargo run --release --locked --quiet -- bench --compare "$pages/bench.json" "$pages/bench.json" >/dev/null
+    cargo test --release --locked --quiet --test command_line -- \
+    --exact report::a_report_holds_everything_in_one_file
+stage "pages in Chromium" "$0" "$pages/page.html" --check "$pages/reference.json" \
+    --bench "$pages/bench.json" --report "$pages/report.html" --shots "$pages"
+# The program reads the browser's results.
+cargo run --release --locked --quiet -- \
+    bench --compare "$pages/bench.json" "$pages/bench.json" >/dev/null

@@ -1,4 +1,4 @@
-//! The command line as a user meets it: what works, and one clear sentence for each mistake.
+//! The command line as a user sees it: what works, and one clear error message for each mistake.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
 use std::process::{Command, Stdio};
@@ -90,7 +90,7 @@ fn trains_on_a_graphics_adapter() {
 }
 
 #[test]
-fn selftest_finds_every_kernel_right() {
+fn selftest_passes_for_every_kernel() {
     let folder = tempfile::tempdir().expect("a folder");
     let out =
         succeeds(&soda(folder.path(), &["selftest", "--device", "wgpu", "--json", "self.json"]));
@@ -157,10 +157,10 @@ fn fails_for_wrong_type_and_impossible_values() {
 }
 
 #[test]
-fn the_programs_own_recipes_are_there_without_the_source_tree() {
+fn built_in_recipes_work_without_the_source_tree() {
     let folder = tempfile::tempdir().expect("a folder");
     for recipe in ["configs/quick.toml", "configs/report.toml", "configs/cifar10.toml"] {
-        // Small, as a step is tried.
+        // Small networks, since a dry run tries a step.
         let small = ["train.batch_size=4", "model.encoder.base=4", "model.unet.base=32"]
             .map(|set| ["--set", set])
             .concat();
@@ -173,7 +173,7 @@ fn the_programs_own_recipes_are_there_without_the_source_tree() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_closes_the_pipe_is_not_a_failure() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut child = Command::new(env!("CARGO_BIN_EXE_soda"))
         .args(["train", "--dry-run"])
@@ -231,7 +231,7 @@ fn fails_for_missing_and_damaged_data() {
 }
 
 #[test]
-fn fails_for_weights_that_are_none() {
+fn fails_for_files_that_are_not_weights() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     fails(&soda(at, &["probe", "--weights", "gone.safetensors"]), 1, &["gone.safetensors"]);

@@ -1,4 +1,5 @@
-//! The commands that draw from z: what they write, and one clear sentence for each mistake.
+//! The commands that generate images from z: what they write, and one clear error message for each
+//! mistake.
 
 use crate::common::program::{fails, json, soda, succeeds, train};
 use std::path::Path;
@@ -43,7 +44,7 @@ fn picture(name: &str) -> image::RgbImage {
 }
 
 fn finite(value: &serde_json::Value) -> f64 {
-    let number = value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    let number = value.as_f64().unwrap_or_else(|| panic!("{value} isn't a number"));
     assert!(number.is_finite());
     number
 }
@@ -56,8 +57,8 @@ fn invert_writes_originals_and_both_ways_back() {
     assert!(out.contains("z and x_T: PSNR"), "{out}");
     let report = json(&at().join("i.json"));
     assert_eq!((&report["n"], &report["images"][1]), (&2.into(), &"train:5 (automobile)".into()));
-    // An untrained network's noise is almost the image itself scaled, so the way back is the
-    // inverse whatever it predicts.
+    // The noise from an untrained network is almost the scaled image itself, so sampling inverts it
+    // whatever the network predicts.
     assert!(finite(&report["psnr"]) > finite(&report["z_alone"]["psnr"]) + 3.0, "{report}");
     let (width, height) = picture("i.png").dimensions();
     assert!(width >= 2 * 96 && height >= 3 * 96, "{width} x {height}");
@@ -81,17 +82,17 @@ fn mix_draws_a_matrix_of_sections_or_of_stages() {
     fails(&mixed(&["--eta", "0.5"]), 2, &["eta 0.5"]);
     let some = picture("m.png");
     succeeds(&mixed(&["--sections", "0,2"]));
-    assert!(picture("m.png") == some, "the same seed draws the same picture");
+    assert!(picture("m.png") == some, "the same seed draws another picture");
     succeeds(&mixed(&["--sections", "0,1,2"]));
     assert!(picture("m.png") != some);
     fails(&mixed(&["--sections", "3"]), 2, &["--sections 3", "sections 0 to 2"]);
-    // Without sections the stages of the denoiser are what images are mixed by.
+    // Without sections, images are mixed by the stages of the denoiser.
     succeeds(&run(&[&base[..], &["--run", "whole", "--sections", "0,2"]].concat()));
     assert!(picture("m.png") != some);
 }
 
 #[test]
-fn view_follows_its_box_and_names_weights_that_cannot() {
+fn view_follows_its_box_and_refuses_weights_without_view_conditioning() {
     let base = ["view", "test:0", "--out", "v.png", "--json", "v.json"];
     let view = |more: &[&str]| run(&[&base[..], more].concat());
     succeeds(&view(&["--run", "views", "--crop", "0,0,16,24", "--flip"]));
@@ -173,7 +174,7 @@ fn guidance_and_samplers_are_checked_and_change_the_picture() {
 }
 
 #[test]
-fn images_that_cannot_be_used_are_named() {
+fn unusable_images_are_reported_by_name() {
     let folder = at();
     image::RgbImage::new(1, 1).save(folder.join("one.png")).expect("a PNG");
     std::fs::write(folder.join("text.png"), "not an image").expect("a file");

@@ -1,4 +1,4 @@
-//! Features through the program: what `embed` writes, and one clear sentence for each mistake.
+//! Features from the program: what `embed` writes, and one clear error message for each mistake.
 
 use crate::common::program::{fails, json, program, soda, succeeds, train};
 use soda::eval::features::Features;
@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// A run of a few steps, and a folder of pictures: the first test images of the bundled set and
-/// some that can't be read.
+/// A run of a few steps, and a folder of images: the first bundled test images and some unreadable
+/// files.
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(&train(folder.path(), &["--run", "run"]));
@@ -30,7 +30,7 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     folder
 });
 
-/// More than a batch.
+/// More images than a batch.
 const PICTURES: usize = 150;
 
 fn at(name: &str) -> std::path::PathBuf {
@@ -48,7 +48,7 @@ fn read(features: &str, labels: Option<&str>) -> Features {
     features
 }
 
-/// Whether rows are the same up to sums of matrix products in another order.
+/// Checks whether rows are the same up to the order of summation in matrix products.
 fn same(a: &[f32], b: &[f32]) -> bool {
     let largest = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * largest)
@@ -78,7 +78,7 @@ fn both_formats_hold_the_same_features_and_the_labels_of_the_set() {
     succeeds(&run(&[&base[..], &["--out", "f.safetensors"]].concat()));
     assert_eq!(read("f.safetensors", None), features);
 
-    // Another kind, of another length; and the training set is other images.
+    // Other features have another length; and the training split has other images.
     succeeds(&run(
         &[&base[..], &["--out", "d.safetensors", "--features", "denoiser:up1.0@11"]].concat()
     ));
@@ -88,7 +88,7 @@ fn both_formats_hold_the_same_features_and_the_labels_of_the_set() {
 }
 
 #[test]
-fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
+fn image_files_have_the_features_of_the_same_images_in_the_data_set() {
     let json_of = |more: &[&str]| {
         let output =
             run(&[&["embed", "pictures", "--out", "p.npy", "--json", "p.json"], more].concat());
@@ -121,7 +121,7 @@ fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
         assert!(same(&of(&pictures, row), &of(&set, i)), "{name}");
         assert!(
             !same(&of(&pictures, row), &of(&set, (i + 1) % PICTURES)),
-            "{name} beside another image"
+            "{name} against another image"
         );
         order.push(i);
     }
@@ -129,7 +129,7 @@ fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
     order.sort_unstable();
     assert_eq!(order, (0..PICTURES).collect::<Vec<_>>());
 
-    // Fewer of them, and what isn't reached needn't be readable.
+    // With --limit, files beyond the limit needn't be readable.
     let (out, report) = json_of(&["--limit", "3", "--names", "three.txt"]);
     assert!(out.contains("3 x 8") && !out.contains("left out"), "{out}");
     assert_eq!(report["skipped"], 0);
@@ -137,13 +137,13 @@ fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
 }
 
 #[test]
-fn mistakes_are_named_and_leave_nothing_behind() {
+fn mistakes_are_reported_and_leave_nothing_behind() {
     let before = std::fs::read_dir(at("pictures/a")).expect("a folder").count();
     let embed = |more: &[&str]| {
         run(&[&["embed", "--out", "pictures/a/x.npy", "--names", "pictures/a/x.txt"], more]
             .concat())
     };
-    // All that can't be read, not the first alone.
+    // All unreadable files are listed, not only the first.
     let list = [
         "2 of 152 images can't be read",
         "pictures/a/text.jpg",
@@ -210,7 +210,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
 }
 
 #[test]
-fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it() {
+fn neighbours_exclude_the_training_image_itself_but_those_of_its_copy_start_with_it() {
     let images = soda::data::bundled().expect("the bundled images").train;
     let pixel = |x, y| {
         image::Rgb(
@@ -243,7 +243,7 @@ fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it
     let list = |row: usize| rows[row]["neighbours"].as_array().expect("neighbours").clone();
     assert_eq!(list(1)[0]["image"], "train:5");
     assert!(list(1)[0]["distance"].as_f64().is_some_and(|d| d < 1e-2), "{}", list(1)[0]);
-    // The others of the copy are those of the image, which isn't among its own.
+    // The copy's other neighbours are those of the image, which isn't its own neighbour.
     assert_eq!(list(0)[..3], list(1)[1..]);
     for row in 0..3 {
         let distances: Vec<f64> =
@@ -261,7 +261,7 @@ fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it
     }
     assert!(picture.width() > 5 * 96 && picture.height() > 3 * 96);
 
-    // The cache gives the same answer, also where it is damaged; other features are others.
+    // The cache gives the same answer, even if it is damaged; other features give another one.
     let cached: Vec<_> = std::fs::read_dir(at("cache/soda/features"))
         .expect("a cache")
         .flatten()
@@ -281,7 +281,7 @@ fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it
 }
 
 #[test]
-fn a_map_is_drawn_and_measured_both_ways() {
+fn a_map_is_drawn_and_measured_with_both_methods() {
     let map = |more: &[&str]| {
         let out = succeeds(&run(&[
             &["map", "--limit", "120", "--out", "map.png", "--json", "map.json"],
@@ -304,13 +304,13 @@ fn a_map_is_drawn_and_measured_both_ways() {
         "{}",
         kept(&tsne)
     );
-    // Once more it is the same map.
+    // A second run gives the same map.
     let (_, again, drawn_again) = map(&[]);
     assert_eq!((&again["points"], drawn_again), (&tsne["points"], drawn.clone()));
     let (out, pca, drawn_pca) = map(&["--method", "pca", "--features", "denoiser:middle@20"]);
     assert!(out.contains("denoiser:middle@20 of 120 test images, principal components"), "{out}");
     assert!(drawn_pca != drawn && pca["perplexity"].is_null() && kept(&pca) <= 100.0);
-    // Both sets at once, and the images themselves.
+    // Both splits at once, drawn as images.
     let (out, all, drawn_all) = map(&["--split", "all", "--thumbnails", "--method", "pca"]);
     assert!(
         out.contains("60 test and 60 training images")
@@ -326,7 +326,7 @@ fn a_map_is_drawn_and_measured_both_ways() {
         all["thumbnails"].as_u64().is_some_and(|n| (5..=120).contains(&n))
             && tsne["thumbnails"].is_null()
     );
-    assert!(drawn_all.width() > drawn.width(), "a larger frame, for pictures");
+    assert!(drawn_all.width() > drawn.width(), "the frame for images isn't larger");
     assert_eq!((&all["data"]["split"], &tsne["data"]["split"]), (&"all".into(), &"test".into()));
     fails(&run(&["map", "--limit", "9"]), 2, &["--limit 9", "at least 10"]);
     fails(&run(&["map", "--perplexity", "0.5"]), 2, &["--perplexity 0.5"]);
@@ -370,7 +370,7 @@ fn a_map_of_a_small_folder_shows_all_of_its_images() {
 }
 
 #[test]
-fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
+fn whitening_uses_the_training_images_whether_it_is_stored_or_not() {
     let embed = |out: &str, more: &[&str], from: [&str; 2]| {
         let base =
             ["embed", "--split", "train", "--device", "cpu", "--out", out, "--json", "w.json"];
@@ -388,7 +388,7 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
         soda::eval::latent_statistics::statistics(&features.values, features.dim)
             .expect("statistics")
     };
-    // A run of two steps may leave directions that hold nothing.
+    // A run of two steps may leave directions without variance.
     let variances = stats("white.npy").variance;
     assert!(
         variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2)
@@ -398,7 +398,7 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     embed("plain.npy", &[], own);
     assert!(stats("plain.npy").variance.iter().any(|v| (v - 1.0).abs() > 0.1));
 
-    // Stored with the weights, and so for images of which there are no training images.
+    // Stored with the weights, and so also for images without a training split.
     let export = [
         "export",
         "--run",
@@ -421,7 +421,7 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
             && variances.iter().all(|v| *v < 1.01),
         "{variances:?}"
     );
-    // Nothing is taken from images: the stored matrix is what is applied.
+    // Nothing is computed from images: the stored matrix is applied.
     let weights =
         soda::model::weights::WeightsFile::open(&at("white.safetensors")).expect("weights");
     let whitening = soda::eval::whitening::Whitening::of_tensors(&weights.more, 8, &weights.path)
@@ -432,7 +432,7 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
         &whitening.apply(&read("half.npy", Some("l.npy")).values),
         &read("stored.npy", Some("l.npy")).values
     ));
-    // It stays where the file is exported again, and what has none is as before.
+    // It is kept when the file is exported again, and a file without one stays as it is.
     succeeds(&soda(
         FOLDER.path(),
         &[
@@ -456,7 +456,7 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
 /// Name, split, label, class and features of an image.
 type Row = (String, Option<String>, Option<i32>, Option<String>, Vec<f32>);
 
-/// The rows of a Parquet file.
+/// Returns the rows of a Parquet file.
 fn rows(file: &str) -> Vec<Row> {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::Field;
@@ -484,8 +484,8 @@ fn rows(file: &str) -> Vec<Row> {
     reader.get_row_iter(None).expect("rows").map(|found| row(found.expect("a row"))).collect()
 }
 
-/// The arrays of a `.npz` file, by name, as their bytes; each has the checksum that the archive
-/// says.
+/// Returns the arrays of a `.npz` file as bytes, by name; asserts that each has the checksum that
+/// the archive states.
 fn arrays(file: &str) -> std::collections::HashMap<String, Vec<u8>> {
     let (bytes, mut at_byte, mut found) =
         (std::fs::read(at(file)).expect("there"), 0, std::collections::HashMap::new());
@@ -501,12 +501,12 @@ fn arrays(file: &str) -> std::collections::HashMap<String, Vec<u8>> {
         found.insert(String::from_utf8_lossy(&bytes[at_byte + 30..start]).into_owned(), content);
         at_byte = start + size;
     }
-    assert!(bytes[at_byte..].starts_with(b"PK\x01\x02"), "a table of contents follows");
+    assert!(bytes[at_byte..].starts_with(b"PK\x01\x02"), "no table of contents follows");
     found
 }
 
 #[test]
-fn tables_hold_names_labels_and_classes_beside_the_features() {
+fn tables_hold_names_labels_and_classes_next_to_the_features() {
     let base = ["embed", "--split", "test", "--limit", "30"];
     succeeds(&run(&[&base[..], &["--out", "t.npy", "--labels", "tl.npy"]].concat()));
     let plain = read("t.npy", Some("tl.npy"));
@@ -534,7 +534,7 @@ fn tables_hold_names_labels_and_classes_beside_the_features() {
             && String::from_utf8_lossy(&found["name.npy"]).contains("'<U7'")
     );
 
-    // Files have no labels, and names of their own: none is written beside the table.
+    // Files have no labels, and their names are in the table: no separate file of names is written.
     succeeds(&run(&["embed", "pictures", "--skip-unreadable", "--out", "files.parquet"]));
     let table = rows("files.parquet");
     assert_eq!(table.len(), PICTURES);
@@ -568,7 +568,7 @@ fn normalised_rows_have_length_1_and_the_same_directions() {
 }
 
 #[test]
-fn shards_are_made_once_and_merged_into_the_whole() {
+fn shards_are_computed_once_and_merged_into_the_whole() {
     let embed = |args: &[&str]| {
         run(&[&["embed", "pictures", "--skip-unreadable", "--out", "s/z.parquet"], args].concat())
     };
@@ -580,7 +580,7 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     assert!(at("s/z.1-of-3.parquet").exists() && !at("s/z.parquet").exists());
     let manifest = json(&at("s/z.1-of-3.json"));
     assert_eq!((&manifest["shard"], &manifest["of"]), (&1.into(), &3.into()));
-    // A third, but for the two images that can't be read.
+    // A third, except for the two unreadable images.
     let third = manifest["rows"].as_u64().expect("rows");
     assert!(third.abs_diff(PICTURES as u64 / 3) <= 2, "{third}");
     assert_eq!(manifest["weights_sha256"].as_str().map(str::len), Some(64));
@@ -606,19 +606,19 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     };
     let (merged, whole) = (sorted("s/z.parquet"), sorted("whole.parquet"));
     assert_eq!(merged.len(), whole.len());
-    // Batches are others, so sums may be in another order.
+    // The batches differ, so the order of summation may differ.
     assert!(merged.iter().zip(&whole).all(|(a, b)| a.0 == b.0 && same(&a.4, &b.4)));
 
-    // Other features under the same name, a changed file, a JSON that is none.
+    // Other features under the same name, a changed file, a file that isn't JSON.
     fails(&embed(&["--shard", "1/3", "--features", "backbone"]), 2, &["z.1-of-3.parquet", "other"]);
     let whole = std::fs::read(at("s/z.2-of-3.parquet")).expect("there");
     std::fs::write(at("s/z.2-of-3.parquet"), &whole[..whole.len() - 9]).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet has changed", "--shard 2/3"]);
-    // What the message says mends it.
+    // Following the message fixes it.
     succeeds(&embed(&["--shard", "2/3"]));
     assert_eq!(std::fs::read(at("s/z.2-of-3.parquet")).expect("there").len(), whole.len());
     succeeds(&merge("s/z.parquet"));
-    // Beside an array the names lie in a file.
+    // For an array, the names are in a separate file.
     succeeds(&merge("s/z.npy"));
     assert_eq!(std::fs::read_to_string(at("s/z.txt")).expect("names").lines().count(), PICTURES);
     std::fs::rename(at("s/z.2-of-3.json"), at("s/kept")).expect("renamed");
@@ -635,14 +635,14 @@ fn shards_are_made_once_and_merged_into_the_whole() {
         &["z.0-of-3.parquet and", "z.2-of-3.parquet differ in weights"],
     );
 
-    // No table, under its own digest.
+    // A file that isn't a table, with a matching digest.
     std::fs::write(at("s/z.2-of-3.parquet"), "PAR1 not a table PAR1").expect("written");
     let mut lies = json(&at("s/kept"));
     lies["table_sha256"] = soda::files::sha256(b"PAR1 not a table PAR1").into();
     std::fs::write(at("s/z.2-of-3.json"), lies.to_string()).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet cannot be read as a Parquet file"]);
 
-    // Of a set each has a range: merged, it is the whole in order, in any format.
+    // For a data set, each shard has a range: merged, they are the whole in order, in any format.
     let base = ["embed", "--split", "test", "--limit", "30"];
     succeeds(&run(&[&base[..], &["--shard", "all/4", "--out", "s/t.parquet"]].concat()));
     succeeds(&merge("s/t.safetensors"));
@@ -650,7 +650,7 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     let (merged, whole) = (read("s/t.safetensors", None), read("s/whole.safetensors", None));
     assert!(merged.labels == whole.labels && same(&merged.values, &whole.values));
 
-    // A file that came in between would be in two shards or in none.
+    // A file that is added meanwhile would be in two shards or in none.
     let few = |i: usize| {
         std::fs::create_dir_all(at("few")).expect("a folder");
         std::fs::copy(at("pictures/a/0000.png"), at(&format!("few/{i}.png"))).expect("copied");

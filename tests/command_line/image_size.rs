@@ -1,5 +1,5 @@
-//! Images of other sides than 32: every command at them, what recipes may say, and that 32 is what
-//! it was.
+//! Images of other sides than 32: every command with them, what recipes may set, and that 32 works
+//! as before.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
 use burn::tensor::{Device, Tensor};
@@ -17,7 +17,7 @@ use soda::rng;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// 120 pictures of either class, none of them square.
+/// Writes 120 images of either class, none of them square.
 fn pictures(folder: &Path) {
     for i in 0..240u32 {
         let place = folder.join("pictures").join(if i % 2 == 0 { "a" } else { "b" });
@@ -43,8 +43,8 @@ fn picture(path: &Path) -> image::RgbImage {
     image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).into_rgb8()
 }
 
-/// Trains two steps with `sets` on the pictures of a folder; that and all that follows happens
-/// there.
+/// Trains two steps with `sets` on the images of a folder; returns the folder, for further
+/// commands.
 fn trained(sides: [usize; 3], sets: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     pictures(folder.path());
@@ -62,8 +62,8 @@ fn trained(sides: [usize; 3], sets: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-/// What every command has to do with weights of any side; `[source, target]` are the sides that
-/// they must carry.
+/// Checks every command with weights of any side; `[source, target]` are the sides that the weights
+/// must state.
 fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
     let run = |args: &[&str]| {
         let output = soda(
@@ -88,7 +88,7 @@ fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
     );
     run(&["embed", "pictures/a", "--features", "denoiser:up0.0@300", "--out", "up.npy"]);
 
-    // Pictures show images at their own side, enlarged where they are small.
+    // Pictures show images at their own side, enlarged if they are small.
     let shown = |enlarged: usize| target * (enlarged / target).max(1);
     run(&["reconstruct", "-n", "3", "--out", "r.png", "--json", "r.json"]);
     assert_eq!(json(&folder.join("r.json"))["n"], 3);
@@ -109,7 +109,7 @@ fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
     assert_eq!(weights.config.model.sides, Sides { source, target });
 }
 
-/// The page about the run has all its parts.
+/// Asserts that the page about the run has all its parts.
 fn report_is_whole(folder: &Path) {
     let args = [
         "report",
@@ -146,16 +146,16 @@ fn two_steps_and_every_command_at_64_with_torchvisions_stem() {
     report_is_whole(folder.path());
 }
 
-/// The recipes for images of one's own, at every side that docs/training.md names: their networks
-/// go together, and `soda train` ends two steps of the smallest networks like them.
+/// Checks the recipes for your own images, at every side that docs/training.md names: their
+/// networks fit together, and `soda train` completes two steps of the smallest networks like them.
 #[test]
 fn the_recipes_for_own_images_take_96_and_128_pixels() {
     for name in ["tiny64", "folder64"] {
         for side in [64, 96, 128] {
             let set = [format!("data.side={side}")];
             let config = Config::named(Path::new(name), &set).expect("a recipe");
-            // tiny64's encoder sees as many pixels as that of the shipped weights, from which it
-            // can start.
+            // tiny64's encoder sees as many pixels as that of the shipped weights, so it can start
+            // from them.
             let (stem, source) =
                 if name == "tiny64" { (Stem::Conv3x3, 32) } else { (Stem::Conv7x7, side) };
             assert_eq!(
@@ -164,7 +164,7 @@ fn the_recipes_for_own_images_take_96_and_128_pixels() {
                 "{name}"
             );
             assert_eq!(config.model.encoder.stem, stem, "{name}");
-            // 96, 48, 24 and 12 have no stage of 16 pixels.
+            // 96, 48, 24 and 12: no stage has 16 pixels.
             let unused = if name == "folder64" && side == 96 { vec![16] } else { vec![] };
             assert_eq!(config.unused_attention(), unused, "{name} at {side}");
         }
@@ -213,7 +213,7 @@ fn the_recipes_for_own_images_take_96_and_128_pixels() {
 }
 
 #[test]
-fn the_views_may_have_sides_of_their_own() {
+fn the_views_may_have_their_own_sides() {
     let folder = trained([64, 48, 24], &["model.unet.attention=[12]"]);
     commands_work(folder.path(), 64, [48, 24]);
     let run = |args: &[&str]| {
@@ -251,14 +251,14 @@ fn a_view_is_drawn_in_pixels_of_the_images_own_side() {
 }
 
 #[test]
-fn cifar_is_resampled_to_the_recipes_side_and_training_says_so() {
+fn cifar_is_resampled_to_the_recipes_side_and_training_reports_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let output =
         train(folder.path(), &["--run", "run", "--data", "bundled", "--set", "data.side=40"]);
     succeeds(&output);
     let said = text(&output.stderr);
     assert!(said.contains("resampled from 32 x 32 to 40 x 40 pixels"), "{said}");
-    // An attention that no stage has (16 is of stage 1 at 32) is no silent loss.
+    // An attention side that no stage has (16 is stage 1's at 32) isn't dropped silently.
     let output = train(
         folder.path(),
         &["--run", "b", "--set", "data.side=40", "--set", "model.unet.attention=[16]"],
@@ -266,7 +266,7 @@ fn cifar_is_resampled_to_the_recipes_side_and_training_says_so() {
     succeeds(&output);
     let said = text(&output.stderr);
     assert!(said.contains("no stage of the denoiser has feature maps of 16 x 16 pixels"), "{said}");
-    // Weights of one side go on at another, with the same stages under attention alone.
+    // Training from weights of one side continues at another, if the same stages have attention.
     let from =
         ["--run", "c", "--set", "data.side=48", "--from", "run/checkpoints/step_2/ema.safetensors"];
     succeeds(&train(folder.path(), &from));
@@ -327,8 +327,8 @@ fn an_exported_encoder_for_another_side_has_batch_norm_statistics_of_that_side()
         changed("same.safetensors", "target.safetensors").is_empty(),
         "the encoder's images are the same"
     );
-    // They are those of images at that side: under them the stem's normalised outputs have mean 0
-    // and variance 1, roughly.
+    // They are the statistics of images at that side: with them the stem's normalised outputs have
+    // mean 0 and variance 1, roughly.
     let statistics = |name: &str, which: &str| {
         let found = tensors(name).into_iter().find(|(own, ..)| own == which);
         found.unwrap_or_else(|| panic!("no {which}")).2
@@ -366,7 +366,7 @@ fn sides_are_multiples_of_8_from_16_to_256_that_the_stages_can_halve() {
             "{message}"
         );
     }
-    // 40 has three halves: 20, 10, 5.
+    // 40 can be halved three times: 20, 10, 5.
     let stages = |n: usize| format!("model.unet.multipliers={:?}", vec![1; n]);
     recipe(&["data.target.side=40", &stages(4)]).expect("four stages");
     let message = recipe(&["data.target.side=40", &stages(5)]).expect_err("five stages");
@@ -376,7 +376,7 @@ fn sides_are_multiples_of_8_from_16_to_256_that_the_stages_can_halve() {
 }
 
 #[test]
-fn recipes_and_weights_without_sides_are_of_32() {
+fn recipes_and_weights_without_sides_mean_32() {
     let (old, new) = (
         recipe(&[]).expect("a recipe"),
         recipe(&["data.side=32", "data.source.side=32", "data.target.side=32"]),
@@ -387,7 +387,7 @@ fn recipes_and_weights_without_sides_are_of_32() {
         (32, Sides::default(), Stem::Conv3x3)
     );
     assert_eq!(old.model, new.model);
-    // The same views, bit for bit; at another side others.
+    // The same views, bit for bit; at another side they differ.
     let image: Vec<u8> = (0..bytes_of(32)).map(|i| rng::mix(i as u64) as u8).collect();
     let pair = |config: &Config| {
         let Sides { source, target } = config.model.sides;
@@ -398,7 +398,7 @@ fn recipes_and_weights_without_sides_are_of_32() {
     assert_eq!(pair(&old), pair(&new));
     let other = pair(&recipe(&["data.source.side=40"]).expect("a recipe"));
     assert!(other.0.len() == bytes_of(40) && other.1 == pair(&old).1);
-    // Those that were there before sides were.
+    // Weights from before there were sides.
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("old.safetensors");
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped::PATH);
@@ -417,7 +417,7 @@ fn recipes_and_weights_without_sides_are_of_32() {
 }
 
 #[test]
-fn attention_stands_where_feature_maps_have_the_side_asked_for() {
+fn attention_is_where_feature_maps_have_the_given_side() {
     let attends = |side: usize, at: usize| -> Vec<usize> {
         let sets = [
             format!("data.side={side}"),
@@ -448,7 +448,7 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 }
 
 #[test]
-fn pools_take_the_largest_of_nine_pixels_and_give_its_gradient_back() {
+fn max_pooling_takes_the_largest_of_nine_pixels_and_passes_its_gradient_back() {
     let device = Device::flex().autodiff();
     for [b, c, h, w] in [[2, 3, 8, 8], [1, 5, 7, 9], [1, 1, 1, 2]] {
         let (x, weights) = (
@@ -473,7 +473,7 @@ fn pools_take_the_largest_of_nine_pixels_and_give_its_gradient_back() {
         assert_eq!(pooled, want);
         crate::common::assert_close("gradient", &gradient, &want_gradient, 1e-6, 0.0);
     }
-    // Its result lies as convolutions want it; one in the order of its axes doesn't.
+    // Its result has the layout that convolutions need, unlike one in NCHW order.
     let device = Device::flex();
     let convolve = |x: Tensor<4>| {
         let before = copies();
@@ -485,7 +485,7 @@ fn pools_take_the_largest_of_nine_pixels_and_give_its_gradient_back() {
 }
 
 #[test]
-fn the_encoder_of_a_7x7_stem_is_that_of_burns_own_operations_at_any_side() {
+fn the_encoder_with_a_7x7_stem_agrees_with_burns_own_operations_at_any_side() {
     let device = Device::flex();
     for side in [16, 40, 64] {
         let sets = [
@@ -511,7 +511,7 @@ fn the_encoder_of_a_7x7_stem_is_that_of_burns_own_operations_at_any_side() {
 }
 
 #[test]
-fn images_are_seen_at_the_encoders_side_whatever_their_own() {
+fn images_are_encoded_at_the_encoders_side_whatever_their_own() {
     let config =
         recipe(&["data.side=64", "data.source.side=32", "model.encoder.base=4", "model.z_dim=8"])
             .expect("a recipe");

@@ -1,5 +1,5 @@
-//! Weights of the public PyTorch implementation, and weights for others: `soda import`, `soda
-//! export`, and one clear sentence for each file that can't be used. The files come from
+//! Weights of the public PyTorch implementation, and weights for other programs: `soda import`,
+//! `soda export`, and one clear error message for each unusable file. The files come from
 //! tests/reference/futurexiang.py.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
@@ -16,7 +16,8 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// `soda import` of `file` in `folder`; 2 groups, for a network too narrow for that code's 32.
+/// Runs `soda import` of `file` in `folder`, with 2 groups: the network is too narrow for that
+/// code's 32.
 fn import(folder: &Path, file: &Path, more: &[&str]) -> Output {
     let file = file.to_str().expect("a name");
     let groups = ["--set", "model.unet.groups=2", "--set", "model.unet.final_groups=2"];
@@ -51,7 +52,7 @@ impl Expected {
         &self.0[name].1
     }
 
-    /// z and eps of the golden inputs.
+    /// Returns z and eps for the golden inputs.
     fn outputs(&self, model: &Soda, device: &Device) -> [Vec<f32>; 2] {
         let z = model.encode(self.tensor("x_source", device));
         let ones = Tensor::ones([z.dims()[0], 1], device);
@@ -67,13 +68,12 @@ impl Expected {
     }
 }
 
-/// PyTorch's f64 results against ours in f32: at most 1e-4 of the largest number; nothing absolute
-/// beside it, since the largest
-/// |z| and |eps| are near 3.
+/// The tolerance for PyTorch's f64 results against ours in f32: 1e-4 of the largest value, and no
+/// absolute one, since the largest |z| and |eps| are near 3.
 const TOLERANCE: (f32, f32) = (1e-4, 0.0);
 
 #[test]
-fn z_and_eps_of_imported_weights_are_those_of_pytorch() {
+fn z_and_eps_of_imported_weights_agree_with_pytorch() {
     let (folder, device, expected) = (folder_with_weights(), Device::flex(), Expected::read());
     let open = |name: &str| {
         WeightsFile::open(&folder.path().join(name))
@@ -92,8 +92,7 @@ fn z_and_eps_of_imported_weights_are_those_of_pytorch() {
     assert_close("z of MODEL", &z_model, expected.values("z_model"), relative, absolute);
     assert_close("eps of MODEL", &eps_model, expected.values("eps_model"), relative, absolute);
 
-    // Would something wrong be seen? The other weights, the other convention of the scales, the
-    // other scale of times.
+    // Negative controls: the other weights, the other convention for scales, the other time scale.
     assert!(
         error(&z_model, &z, relative, absolute) > 100.0
             && error(&eps_model, &eps, relative, absolute) > 100.0
@@ -109,9 +108,9 @@ fn z_and_eps_of_imported_weights_are_those_of_pytorch() {
     }
 }
 
-/// Each pair of tensors of the same shape, exchanged: names that were mixed up would be seen.
+/// Swaps each pair of tensors of the same shape: mixed-up names would be detected.
 #[test]
-fn tensors_in_each_others_place_would_be_seen() {
+fn swapped_tensors_would_be_detected() {
     let (folder, device, expected) = (folder_with_weights(), Device::flex(), Expected::read());
     let path = folder.path().join("w.safetensors");
     let file = WeightsFile::open(&path).expect("weights");
@@ -120,7 +119,7 @@ fn tensors_in_each_others_place_would_be_seen() {
     let mut seen = HashMap::new();
     let mut pairs = Vec::new();
     for (i, (name, shape, _)) in tensors.iter().enumerate() {
-        // Of each network: what is exchanged in the encoder shows in z.
+        // For each network: a swap in the encoder shows in z.
         let last = seen.insert((name.split('.').next().expect("a network"), shape.clone()), i);
         pairs.extend(last.map(|last| (last, i)));
     }
@@ -140,12 +139,12 @@ fn tensors_in_each_others_place_would_be_seen() {
             error(&eps, expected.values("eps"), relative, absolute),
         ];
         let wrong = if tensors[a].0.starts_with("encoder.") { errors[0] } else { errors[1] };
-        assert!(wrong > 1.0, "{} and {} exchanged would pass", tensors[a].0, tensors[b].0);
+        assert!(wrong > 1.0, "{} and {} swapped would pass", tensors[a].0, tensors[b].0);
     }
 }
 
 #[test]
-fn imported_weights_say_what_they_are_and_work_in_other_commands() {
+fn imported_weights_state_their_origin_and_work_in_other_commands() {
     let folder = folder_with_weights();
     let at = folder.path();
     let report = json(&at.join("i.json"));
@@ -216,7 +215,7 @@ fn exported_weights_carry_their_training_and_may_be_half_as_long() {
     assert!(out.contains("of the largest |z|"), "{out}");
     let report = json(&at.join("h.json"));
     let difference = report["z_difference"].as_f64().expect("a number");
-    // A half-precision number is right to 2^-11 of itself.
+    // A value in f16 has a relative error of at most 2^-11.
     assert!(difference > 1e-6 && difference < 1e-2, "{difference}");
     let length = |name: &str| std::fs::metadata(at.join(name)).expect("a file").len();
     assert_eq!(report["bytes"], length("h.safetensors"));
@@ -234,7 +233,7 @@ fn exported_weights_carry_their_training_and_may_be_half_as_long() {
         "h.png",
     ];
     succeeds(&soda(at, &draw));
-    // The same bytes each time, and from a half-precision file as well.
+    // The same bytes every time, and from an f16 file too.
     let before = std::fs::read(at.join("h.safetensors")).expect("a file");
     succeeds(&soda(
         at,
@@ -252,10 +251,10 @@ fn exported_weights_carry_their_training_and_may_be_half_as_long() {
     assert_eq!(std::fs::read(at.join("again.safetensors")).expect("a file"), before);
 }
 
-/// Weights as older versions wrote them: a recipe, and nothing about the training but beside them
+/// Weights from older versions: they have a recipe, but the training is recorded only next to them
 /// in the checkpoint.
 #[test]
-fn older_weights_stay_readable() {
+fn older_weights_remain_readable() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
@@ -263,7 +262,7 @@ fn older_weights_stay_readable() {
     let (tensors, mut metadata) = weights::read(&path).expect("weights");
     metadata.retain(|key, _| key == "config" || key == "soda");
     weights::write(&path, &tensors, metadata.clone()).expect("written");
-    // No checksums are beside them any more.
+    // Without the checksums next to them.
     std::fs::remove_file(path.with_file_name("COMPLETE")).expect("there");
     weights::write(&at.join("alone.safetensors"), &tensors, metadata).expect("written");
     let out = succeeds(&soda(
@@ -279,11 +278,11 @@ fn older_weights_stay_readable() {
 }
 
 #[test]
-fn a_pickle_that_wants_to_run_code_is_refused_and_not_run() {
+fn a_pickle_that_would_run_code_is_refused_and_not_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = import(folder.path(), &golden("runs_code.pth"), &[]);
     fails(&output, 1, &["runs_code.pth", "posix.system", "nothing was run"]);
-    // The script that made the file saw Python make this one.
+    // Python creates this file when it loads the pickle; the script that wrote the pickle checked.
     assert!(!folder.path().join("soda-import-ran-this").exists());
     assert!(!folder.path().join("weights.safetensors").exists());
 }
@@ -342,7 +341,7 @@ fn damaged_checkpoints_are_refused() {
         &["notes.pth", "is not a PyTorch checkpoint"],
     );
     let mut damaged = whole.clone();
-    // Amidst the numbers: MODEL's fill the first half of the file.
+    // In the middle of the values: MODEL's fill the first half of the file.
     let place = whole.len() / 4;
     damaged[place..place + 2048].fill(0x55);
     fails(&import("damaged.pth", &damaged), 1, &["damaged.pth", "is damaged"]);
@@ -352,7 +351,7 @@ fn damaged_checkpoints_are_refused() {
 }
 
 #[test]
-fn safetensors_files_that_lie_are_refused() {
+fn safetensors_files_with_false_headers_are_refused() {
     let folder = folder_with_weights();
     let at = folder.path();
     let whole = std::fs::read(at.join("w.safetensors")).expect("a file");
@@ -405,7 +404,7 @@ fn safetensors_files_that_lie_are_refused() {
 }
 
 #[test]
-fn output_paths_are_made_or_refused_before_the_work() {
+fn output_paths_are_created_or_refused_before_the_work() {
     let folder = folder_with_weights();
     let at = folder.path();
     let ours = golden("futurexiang.pth");

@@ -1,16 +1,16 @@
-//! The commands that draw from the distribution of z: sample, directions, interpolate.
+//! The commands that use the distribution of z: sample, directions, interpolate.
 
 use crate::common::program::{fails, json, soda, succeeds, train};
 use std::path::Path;
 
-/// A folder with tiny trained networks in r/.
+/// Returns a folder with tiny trained networks in r/.
 fn trained() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(&train(folder.path(), &["--run", "r"]));
     folder
 }
 
-/// `soda` on the CPU with the weights in r/.
+/// Runs `soda` on the CPU with the weights in r/.
 fn run(at: &Path, args: &[&str]) -> std::process::Output {
     soda(at, &[args, &["--device", "cpu", "--run", "r"]].concat())
 }
@@ -64,7 +64,7 @@ fn sample_directions_and_interpolate_draw_from_a_run_directory() {
     ] {
         assert!(report.pointer(path).is_some_and(|v| v.is_f64()), "{path} in {report}");
     }
-    // The second one reads the cached prior, and draws the same.
+    // The second one reads the cached prior, and generates the same images.
     let cached = std::fs::read_dir(at.join("cache/soda/priors")).expect("the cache").count();
     sample("b.png", "1");
     sample("c.png", "2");
@@ -140,11 +140,11 @@ fn sample_directions_and_interpolate_draw_from_a_run_directory() {
         kinds,
         [("linear", false), ("spherical", false), ("linear", true), ("spherical", true)]
     );
-    // What three-step networks draw straight and on the sphere looks the same: the picture has a
-    // row for each x_T.
+    // With networks of three steps, linear and spherical interpolation look the same: the picture
+    // has one row for each x_T.
     assert_eq!(report["rows"], serde_json::json!(["in z", "in z, inverted x_T"]), "{report}");
     assert!(text.contains("one row shows both"), "{text}");
-    // Straight or not, the ends are the same.
+    // Linear or spherical, the ends are the same.
     assert_eq!(
         (&strips[0]["psnr_a"], &strips[0]["psnr_b"]),
         (&strips[1]["psnr_a"], &strips[1]["psnr_b"])
@@ -155,7 +155,7 @@ fn sample_directions_and_interpolate_draw_from_a_run_directory() {
 }
 
 #[test]
-fn fails_for_what_cannot_be_drawn() {
+fn fails_for_impossible_requests() {
     let folder = trained();
     let at = folder.path();
     fails(&run(at, &["sample", "--temperature", "nan"]), 2, &["--temperature NaN"]);

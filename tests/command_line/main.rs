@@ -1,4 +1,4 @@
-//! The program as a user meets it: each command in a process and a folder of its own.
+//! The program as a user sees it: each command in a separate process and folder.
 
 mod cli;
 mod commands;

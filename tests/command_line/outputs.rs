@@ -1,5 +1,5 @@
-//! Where results go: files of several kinds, standard output, pipes and devices; only files are
-//! ever replaced.
+//! Where results go: files of several kinds, standard output, pipes and devices; only regular files
+//! are ever replaced.
 
 #![cfg(unix)]
 
@@ -38,14 +38,14 @@ fn is_png(bytes: &[u8]) -> bool {
         && image::load_from_memory(bytes).is_ok()
 }
 
-/// What `command` writes to a pipe called `name`.
+/// Returns `command`'s output, and what it writes to a pipe called `name`.
 fn through_pipe(name: &str, command: impl FnOnce() -> Output) -> (Output, Vec<u8>) {
     assert!(Command::new("mkfifo").arg(at(name)).status().expect("mkfifo runs").success());
     let path = at(name);
     let reader = std::thread::spawn(move || std::fs::read(path).expect("a pipe"));
     let output = command();
     if !output.status.success() {
-        // Nobody will write: the reader would wait for ever.
+        // Nothing else will write: the reader would wait forever.
         std::fs::OpenOptions::new().write(true).open(at(name)).expect("a pipe");
     }
     let bytes = reader.join().expect("read");
@@ -57,7 +57,7 @@ fn through_pipe(name: &str, command: impl FnOnce() -> Output) -> (Output, Vec<u8
 }
 
 #[test]
-fn json_to_standard_output_stands_there_alone() {
+fn json_is_alone_on_standard_output() {
     for args in [
         &["devices"][..],
         &["reconstruct", "--run", "r", "-n", "2", "--steps", "1", "--out", "j.png"],
@@ -66,7 +66,7 @@ fn json_to_standard_output_stands_there_alone() {
         let lines = succeeds(&plain);
         let output = run(&[args, &["--json", "-"]].concat());
         assert_eq!(parse(succeeds(&output).as_bytes())["command"], args[0]);
-        // What was printed there is printed beside it.
+        // The usual output goes to standard error instead.
         let err = text(&output.stderr);
         assert!(
             !lines.is_empty() && lines.lines().all(|line| err.contains(line)),
@@ -79,7 +79,7 @@ fn json_to_standard_output_stands_there_alone() {
         !at("-").exists()
             && Path::new("/dev/stdout").symlink_metadata().expect("there").is_symlink()
     );
-    // The same where it is a file: none is put in its place.
+    // If standard output is a file, it isn't replaced.
     let file = std::fs::File::create(at("stdout.json")).expect("a file");
     let mut command = program(RUN.path());
     let child =
@@ -110,7 +110,7 @@ fn pictures_features_and_weights_go_to_standard_output() {
     succeeds(&run(&[&export[..], &["--out", "half.safetensors"]].concat()));
     assert!(
         output.stdout == std::fs::read(at("half.safetensors")).expect("written"),
-        "the same file"
+        "the file differs"
     );
 
     fails(
@@ -127,7 +127,7 @@ fn pictures_features_and_weights_go_to_standard_output() {
 }
 
 #[test]
-fn pipes_are_written_to_and_their_readers_see_the_end() {
+fn pipes_are_written_to_and_closed_at_the_end() {
     let (output, bytes) = through_pipe("picture", || reconstruct(&["--out", "picture"]));
     assert!(succeeds(&output).contains("picture picture") && is_png(&bytes));
     let (output, bytes) =
@@ -138,7 +138,7 @@ fn pipes_are_written_to_and_their_readers_see_the_end() {
     succeeds(&output);
     succeeds(&run(&[&embed[..], &["features.npy"]].concat()));
     assert!(bytes == std::fs::read(at("features.npy")).expect("written"));
-    // Who reads the beginning alone is no failure, nor is it of a result that is printed.
+    // A reader that closes the pipe early isn't a failure, for printed results either.
     for script in [
         "soda devices --json - | head -c 1",
         "soda devices | true; soda devices --json last.json | true",
@@ -154,7 +154,7 @@ fn pipes_are_written_to_and_their_readers_see_the_end() {
 }
 
 #[test]
-fn links_and_devices_stay_what_they_are() {
+fn links_and_devices_are_not_replaced() {
     std::fs::create_dir_all(at("kept")).expect("a folder");
     std::fs::write(at("kept/r.json"), "old").expect("written");
     symlink("kept/r.json", at("latest.json")).expect("linked");
@@ -166,7 +166,8 @@ fn links_and_devices_stay_what_they_are() {
     for link in ["latest.json", "latest.jpg"] {
         assert!(at(link).symlink_metadata().expect("there").is_symlink(), "{link}");
     }
-    // By a link, as whoever replaces what is there would replace the device for all programs.
+    // Through a link, because a command that replaced the file would replace the device for all
+    // programs.
     succeeds(&reconstruct(&["--out", "null", "--json", "null"]));
     assert!(at("null").symlink_metadata().expect("there").is_symlink());
     assert!(std::fs::metadata("/dev/null").expect("there").file_type().is_char_device());
@@ -190,7 +191,7 @@ fn links_and_devices_stay_what_they_are() {
 }
 
 #[test]
-fn the_name_of_a_picture_says_its_format_and_others_are_refused_before_the_work() {
+fn the_name_of_a_picture_selects_its_format_and_others_are_refused_before_the_work() {
     use image::ImageFormat::{Bmp, Jpeg, Png, WebP};
     for (name, format) in
         [("p.png", Png), ("p.jpg", Jpeg), ("p.JPEG", Jpeg), ("p.webp", WebP), ("p.bmp", Bmp)]
@@ -205,11 +206,11 @@ fn the_name_of_a_picture_says_its_format_and_others_are_refused_before_the_work(
     for name in ["p.tiff", "p", "p.gif"] {
         let output = reconstruct(&["--out", name, "--json", "never.json"]);
         fails(&output, 2, &["--out", name, ".png, .jpg, .jpeg, .webp or .bmp"]);
-        assert!(!text(&output.stderr).contains("reconstruct with"), "refused before the work");
+        assert!(!text(&output.stderr).contains("reconstruct with"), "refused only after the work");
         assert!(!at(name).exists() && !at("never.json").exists());
     }
     fails(&run(&["bench", "--plot", "bars.txt"]), 2, &["--plot bars.txt", ".png"]);
-    // Of all that is written, before anything is done.
+    // Every output path is checked before anything is done.
     let output = reconstruct(&["--out", "q.png", "--json", "p.png/x.json"]);
     fails(&output, 1, &["p.png/x.json"]);
     assert!(!at("q.png").exists());
@@ -219,7 +220,7 @@ fn the_name_of_a_picture_says_its_format_and_others_are_refused_before_the_work(
 }
 
 #[test]
-fn a_run_directory_that_links_to_another_disk_goes_on_there() {
+fn a_run_directory_that_links_to_another_disk_is_resumed_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let here = folder.path();
     std::fs::create_dir_all(here.join("disk/checkpoints")).expect("a folder");
@@ -229,7 +230,7 @@ fn a_run_directory_that_links_to_another_disk_goes_on_there() {
     }
     let half = here.join("disk/metrics.jsonlAb12Cd.partial");
     for steps in ["train.steps=1", "train.steps=2"] {
-        // As a kill leaves it.
+        // A partial file, as after a kill.
         std::fs::write(&half, "{").expect("written");
         succeeds(&train(here, &["--run", "r", "--resume", "--allow-change", "--set", steps]));
         for name in ["checkpoints", "metrics.jsonl", "starts.jsonl", "config.toml", "loss.png"] {
@@ -239,7 +240,10 @@ fn a_run_directory_that_links_to_another_disk_goes_on_there() {
             );
             assert!(here.join("disk").join(name).exists(), "{name} after {steps}");
         }
-        assert!(steps.ends_with('1') || !half.exists(), "tidied where the file lies");
+        assert!(
+            steps.ends_with('1') || !half.exists(),
+            "the partial file isn't removed from the other disk"
+        );
     }
     let metrics = std::fs::read_to_string(here.join("disk/metrics.jsonl")).expect("there");
     assert!(metrics.contains("\"step\":1,") && metrics.contains("\"step\":2,"), "{metrics}");

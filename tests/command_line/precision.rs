@@ -4,7 +4,7 @@ use crate::common::program::{fails, json, soda, succeeds, train};
 use soda::eval::table;
 use std::path::Path;
 
-/// z of the first test images by the shipped weights.
+/// Returns z of the first test images with the shipped weights.
 fn z(folder: &Path, device: &str, precision: &str) -> Vec<f32> {
     let out = format!("{device}-{precision}.safetensors");
     let args = [
@@ -26,7 +26,7 @@ fn z(folder: &Path, device: &str, precision: &str) -> Vec<f32> {
     table::read(&folder.join(out), None).expect("readable").values
 }
 
-/// |a - b| / |b|.
+/// Returns |a - b| / |b|.
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert!(a.len() == b.len() && a.iter().chain(b).all(|v| v.is_finite()));
     let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
@@ -34,7 +34,7 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn z_in_f16_is_that_of_f32_within_two_thousandths() {
+fn z_in_f16_agrees_with_f32_within_two_thousandths() {
     let folder = tempfile::tempdir().expect("a folder");
     let exact = z(folder.path(), "cpu", "f32");
     for (device, precision) in [("wgpu", "f16"), ("cpu", "f16-emulated")] {
@@ -45,10 +45,9 @@ fn z_in_f16_is_that_of_f32_within_two_thousandths() {
     assert!(distance(&other, &exact) > 0.1, "another z would pass");
 }
 
-/// Features that a command has taken are kept for the next one, unless that computes in another
-/// precision.
+/// Cached features are used by the next command, unless it computes in another precision.
 #[test]
-fn kept_features_are_those_of_the_precision() {
+fn cached_features_belong_to_a_precision() {
     let distances = |folder: &Path, precision: &str| {
         let args = [
             "neighbours",
@@ -68,8 +67,12 @@ fn kept_features_are_those_of_the_precision() {
     let [one, other] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
     let exact = distances(one.path(), "f32");
     let half = distances(one.path(), "f16-emulated");
-    assert_ne!(exact, half, "f32's features were taken for those of f16");
-    assert_eq!(distances(other.path(), "f16-emulated"), half, "in a folder that f32 never used");
+    assert_ne!(exact, half, "f32's features were used for f16");
+    assert_eq!(
+        distances(other.path(), "f16-emulated"),
+        half,
+        "the result depends on a cache of f32"
+    );
     assert_eq!(distances(one.path(), "f32"), exact);
 }
 
@@ -110,7 +113,7 @@ fn precisions_that_a_device_lacks_are_refused_with_the_reason() {
 }
 
 #[test]
-fn mixed_training_says_what_it_is_and_notes_its_loss_scale() {
+fn mixed_training_reports_its_precision_and_logs_its_loss_scale() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = train(
         folder.path(),

@@ -1,5 +1,5 @@
-//! Weights that predict v at continuous noise levels, with a target of half the side: every command
-//! that draws or measures.
+//! Weights that predict v at continuous noise levels, with a target of half the side, in every
+//! command that generates or measures.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
 use soda::config::{Levels, LossWeight, Prediction, Sides};
@@ -28,7 +28,7 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     trained(at, "v", &V);
     let run =
         |args: &[&str]| succeeds(&soda(at, &[args, &["--run", "v", "--device", "cpu"]].concat()));
-    // From pure noise with each sampler, and from the linear decoder's picture.
+    // From pure noise with each sampler, and from the linear decoder's image.
     for sampler in ["ddim", "ddpm", "dpm-solver"] {
         run(&[
             "sample",
@@ -55,8 +55,7 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     assert!(said.contains("mean squared error on v"), "{said}");
     assert_eq!(json(&at.join("d.json"))["prediction"], "v");
 
-    // Inverted and drawn again the image comes back: as well as eps does it, and the better the
-    // more steps there are.
+    // Inversion and sampling give the image back, as well as with eps, and better with more steps.
     let inverted = |steps: &str| {
         run(&["invert", "test:0", "test:1", "--steps", steps, "--json", "i.json"]);
         psnr("i.json")
@@ -64,7 +63,7 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     let (few, many) = (inverted("5"), inverted("100"));
     assert!(many > 20.0 && many > few + 3.0, "{few} dB, then {many} dB");
 
-    // What they are stands in the file, and stays there.
+    // The file states what they predict, and keeps it.
     run(&["export", "--half", "--out", "half.safetensors"]);
     let config = WeightsFile::open(&at.join("half.safetensors")).expect("weights").config;
     assert_eq!(
@@ -86,7 +85,7 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
 }
 
 #[test]
-fn weights_that_predict_eps_are_told_from_those_that_predict_v() {
+fn weights_that_predict_eps_are_distinguished_from_those_that_predict_v() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     trained(at, "eps", &[]);

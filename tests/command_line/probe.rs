@@ -1,5 +1,5 @@
-//! `soda probe` as a user meets it: every protocol and kind of features, shares of labels, the
-//! scan, and what is refused.
+//! `soda probe` as a user sees it: every protocol and kind of features, fractions of the labels,
+//! the scan, and what is refused.
 
 use crate::common::program::{fails, json, soda, succeeds, train};
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn at() -> &'static Path {
     RUN.path()
 }
 
-/// `soda probe` with `args` and a JSON file called `name`; what it printed, and the file.
+/// Runs `soda probe` with `args` and a JSON file called `name`; returns its output and the file.
 #[track_caller]
 fn probed(name: &str, args: &[&str]) -> (String, Value) {
     let name = format!("{name}.json");
@@ -29,12 +29,12 @@ fn probed(name: &str, args: &[&str]) -> (String, Value) {
 
 #[track_caller]
 fn per_cent(value: &Value) -> f64 {
-    let number = value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    let number = value.as_f64().unwrap_or_else(|| panic!("{value} isn't a number"));
     assert!((0.0..=100.0).contains(&number), "{number}");
     number
 }
 
-/// A `.npy` file of little-endian numbers.
+/// Writes a `.npy` file of little-endian values.
 fn npy(name: &str, dtype: &str, shape: &str, data: impl IntoIterator<Item = Vec<u8>>) {
     let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -44,7 +44,7 @@ fn npy(name: &str, dtype: &str, shape: &str, data: impl IntoIterator<Item = Vec<
     std::fs::write(at().join(name), bytes).expect("writable");
 }
 
-/// `n` features of 4 numbers, of three classes that stand far apart, as NAME.npy and
+/// Writes `n` features of 4 dimensions, of three well separated classes, as NAME.npy and
 /// NAME_labels.npy; `odd` changes them.
 fn write_features(name: &str, n: usize, odd: impl Fn(usize, &mut [f32; 4], &mut i64)) {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
@@ -71,10 +71,10 @@ fn write_features(name: &str, n: usize, odd: impl Fn(usize, &mut [f32; 4], &mut 
 }
 
 #[test]
-fn features_made_elsewhere_are_scored_without_weights_or_images() {
+fn features_from_files_are_scored_without_weights_or_images() {
     write_features("train", 300, |_, _, _| {});
     write_features("test", 90, |_, _, _| {});
-    // A third of the labels are wrong: what judges is really these files.
+    // A third of the labels are wrong, which shows that these files are evaluated.
     write_features("lies", 90, |i, _, label| {
         if i < 30 {
             *label = (*label + 1) % 3
@@ -110,7 +110,7 @@ fn features_made_elsewhere_are_scored_without_weights_or_images() {
 }
 
 #[test]
-fn features_without_a_score_are_refused_in_one_sentence() {
+fn features_that_cannot_be_scored_are_refused_with_one_message() {
     let with = |train: &str, test: &str, more: &[&str]| {
         let name = |of: &str| [format!("{of}.npy"), format!("{of}_labels.npy")];
         let [[train, train_labels], [test, test_labels]] = [name(train), name(test)];
@@ -130,7 +130,7 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     };
     write_features("good", 30, |_, _, _| {});
     succeeds(&with("good", "good", &[]));
-    // With few rows fewer vote, and a warning is a sentence, not a line of a log.
+    // With few rows fewer neighbours vote, and a warning is a sentence, not a log line.
     write_features("few", 15, |_, _, _| {});
     let few = succeeds(&with("few", "good", &[]));
     assert!(few.contains("(5 neighbours, as many as a class has on average)"), "{few}");
@@ -180,11 +180,11 @@ fn features_without_a_score_are_refused_in_one_sentence() {
         assert_eq!(with("good", "good", more).status.code(), Some(2), "{more:?}");
     }
     let alone = ["probe", "--features-from", "good.npy", "--labels-from", "good_labels.npy"];
-    assert_eq!(soda(at(), &alone).status.code(), Some(2), "nothing to judge by");
+    assert_eq!(soda(at(), &alone).status.code(), Some(2), "accepted without test features");
 }
 
 #[test]
-fn every_protocol_scores_z_and_says_how() {
+fn every_protocol_scores_z_and_reports_how() {
     for (protocol, views, runs) in
         [("linear", "2", 2), ("linear-full", "1", 1), ("knn", "1", 1), ("knn-lightly", "1", 1)]
     {
@@ -216,7 +216,7 @@ fn every_protocol_scores_z_and_says_how() {
 }
 
 #[test]
-fn shares_of_the_labels_make_a_curve_with_baselines_of_the_same_kind() {
+fn fractions_of_the_labels_give_a_curve_with_baselines_of_the_same_kind() {
     let args = [
         "--run",
         "r",
@@ -249,7 +249,7 @@ fn shares_of_the_labels_make_a_curve_with_baselines_of_the_same_kind() {
     }
     assert_eq!(out.lines().count(), 10, "{out}");
 
-    // The cache gives the same again, and tells protocols and features apart.
+    // The cache gives the same results, and distinguishes protocols and features.
     assert_eq!(probed("again", &args).1["baselines"], report["baselines"]);
     let all = |more: &[&str]| {
         probed("other", &[&args[..5], &["selection", "--baselines"], more].concat()).1["baselines"]
@@ -323,12 +323,12 @@ fn features_of_the_denoiser_and_the_backbone_are_scored() {
 }
 
 #[test]
-fn the_scan_draws_its_cells_and_names_the_best() {
+fn the_scan_draws_its_cells_and_reports_the_best() {
     let base = ["--run", "r", "--grid", "--limit", "200", "--seeds", "1"];
     let (out, report) =
         probed("grid", &[&base[..], &["--times", "500,10", "--out", "g/grid.png"]].concat());
     let cells = report["cells"].as_array().expect("cells");
-    // The middle and two blocks at each of two resolutions on the way up.
+    // The middle block, and two blocks at each of two resolutions in the up path.
     let blocks = report["blocks"].as_array().expect("blocks");
     assert_eq!((&report["times"], cells.len()), (&serde_json::json!([10, 500]), 2 * blocks.len()));
     assert!(blocks[0] == "middle" && blocks.len() >= 5, "{blocks:?}");
@@ -342,7 +342,7 @@ fn the_scan_draws_its_cells_and_names_the_best() {
     );
     let best = cells.iter().map(|c| per_cent(&c["top1"])).fold(0.0, f64::max);
     assert_eq!(report["best"]["top1"], best);
-    assert!(cells.iter().any(|c| per_cent(&c["top1"]) < best), "all cells alike: {report}");
+    assert!(cells.iter().any(|c| per_cent(&c["top1"]) < best), "all cells are the same: {report}");
     let features = report["best"]["features"].as_str().expect("features");
     assert!(
         out.contains(&format!("soda probe --protocol linear --features {features} --weights")),
@@ -354,14 +354,18 @@ fn the_scan_draws_its_cells_and_names_the_best() {
     let scan =
         |more: &[&str]| soda(at(), &[&["probe", "--device", "cpu"], &base[..], more].concat());
     fails(&scan(&["--times", "0"]), 2, &["--times 0", "1 to 1000"]);
-    assert_eq!(scan(&["--split", "test"]).status.code(), Some(2), "it must not use the test set");
+    assert_eq!(
+        scan(&["--split", "test"]).status.code(),
+        Some(2),
+        "the scan accepts the test split"
+    );
     std::fs::write(at().join("file"), "in the way").expect("writable");
     fails(&scan(&["--out", "file/grid.png"]), 1, &["file"]);
 }
 
 #[test]
-fn whitened_features_are_scored_beside_those_that_are_as_they_are() {
-    // What tells classes apart is small beside what doesn't.
+fn whitened_features_are_scored_next_to_the_original_ones() {
+    // The variance between classes is small compared with the rest.
     let loud = |i: usize, row: &mut [f32; 4], label: &mut i64| {
         let hashed = |j: usize| (i * 4 + j) as u32;
         let noise = [0, 1, 2, 3]

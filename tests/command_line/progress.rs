@@ -1,10 +1,10 @@
-//! What commands say while they work: a line now and then on a pipe, nothing with --quiet.
+//! Progress of commands: a line now and then on a pipe, nothing with --quiet.
 
 use crate::common::program::{program, succeeds, text, train};
 use std::path::Path;
 use std::process::Output;
 
-/// With a line each millisecond, and one at the end of each label.
+/// Runs `command` with a progress line every millisecond, and one at the end of each label.
 fn run(at: &Path, command: &str) -> Output {
     let mut program = program(at);
     program
@@ -14,7 +14,7 @@ fn run(at: &Path, command: &str) -> Output {
     program.output().expect("the program starts")
 }
 
-/// What is on stderr, but for what drivers say there.
+/// Returns standard error without messages of drivers.
 fn said(output: &Output) -> String {
     text(&output.stderr)
         .lines()
@@ -24,13 +24,13 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
+fn every_long_command_reports_its_progress_and_none_does_with_quiet() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let trained = train(at, &["--run", "r", "--quiet"]);
     assert!(!succeeds(&trained).is_empty());
     assert_eq!(said(&trained), "", "soda train");
-    // What is said of which command; the features of the first are kept for the others.
+    // The labels of each command; the features of the first are cached for the others.
     let of_probe = [
         "encoding training images",
         "encoding training images, mirrored",
@@ -58,12 +58,12 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
                 status.unwrap_or_else(|| panic!("soda {command} doesn't say {label:?}: {said}"));
             assert!(status.starts_with(|c: char| c.is_ascii_digit()), "{label}: {status}");
         }
-        // Negative control: other commands say that.
+        // Negative control: a label of another command.
         assert!(!said.contains("downloading"), "{said}");
     }
     for command in ["probe --protocol knn", "map --limit 60"] {
         let output = run(at, &format!("{command} --quiet"));
-        assert!(!succeeds(&output).is_empty(), "soda {command} has a result");
+        assert!(!succeeds(&output).is_empty(), "soda {command} has no result");
         assert_eq!(said(&output), "", "soda {command}");
     }
     let wrong = run(at, "reconstruct -n 0 --quiet");

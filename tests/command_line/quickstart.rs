@@ -1,5 +1,5 @@
-//! `soda quickstart`: what it compares is scored alike, what it says is so elsewhere too, and what
-//! is there isn't done again.
+//! `soda quickstart`: its scores are comparable and agree with other commands, and nothing that
+//! exists is done again.
 
 use crate::common::program::{TINY, fails, json, program, soda, succeeds, text};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use soda::model::shipped;
 use std::path::Path;
 use std::time::Instant;
 
-/// The first `n` images of each class as PNG files below `folder`, a folder a class.
+/// Writes the first `n` images of each class as PNG files below `folder`, one folder per class.
 fn write(images: &Images, classes: &[String], n: usize, folder: &Path) {
     let mut written = vec![0; classes.len()];
     for i in 0..images.len() {
@@ -28,7 +28,7 @@ fn write(images: &Images, classes: &[String], n: usize, folder: &Path) {
     }
 }
 
-/// A home with 200 training and 100 test images of the bundled ones in `pictures`.
+/// Returns a home with 200 training and 100 test images of the bundled subset in `pictures`.
 fn home() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let bundled = data::bundled().expect("whole");
@@ -42,13 +42,13 @@ fn number(value: &Value, path: &str) -> f64 {
     let number = value
         .pointer(path)
         .and_then(Value::as_f64)
-        .unwrap_or_else(|| panic!("{path} is no number"));
+        .unwrap_or_else(|| panic!("{path} isn't a number"));
     assert!(number.is_finite(), "{path}: {number}");
     number
 }
 
 #[test]
-fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
+fn everything_is_scored_alike_and_a_second_call_repeats_nothing() {
     let folder = home();
     let at = folder.path();
     let base =
@@ -68,7 +68,7 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
             && out.contains("untrained encoder"),
         "{out}"
     );
-    // One score of z, that of the shipped weights: of what was trained there is the loss.
+    // One score of z, that of the shipped weights; the new training has only a loss.
     assert_eq!(out.matches("unseen images").count(), 1, "{out}");
     assert!(out.contains("from random weights: loss") && out.contains("in 6 steps"), "{out}");
 
@@ -82,8 +82,8 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
             "{key}: {summary:#}"
         );
     }
-    // 1,000 steps of 400 views in batches of 128, of which the last isn't full; the recipe's probe
-    // has no say in it.
+    // 1,000 steps on 400 views in batches of 128, the last of which isn't full; the recipe's probe
+    // section has no effect.
     assert_eq!((&blocks[0]["epochs"], &blocks[0]["seeds"]), (&250.into(), &3.into()));
     let [z, pixels, _] = blocks.map(|block| number(block, "/top1"));
     assert!(z > pixels, "z {z} %, raw pixels {pixels} %");
@@ -102,7 +102,7 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
         assert!(image::image_dimensions(at.join("q").join(picture)).is_ok(), "{picture}");
     }
 
-    // What other commands say, `soda report` with them, is the same.
+    // Other commands, `soda report` among them, give the same results.
     let probe = |name: &str, more: &[&str]| {
         succeeds(&soda(
             at,
@@ -128,7 +128,7 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
             && !said.contains("scoring"),
         "{said}"
     );
-    assert_eq!(std::fs::read(&file).expect("readable"), bytes, "it was written anew");
+    assert_eq!(std::fs::read(&file).expect("readable"), bytes, "it was written again");
     assert!((number(&json(&at.join("j.json")), "/probe/top1") - z).abs() < 1e-9);
     assert!(again < took / 3, "{again:?} after {took:?}");
 
@@ -146,7 +146,7 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
 }
 
 #[test]
-fn from_scratch_it_scores_what_it_trained_too_and_an_interrupted_one_goes_on() {
+fn from_scratch_it_also_scores_what_it_trained_and_resumes_when_interrupted() {
     let folder = home();
     let at = folder.path();
     let call = |out: &str, more: &[&str]| {
@@ -189,7 +189,7 @@ fn from_scratch_it_scores_what_it_trained_too_and_an_interrupted_one_goes_on() {
     assert_eq!(run("q", &[]), out);
     fails(&soda(at, &["quickstart", "--out", "q"]), 2, &["from scratch", "add --from-scratch"]);
 
-    // The scores of the shipped weights are there: only training is left.
+    // The scores of the shipped weights exist: only training is left.
     #[cfg(unix)]
     {
         use crate::common::run::{newest, signal, wait_for};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// A run of three steps whose z was scored on the way.
+/// A run of three steps whose z was scored during training.
 static RUN: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let more = ["--run", "run", "--set", "train.steps=3", "--set", "train.log_every=1"];
@@ -23,7 +23,7 @@ fn run(args: &[&str]) -> std::process::Output {
 }
 
 fn number(value: &serde_json::Value) -> f64 {
-    let number = value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    let number = value.as_f64().unwrap_or_else(|| panic!("{value} isn't a number"));
     assert!(number.is_finite());
     number
 }
@@ -70,17 +70,17 @@ fn a_report_holds_everything_in_one_file() {
     ] {
         assert!(html.contains(part), "{part} is missing");
     }
-    // scripts/web_page.sh photographs it.
+    // scripts/web_page.sh takes screenshots of it.
     if let Some(kept) = std::env::var_os("SODA_REPORT") {
         std::fs::write(kept, &html).expect("a place to keep it");
     }
-    // Three rows of the log have no mean, and no caption that speaks of one; nor are there columns
-    // of one and the same number.
+    // With three rows in the log there is no running mean, and no caption that mentions one; nor
+    // are there columns with one constant value.
     for part in ["running mean", "Z explains", "judged by</th>"] {
         assert!(!html.contains(part), "{part} is there");
     }
-    // Four curves (loss, rate, throughput, scores) and ten pictures or more; nothing that a browser
-    // would fetch.
+    // Four curves (loss, rate, throughput, scores) and ten pictures or more, and nothing that a
+    // browser would fetch.
     let pictures = html.matches("src=\"data:image/png;base64,").count();
     assert!(pictures >= 13, "{pictures} pictures");
     assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("<script"));
@@ -89,7 +89,7 @@ fn a_report_holds_everything_in_one_file() {
 }
 
 #[test]
-fn health_says_how_z_is_spread_and_what_a_probe_confuses() {
+fn health_reports_the_distribution_of_z_and_what_a_probe_confuses() {
     let health = |name: &str| {
         let out = succeeds(&run(&["health", "--run", "run", "--out", "c.png", "--json", name]));
         assert!(out.contains("alignment") && out.contains("purity"), "{out}");
@@ -109,7 +109,7 @@ fn health_says_how_z_is_spread_and_what_a_probe_confuses() {
     assert!((number(&report["top1"]) - diagonal / 10.0).abs() < 1e-9, "{report}");
     assert!(number(&report["calibration"]["ece"]) <= 100.0);
 
-    // The features that were kept give the same numbers, and a damaged file of them is replaced.
+    // The cached features give the same results, and a damaged cache file is replaced.
     let folder = at().join("cache/soda/features");
     let kept: Vec<_> =
         std::fs::read_dir(&folder).expect("features").flatten().map(|e| e.path()).collect();
@@ -125,7 +125,7 @@ fn health_says_how_z_is_spread_and_what_a_probe_confuses() {
 }
 
 #[test]
-fn quality_measures_reconstructions_and_drawn_images() {
+fn quality_measures_reconstructions_and_samples() {
     succeeds(&run(&[
         "quality",
         "-n",
@@ -147,7 +147,7 @@ fn quality_measures_reconstructions_and_drawn_images() {
             assert!((0.0..=100.0).contains(&number(&report[set][share])), "{report}");
         }
     }
-    // What three steps of training draw is further from test images than training images are.
+    // Samples after three training steps are further from test images than training images are.
     assert!(
         number(&report["drawn"]["frechet"]) > number(&report["training_images"]["frechet"]),
         "{report}"

@@ -1,4 +1,4 @@
-//! What runs remember, and `soda runs`.
+//! What runs record, and `soda runs`.
 
 use crate::common::program::{fails, json, program, recipe, soda, succeeds, text, train};
 use safetensors::SafeTensors;
@@ -8,7 +8,7 @@ use soda::run_dir::RunDir;
 use std::path::Path;
 use std::process::Output;
 
-/// 60 pictures of either class in the folder `photos`.
+/// Writes 60 images of either class to the folder `photos`.
 fn photos(at: &Path) {
     for i in 0..120u8 {
         let folder = at.join("photos").join(if i % 2 == 0 { "a" } else { "b" });
@@ -37,7 +37,7 @@ fn every_command_opens_the_data_of_its_run() {
     assert!(Path::new(&place).is_absolute() && place.ends_with("photos"), "{place}");
     assert_eq!(start.command[1..4], ["train".to_owned(), "--config".into(), recipe()]);
 
-    // Of the environment less than of the run.
+    // The run takes precedence over the environment.
     let data = |args: &[&str]| -> (Value, bool) {
         let mut command = program(at);
         command
@@ -69,14 +69,14 @@ fn every_command_opens_the_data_of_its_run() {
         assert_eq!(data(&["reconstruct", "-n", "1", "--weights", weights]), own, "{weights}");
     }
     let (other, said) = data(&["reconstruct", "-n", "1", "--run", "runs/r", "--data", "bundled"]);
-    assert!(other != own.0 && !said, "--data is more than the run");
-    // Nothing leads from other files to the run.
+    assert!(other != own.0 && !said, "--data doesn't take precedence over the run");
+    // Weights elsewhere don't lead to the run.
     let output =
         soda(at, &["reconstruct", "-n", "1", "--weights", "half.safetensors", "--device", "cpu"]);
     succeeds(&output);
     assert!(!remembered(&output) && text(&output.stderr).contains("CIFAR-10 subset"));
 
-    // A folder that is another by now, or gone.
+    // A folder that has changed or is gone.
     let probe = ["probe", "--protocol", "knn", "--run", "runs/r", "--device", "cpu"];
     std::fs::copy(at.join("photos/a/000.png"), at.join("photos/b/999.png")).expect("writable");
     fails(&soda(at, &probe), 2, &["runs/r", &place, "has changed", "--data DIR"]);
@@ -96,12 +96,12 @@ fn every_command_opens_the_data_of_its_run() {
         "train.steps=3",
     ];
     fails(&soda(at, &more), 2, &["runs/r", &place, "--data DIR"]);
-    // The run learns where it lies now.
+    // The run records where it is now.
     succeeds(&soda(at, &[&more[..], &["--data", "moved"]].concat()));
     assert!(remembered(&soda(at, &probe)));
 }
 
-/// A run below runs/ of two steps that lost its last checkpoint.
+/// Creates a run of two steps below runs/ and removes its last checkpoint.
 fn stopped(at: &Path, name: &str, more: &[&str]) -> RunDir {
     let path = format!("runs/{name}");
     let often =
@@ -113,7 +113,7 @@ fn stopped(at: &Path, name: &str, more: &[&str]) -> RunDir {
 }
 
 #[test]
-fn resume_without_a_run_goes_on_with_the_newest_that_is_not_finished() {
+fn resume_without_a_run_resumes_the_newest_unfinished_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let resume = || soda(at, &["train", "--resume", "--device", "cpu"]);
@@ -122,7 +122,7 @@ fn resume_without_a_run_goes_on_with_the_newest_that_is_not_finished() {
     let from = ["--from", "runs/old/checkpoints/step_1/ema.safetensors"];
     let new = stopped(at, "new", &from);
     succeeds(&train(at, &["--run", "runs/finished"]));
-    // As after a kill before the first checkpoint: what it began from is its own.
+    // As after a kill before the first checkpoint: the run knows what it started from.
     std::fs::remove_dir_all(new.checkpoint(1)).expect("there");
     let start = new.read_starts().remove(0);
     assert!(
@@ -141,7 +141,7 @@ fn resume_without_a_run_goes_on_with_the_newest_that_is_not_finished() {
     let out = succeeds(&resume());
     assert!(out.contains("all runs below runs/ have ended") && out.contains("runs/old"), "{out}");
 
-    // What leaves the run says how it was made.
+    // Exported weights state how they were made.
     succeeds(&soda(at, &["export", "--run", "runs/new", "--out", "w.safetensors"]));
     let bytes = std::fs::read(at.join("w.safetensors")).expect("written");
     let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors");
@@ -155,7 +155,7 @@ fn resume_without_a_run_goes_on_with_the_newest_that_is_not_finished() {
 }
 
 #[test]
-fn runs_are_listed_with_what_is_wrong_with_them() {
+fn runs_are_listed_with_their_problems() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     assert!(succeeds(&soda(at, &["runs"])).contains("no runs in runs"));
@@ -203,14 +203,18 @@ fn runs_are_listed_with_what_is_wrong_with_them() {
     );
     assert!(run["loss"].as_f64().is_some_and(f64::is_finite), "{run}");
 
-    // A run by itself, which nobody trains any more; to look changes nothing.
+    // A single run, which no process trains any more; listing it changes nothing.
     let out = succeeds(&soda(at, &["runs", busy.path.to_str().expect("a path")]));
     assert!(out.lines().count() == 2 && out.contains("stopped"), "{out}");
-    assert_ne!(std::fs::read(busy.path.join("lock")).expect("there"), before, "the test held it");
+    assert_ne!(
+        std::fs::read(busy.path.join("lock")).expect("there"),
+        before,
+        "the test didn't hold the lock"
+    );
 }
 
 #[test]
-fn a_run_from_the_shipped_weights_says_so() {
+fn a_run_from_the_shipped_weights_is_listed_as_such() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let sets = ["train.steps=1", "train.batch_size=2", "train.evaluate_every=0", "sample.steps=2"];
@@ -224,11 +228,10 @@ fn a_run_from_the_shipped_weights_says_so() {
     assert!(succeeds(&soda(at, &["runs"])).contains("shipped"));
 }
 
-/// Lines of the command line's sources that open data without asking for the run's, by the names of
-/// their files.
+/// Checks whether a line of the command line's source file `name` opens data without asking for the
+/// run's.
 fn opens_by_itself(name: &str, text: &str) -> bool {
-    // What they open is no run's: the data that is imported, raw pixels, and what quickstart
-    // brings.
+    // These open data that belongs to no run: imported data, raw pixels, and quickstart's data.
     let allowed = [
         "src/cli/args/images.rs",
         "src/cli/commands/data.rs",
@@ -260,7 +263,7 @@ fn no_command_forgets_the_data_of_its_run() {
             let text = std::fs::read_to_string(&path).expect("readable");
             assert!(
                 !opens_by_itself(&name, &text),
-                "{name} opens data by itself; images::open asks the run first"
+                "{name} opens data directly; images::open asks the run first"
             );
             seen += 1;
         }

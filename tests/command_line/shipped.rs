@@ -1,4 +1,4 @@
-//! The weights that the program carries: whole, better than pixels, and used where none are named.
+//! The shipped weights: intact, better than pixels, and used if no weights are named.
 
 use crate::common::program::{json, soda, succeeds, text};
 use burn::tensor::Device;
@@ -8,11 +8,11 @@ use soda::model::shipped;
 use soda::train::checkpoint::State;
 use std::path::Path;
 
-/// SHA-256 of the full CIFAR-10 as the program sums it up.
+/// SHA-256 of the full CIFAR-10, as the program computes it.
 const CIFAR_10: &str = "5fdcf57d170bdbc7da569af1dabd64d7d3c7507e9e7aa861fc7b691d5355c232";
 
 #[test]
-fn they_say_what_made_them_and_the_recipe_that_goes_on_from_them_has_their_networks() {
+fn they_state_their_training_and_the_finetuning_recipe_has_their_networks() {
     let weights = shipped::open().expect("whole");
     let trained = weights.trained().expect("their training is known");
     assert_eq!(trained.data_sha256, CIFAR_10);
@@ -23,11 +23,11 @@ fn they_say_what_made_them_and_the_recipe_that_goes_on_from_them_has_their_netwo
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped::PATH);
     assert!(
         std::fs::metadata(&file).expect("there").len() < 15 << 20,
-        "small enough to be moved about"
+        "too large to be part of the repository"
     );
     assert!(
         file.with_extension("json").exists() && file.with_file_name("metrics.jsonl").exists(),
-        "their scores lie beside them"
+        "their scores aren't next to them"
     );
 
     let config = Config::load(Path::new("configs/finetune.toml"), &[]).expect("a recipe");
@@ -38,16 +38,16 @@ fn they_say_what_made_them_and_the_recipe_that_goes_on_from_them_has_their_netwo
         State::trained(&other, &weights, "", &Device::flex()).is_err(),
         "other networks would pass"
     );
-    // Their pictures begin with more than noise.
+    // Sampling starts from more than noise.
     let linear = LinearDecoder::stored(&weights).expect("whole").expect("with them");
     assert_eq!((linear.z_dim(), linear.side()), (weights.config.model.z_dim, 32));
-    // The recipe that they were trained with is the one in the sources.
+    // They were trained with the recipe in the source tree.
     let tiny = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
     assert_eq!((&tiny.model, &tiny.diffusion), (&weights.config.model, &weights.config.diffusion));
 }
 
 #[test]
-fn commands_use_them_where_none_are_named_and_say_so() {
+fn commands_use_them_if_no_weights_are_named_and_say_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let knn = |more: &[&str], out: &str| {

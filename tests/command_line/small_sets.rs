@@ -1,12 +1,12 @@
-//! Every command on a folder of a few images: no panic, no number that means nothing, and refusals
-//! in the terms of that folder.
+//! Every command on a folder of a few images: no panics, no meaningless numbers, and error messages
+//! that refer to that folder.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
 use serde_json::{Value, json as value};
 use std::path::Path;
 use std::process::Output;
 
-/// `counts` images of each class in `folder/name`, noise of a colour that is the class'.
+/// Writes `counts` images of each class to `folder/name`: noise in the class's colour.
 fn pictures(folder: &Path, name: &str, counts: &[(&str, u32)]) {
     for (number, (class, count)) in counts.iter().enumerate() {
         let place = folder.join(name).join(class);
@@ -23,7 +23,7 @@ fn pictures(folder: &Path, name: &str, counts: &[(&str, u32)]) {
     }
 }
 
-/// A folder with tiny trained networks in r/.
+/// Returns a folder with tiny trained networks in r/.
 fn trained() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(&train(folder.path(), &["--run", "r"]));
@@ -61,13 +61,13 @@ fn two_classes_of_eleven_images_in_every_command() {
         assert!(verdict[key].is_f64(), "{key} in {verdict}");
     }
     let sentence = verdict["sentence"].as_str().expect("a sentence");
-    // Two images prove nothing.
+    // Two images aren't significant.
     assert_eq!(out.lines().last(), Some(sentence));
     assert!(
         sentence.contains("these 2 classes") && sentence.contains("with 2 test images"),
         "{sentence}"
     );
-    // Kept baselines give the same judgement again; CIFAR is judged by nobody.
+    // Cached baselines give the same verdict again; CIFAR gets none.
     succeeds(&run("probe --json p.json"));
     assert_eq!(json(&at.join("p.json"))["verdict"], *verdict);
     let bundled =
@@ -129,7 +129,7 @@ fn two_classes_of_eleven_images_in_every_command() {
     fails(&run("reconstruct -n 3"), 2, &["-n 3", "between 1 and 2"]);
     fails(&run("directions --pca 20"), 2, &["--pca 20"]);
 
-    // Names stay with rows.
+    // Names stay with their rows.
     succeeds(&run("embed --split test --out z.safetensors"));
     let bytes = std::fs::read(at.join("z.safetensors")).expect("the file");
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("safetensors");
@@ -142,7 +142,7 @@ fn two_classes_of_eleven_images_in_every_command() {
 }
 
 #[test]
-fn three_images_in_all_are_told_as_such() {
+fn three_images_in_all_are_reported_as_such() {
     let folder = trained();
     let at = folder.path();
     pictures(at, "few/train", &[("a", 1), ("b", 1)]);

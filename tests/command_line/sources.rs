@@ -1,19 +1,19 @@
-//! Promises about the sources: `unsafe` only in the kernels and where the program starts, each with
-//! its reason; the network only in the download of the data.
+//! Rules for the source code: `unsafe` only in the kernels and in main.rs, each with its reason;
+//! network access only for downloading data and between ranks.
 
 use std::path::Path;
 
-/// Where `unsafe` may stand; in a file (not a folder) once.
+/// Where `unsafe` is allowed; in a file (not a folder) once.
 const UNSAFE: [&str; 2] = ["src/kernels/", "src/main.rs"];
-/// Of the tests: an allocator that counts, and this file, where it stands in texts.
+/// In tests: a counting allocator, and this file, where it is in strings.
 const UNSAFE_IN_TESTS: [&str; 2] = ["tests/parsers/memory.rs", "tests/command_line/sources.rs"];
-/// Libraries of their own that fail below the program: unsafe all through, and no part of it.
+/// Separate fault-injection libraries: unsafe throughout, and not part of the program.
 const FAULTS: [&str; 2] =
     ["tests/recovery/faults/preload.rs", "tests/recovery/faults/vulkan_layer.rs"];
-/// What may talk to other machines, and its tests; and what tells ranks of one run that one of them
-/// is gone.
+/// What may talk to other machines, and its tests; and what tells the ranks of a run that one of
+/// them is gone.
 const NETWORK: [&str; 3] = ["src/data/source.rs", "src/data/source/tests.rs", "src/ranks/watch.rs"];
-/// Names without which a Rust program reaches no network.
+/// Names that a Rust program needs for network access.
 const NETWORK_WORDS: [&str; 10] = [
     "ureq",
     "std::net",
@@ -26,15 +26,15 @@ const NETWORK_WORDS: [&str; 10] = [
     "hyper::",
     "libc::",
 ];
-/// Programs that could do it instead.
+/// Programs that could access the network instead.
 const NETWORK_PROGRAMS: [&str; 3] = ["\"curl\"", "\"wget\"", "\"ssh\""];
 
-/// Names that Unix alone has.
+/// Names that exist only on Unix.
 const UNIX_WORDS: [&str; 3] = ["os::unix", "os::fd", "mkfifo"];
-/// Files whose `mod` line stands behind `cfg(unix)`.
+/// Files whose `mod` line is behind `cfg(unix)`.
 const UNIX_FILES: [&str; 1] = ["src/files/tests.rs"];
 
-/// All Rust sources, by their names from the root on.
+/// Returns all Rust source files with their paths from the root.
 fn sources() -> Vec<(String, String)> {
     fn collect(folder: &Path, out: &mut Vec<(String, String)>) {
         for entry in std::fs::read_dir(folder).expect("readable") {
@@ -56,21 +56,21 @@ fn sources() -> Vec<(String, String)> {
     out
 }
 
-/// The line without what comes after `//` (in a text, too: no keyword follows there).
+/// Returns the line without what follows `//` (in strings too: no keyword follows there).
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// Whether `word` stands in `line` by itself.
+/// Checks whether `line` contains `word` as a whole word.
 fn has_word(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word)
         .any(|(at, _)| !line[..at].ends_with(part) && !line[at + word.len()..].starts_with(part))
 }
 
-/// Lines of the source that have `unsafe` where it may not stand, or without a reason. Said of
-/// lines with the keyword and a block or `impl`: an `unsafe fn` within a trait's `impl` asks
-/// something of its callers, and does nothing itself.
+/// Returns the lines of a source file that have `unsafe` where it isn't allowed, or without a
+/// reason. A reason is required of blocks and `impl`s; an `unsafe fn` within a trait's `impl`
+/// demands something of its callers, and does nothing itself.
 fn wrong_unsafe(name: &str, text: &str) -> Vec<String> {
     if FAULTS.contains(&name) {
         return Vec::new();
@@ -95,11 +95,11 @@ fn wrong_unsafe(name: &str, text: &str) -> Vec<String> {
     wrong
 }
 
-/// Whether `before` ends with a comment that gives a reason, or with the first lines of a statement
-/// below one.
+/// Checks whether `before` ends with a comment that gives a reason, or with the first lines of a
+/// statement below one.
 fn has_reason(before: &[&str]) -> bool {
     let mut lines = before.iter().rev().map(|line| line.trim()).peekable();
-    // The statement may have begun up to three lines before.
+    // The statement may start up to three lines before.
     for _ in 0..3 {
         if lines.peek().is_some_and(|line| !line.starts_with("//") && !line.ends_with([';', '}'])) {
             lines.next();
@@ -110,7 +110,7 @@ fn has_reason(before: &[&str]) -> bool {
         .any(|line| line.starts_with("// SAFETY: ") && line.len() > 30)
 }
 
-/// Lines of the source that could reach the network where nothing may.
+/// Returns the lines of a source file that could access the network where it isn't allowed.
 fn wrong_network(name: &str, text: &str) -> Vec<String> {
     let allowed = NETWORK.contains(&name) || name == "tests/command_line/sources.rs";
     let reaches = |line: &str| {
@@ -124,13 +124,13 @@ fn wrong_network(name: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn unsafe_stands_only_in_the_kernels_and_at_the_start_each_with_its_reason() {
+fn unsafe_is_only_in_the_kernels_and_in_main_each_with_its_reason() {
     let sources = sources();
     assert!(sources.len() > 150, "only {} sources were found", sources.len());
     let wrong: Vec<String> =
         sources.iter().flat_map(|(name, text)| wrong_unsafe(name, text)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // The rule looks at something: the kernels and main have some, and the compiler refuses it
+    // The rule has an effect: the kernels and main have some, and the compiler rejects it
     // elsewhere.
     let uses = |name: &str| {
         let of_place = sources.iter().filter(|(n, _)| n.starts_with(name));
@@ -159,7 +159,7 @@ fn unsafe_stands_only_in_the_kernels_and_at_the_start_each_with_its_reason() {
 }
 
 #[test]
-fn nothing_but_the_download_of_the_data_and_ranks_reaches_the_network() {
+fn only_the_download_of_data_and_ranks_access_the_network() {
     let sources = sources();
     let wrong: Vec<String> =
         sources.iter().flat_map(|(name, text)| wrong_network(name, text)).collect();
@@ -172,8 +172,9 @@ fn nothing_but_the_download_of_the_data_and_ranks_reaches_the_network() {
 }
 
 #[test]
-fn what_breaks_the_rules_is_seen() {
-    let block = "fn f() {\n    // SAFETY: the slice was checked to be as long as that.\n    let x =\n        unsafe { g() };\n}\n";
+fn violations_of_the_rules_are_detected() {
+    let block = "fn f() {\n    // SAFETY: the slice was checked to be as long as that.\n    \
+                 let x =\n        unsafe { g() };\n}\n";
     assert!(wrong_unsafe("src/kernels/a.rs", block).is_empty());
     for (name, text) in [
         ("src/data/a.rs", block.to_owned()),
@@ -207,8 +208,8 @@ fn what_breaks_the_rules_is_seen() {
     );
 }
 
-/// Lines of the source that use what Unix alone has, neither in a file nor in an item behind
-/// `cfg(unix)`.
+/// Returns the lines of a source file that use names that exist only on Unix, outside files and
+/// items behind `cfg(unix)`.
 fn unguarded_unix(name: &str, text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     if UNIX_FILES.contains(&name) || lines.iter().any(|line| line.starts_with("#![cfg(unix)]")) {
@@ -217,7 +218,7 @@ fn unguarded_unix(name: &str, text: &str) -> Vec<String> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let guarded = |at: usize| {
         let attribute = (0..at).rev().find(|i| lines[*i].trim_start().starts_with("#[cfg(unix)]"));
-        // The item has not ended before.
+        // The item mustn't have ended before.
         attribute.is_some_and(|i| {
             !lines[i..at].iter().any(|line| line.trim() == "}" && indent(line) == indent(lines[i]))
         })
@@ -230,14 +231,14 @@ fn unguarded_unix(name: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_only_unix_has_stands_behind_cfg() {
+fn names_that_exist_only_on_unix_are_behind_cfg() {
     let wrong: Vec<String> = sources()
         .iter()
         .filter(|(name, _)| name.starts_with("src/"))
         .flat_map(|(name, text)| unguarded_unix(name, text))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // It can fail.
+    // Negative controls.
     let behind = "#[cfg(unix)]\nfn f() {\n    use std::os::unix::fs;\n}\n";
     assert!(unguarded_unix("src/a.rs", behind).is_empty());
     assert_eq!(unguarded_unix("src/a.rs", &format!("{behind}use std::os::unix::fs;\n")).len(), 1);

@@ -1,7 +1,6 @@
-//! Encoders of torchvision: in by `soda import --from torchvision`, out by `soda export
-//! --torchvision`, `--pytorch` and `--onnx`. The files come from
-//! tests/reference/torchvision_resnet.py; scripts/python_agreement.py holds the written ones
-//! against PyTorch and onnxruntime.
+//! torchvision's encoders: `soda import --from torchvision`, and `soda export --torchvision`,
+//! `--pytorch` and `--onnx`. The files come from tests/reference/torchvision_resnet.py;
+//! scripts/python_agreement.py compares the written ones with PyTorch and onnxruntime.
 
 use crate::common::assert_close;
 use crate::common::program::{fails, json, soda, succeeds, train};
@@ -19,7 +18,7 @@ fn import(folder: &Path, file: &str, out: &str, more: &[&str]) -> std::process::
     soda(folder, &[&args[..], more].concat())
 }
 
-/// The vectors of the golden images by the weights `file`, and PyTorch's.
+/// Returns the golden images' vectors with the weights `file`, and PyTorch's.
 fn vectors(file: &Path, which: &str) -> [Vec<f32>; 2] {
     let (tensors, _) = weights::read(&golden("expected.safetensors")).expect("the golden file");
     let of = |name: &str| tensors.iter().find(|(other, ..)| other == name).expect("there").clone();
@@ -29,11 +28,11 @@ fn vectors(file: &Path, which: &str) -> [Vec<f32>; 2] {
     [model.encode(x).into_data().try_to_vec().expect("f32"), of(which).2]
 }
 
-/// PyTorch's in f64 against ours in f32: 1e-5 of the largest number.
+/// The tolerance for PyTorch's f64 results against ours in f32: 1e-5 of the largest value.
 const TOLERANCE: (f32, f32) = (1e-5, 0.0);
 
 #[test]
-fn pooled_vectors_of_imported_encoders_are_those_of_pytorch() {
+fn pooled_vectors_of_imported_encoders_agree_with_pytorch() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     for (file, which) in
@@ -50,7 +49,7 @@ fn pooled_vectors_of_imported_encoders_are_those_of_pytorch() {
     }
     let other = import(folder.path(), "bare.pth", "no.safetensors", &["--set", "model.z_dim=8"]);
     fails(&other, 2, &["model.z_dim = 8", "pooled vector of 16 dimensions"]);
-    // Would a wrong tensor be seen? Two of a shape, exchanged.
+    // Negative control: two tensors of the same shape, swapped.
     succeeds(&import(folder.path(), "bare.pth", "w.safetensors", &[]));
     let (mut tensors, metadata) = weights::read(&at("w.safetensors")).expect("tensors");
     let place = |name: &str| tensors.iter().position(|(other, ..)| other == name).expect("there");
@@ -61,12 +60,12 @@ fn pooled_vectors_of_imported_encoders_are_those_of_pytorch() {
     let [ours, theirs] = vectors(&at("x.safetensors"), "small");
     assert!(
         ours.iter().zip(&theirs).any(|(a, b)| (a - b).abs() > 1e-2),
-        "exchanged tensors would pass"
+        "swapped tensors would pass"
     );
 }
 
 #[test]
-fn an_encoder_alone_serves_the_commands_of_features_and_no_others() {
+fn an_encoder_alone_works_in_the_feature_commands_and_no_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&import(at, "nested.pth", "w.safetensors", &["--json", "i.json"]));
@@ -89,7 +88,7 @@ fn an_encoder_alone_serves_the_commands_of_features_and_no_others() {
     assert_eq!(
         std::fs::read(at.join("z.npy")).expect("a file"),
         std::fs::read(at.join("b.npy")).expect("a file"),
-        "z is the pooled vector"
+        "z isn't the pooled vector"
     );
     succeeds(&run(&["probe", "--protocol", "knn", "--split", "selection"]));
     succeeds(&run(&["neighbours", "test:0", "-k", "2"]));
@@ -158,7 +157,7 @@ fn an_encoder_alone_serves_the_commands_of_features_and_no_others() {
 }
 
 #[test]
-fn what_is_written_for_pytorch_comes_back_the_same() {
+fn weights_written_for_pytorch_are_read_back_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
@@ -173,10 +172,10 @@ fn what_is_written_for_pytorch_comes_back_the_same() {
             .1
             .clone()
     };
-    assert_eq!(shape("encoder.fc.weight"), [8, 32], "outputs before inputs");
+    assert_eq!(shape("encoder.fc.weight"), [8, 32], "inputs before outputs");
     assert_eq!(shape("encoder.layer2.0.downsample.1.running_var"), [8]);
     assert!(!tensors.iter().any(|(name, ..)| name.ends_with("gamma") || name.ends_with("beta")));
-    // The encoder comes back by the names of torchvision.
+    // The encoder is read back by torchvision's names.
     let encoder = tensors.into_iter().filter_map(|(name, shape, values)| {
         Some((name.strip_prefix("encoder.")?.to_owned(), shape, values))
     });

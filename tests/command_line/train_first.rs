@@ -1,4 +1,4 @@
-//! What `soda train` says before and while it begins: what a run takes, which recipes there are,
+//! What `soda train` reports before and while it starts: what a run needs, which recipes there are,
 //! when it ends.
 
 use crate::common::program::{TINY, fails, program, recipe, soda, succeeds, text, train};
@@ -6,13 +6,13 @@ use soda::config::Config;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// `--set` before each of `sets`.
+/// Puts `--set` before each of `sets`.
 fn set<'a>(sets: &[&'a str]) -> Vec<&'a str> {
     sets.iter().flat_map(|set| ["--set", *set]).collect()
 }
 
 #[test]
-fn without_a_recipe_a_cpu_is_given_two_commands_and_no_run_begins() {
+fn without_a_recipe_a_cpu_gets_two_commands_and_no_run_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let output = soda(at, &["train", "--device", "cpu", "--data", "bundled"]);
@@ -25,7 +25,7 @@ fn without_a_recipe_a_cpu_is_given_two_commands_and_no_run_begins() {
         commands.iter().zip(["--config quick ", "--config tiny --max-minutes 120 "])
     {
         assert!(command.contains(wanted), "{command}");
-        // Pasted as it is, up to the words about it.
+        // The command as printed, without the remark after it.
         let mut words =
             shlex::split(command.split("    (").next().expect("a command")).expect("whole quotes");
         assert!(
@@ -36,7 +36,7 @@ fn without_a_recipe_a_cpu_is_given_two_commands_and_no_run_begins() {
         succeeds(&program(at).args(&words).output().expect("starts"));
     }
     assert!(!at.join("runs").exists());
-    // Who asks for it gets it.
+    // Naming the recipe starts it.
     let mut args = vec!["train", "--device", "cpu", "--config", "cifar10"];
     args.extend(set(&TINY));
     args.extend(set(&["train.steps=1", "train.evaluate_every=0"]));
@@ -49,7 +49,7 @@ fn a_batch_beyond_the_adapters_buffers_is_refused_before_anything_is_trained() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut args = vec!["train", "--config", "quick", "--device", "wgpu", "--run", "r"];
     args.extend(set(&TINY));
-    // The widest map, beside its skip connection, takes 3 GiB or more.
+    // The widest map, concatenated with its skip connection, takes 3 GiB or more.
     args.extend(set(&["model.unet.base=64", "train.batch_size=5000"]));
     fails(
         &soda(folder.path(), &args),
@@ -60,7 +60,7 @@ fn a_batch_beyond_the_adapters_buffers_is_refused_before_anything_is_trained() {
 }
 
 #[test]
-fn a_dry_run_prints_the_recipe_and_says_beside_it_what_it_takes() {
+fn a_dry_run_prints_the_recipe_and_reports_what_it_needs() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut args =
         vec!["train", "--dry-run", "--config", "tiny", "--device", "cpu", "--max-minutes", "0.2"];
@@ -80,7 +80,7 @@ fn a_dry_run_prints_the_recipe_and_says_beside_it_what_it_takes() {
     assert_eq!(line("steps"), "80,000 of 8 images (128 epochs)");
     assert!(line("parameters").ends_with("(encoder + denoiser)"), "{said}");
     assert!(line("memory").ends_with("MiB"), "{said}");
-    assert!(line("disk").contains("3 checkpoints of 1 MiB"), "two, and the best one: {said}");
+    assert!(line("disk").contains("3 checkpoints of 1 MiB"), "not two and the best one: {said}");
     assert!(line("rate").contains(" images/s"), "{said}");
     assert!(
         line("time").starts_with("ends after 0.2 minutes (--max-minutes), near step "),
@@ -113,13 +113,13 @@ fn a_dry_run_on_an_adapter_counts_the_tensors_of_a_step() {
             .and_then(|line| line.strip_suffix(" MiB of the adapter's, in tensors"));
         mib.and_then(|mib| mib.parse::<u64>().ok()).unwrap_or_else(|| panic!("{said}"))
     };
-    // Most of it goes with the images. Nothing was computed: that would compile for seconds.
+    // Most of it is proportional to the images. Nothing is computed: compiling would take seconds.
     let [few, many] = ["train.batch_size=16", "train.batch_size=64"].map(memory);
     assert!((3 * few..5 * few).contains(&many), "{few} {many}");
 }
 
 #[test]
-fn recipes_of_the_program_are_found_by_name_and_a_wrong_name_lists_them() {
+fn built_in_recipes_are_found_by_name_and_a_wrong_name_lists_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let output = soda(at, &["train", "--config", "tinny", "--dry-run"]);
@@ -133,10 +133,10 @@ fn recipes_of_the_program_are_found_by_name_and_a_wrong_name_lists_them() {
             "did you mean --config tiny?",
         ],
     );
-    // A file of that name comes first.
+    // A file of that name takes precedence.
     std::fs::write(at.join("quick"), "seed = 1").expect("writable");
     fails(&soda(at, &["train", "--config", "quick", "--dry-run"]), 2, &["quick: missing field"]);
-    // A folder is no recipe.
+    // A folder isn't a recipe.
     std::fs::create_dir(at.join("tiny")).expect("writable");
     let args =
         [&["train", "--config", "tiny", "--dry-run", "--device", "cpu"][..], &set(&TINY)].concat();
@@ -144,7 +144,7 @@ fn recipes_of_the_program_are_found_by_name_and_a_wrong_name_lists_them() {
 }
 
 #[test]
-fn a_limit_ends_a_run_with_its_closing_work_and_is_named() {
+fn a_time_limit_ends_a_run_with_its_closing_work_and_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let sets = set(&[
@@ -165,7 +165,7 @@ fn a_limit_ends_a_run_with_its_closing_work_and_is_named() {
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
-    // On a busy machine scores may not fit.
+    // On a busy machine there may be no time for scores.
     let scored = said.contains("k-NN") || said.contains("the last step isn't scored");
     assert!(said.contains(" (--max-minutes 0.05), near step ") && scored, "{said}");
     let steps: u64 = out.split(' ').next().and_then(|n| n.parse().ok()).expect("steps");

@@ -8,8 +8,8 @@ pub mod run;
 use burn::tensor::Device;
 use soda::kernels::catalog::Tolerance;
 
-/// The largest error of `got` against `want` as a multiple of what is tolerated: |got - want| <=
-/// relative * max|want| + absolute.
+/// Returns the largest error of `got` against `want` as a multiple of the tolerance: |got - want|
+/// <= relative * max|want| + absolute.
 pub fn error(got: &[f32], want: &[f32], relative: f32, absolute: f32) -> f32 {
     Tolerance::new(relative, absolute).error(got, want)
 }
@@ -19,15 +19,15 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f32], relative: f32, absolu
     let error = error(got, want, relative, absolute);
     assert!(
         error <= 1.0,
-        "{what}: {error:.2} times the tolerated error (relative {relative:e}, absolute {absolute:e})"
+        "{what}: {error:.2} times the tolerance (relative {relative:e}, absolute {absolute:e})"
     );
 }
 
-/// The wgpu device of these tests: the adapter that `soda` would find first, a software one if
-/// there is no other.
+/// Returns the wgpu device of these tests: the adapter that `soda` would find first, a software one
+/// if there is no other.
 ///
 /// # Panics
-/// If there is no adapter at all: WGSL tests never pass by not running.
+/// If there is no adapter at all: WGSL tests never pass without running.
 pub fn wgpu() -> Device {
     soda::device::select("wgpu")
         .expect("the WGSL tests need an adapter; scripts/test.sh installs a software one")

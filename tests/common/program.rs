@@ -1,4 +1,4 @@
-//! The program in a folder of its own, with small networks, and what its answers must be.
+//! Runs the program in a separate folder, with small networks, and checks its output.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,17 +14,18 @@ pub const TINY: [&str; 11] = [
     "train.batch_size=8",
     "sample.sampler=ddim",
     "sample.steps=2",
-    // Pure noise: the linear decoder would be fitted to all bundled images each time.
+    // Pure noise: otherwise the linear decoder would be fitted to all bundled images each time.
     "sample.start=1",
     "probe.epochs=1",
 ];
 
-/// The program in `folder`, which is also its home.
+/// Returns the program's command in `folder`, which is also its home.
 pub fn program(folder: &Path) -> Command {
     at_home(Command::new(env!("CARGO_BIN_EXE_soda")), folder)
 }
 
-/// A shell in `folder`, which is also its home, that runs `script` and finds the program as `soda`.
+/// Returns a shell in `folder`, which is also its home, that runs `script` and has the program in
+/// its path as `soda`.
 #[cfg(unix)]
 pub fn shell(folder: &Path, script: &str) -> Command {
     let found = Path::new(env!("CARGO_BIN_EXE_soda")).parent().expect("a folder").to_owned();
@@ -37,8 +38,8 @@ pub fn shell(folder: &Path, script: &str) -> Command {
 }
 
 fn at_home(mut command: Command, folder: &Path) -> Command {
-    // What Mesa has compiled is no file of the program: without this, each home would have every
-    // shader compiled anew.
+    // Mesa's cache of compiled shaders isn't the program's: without this, every shader would be
+    // compiled again for each home.
     command.env("MESA_SHADER_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/shaders"));
     command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
     command.env_remove("SODA_DATA").env_remove("RUST_BACKTRACE");
@@ -50,12 +51,12 @@ pub fn soda(folder: &Path, args: &[&str]) -> Output {
     program(folder).args(args).output().expect("the program starts")
 }
 
-/// configs/quick.toml.
+/// Returns the path of configs/quick.toml.
 pub fn recipe() -> String {
     concat!(env!("CARGO_MANIFEST_DIR"), "/configs/quick.toml").to_owned()
 }
 
-/// `soda train` of the tiny networks, on the CPU unless `more` says otherwise.
+/// Runs `soda train` with the tiny networks, on the CPU unless `more` says otherwise.
 pub fn train(folder: &Path, more: &[&str]) -> Output {
     let recipe = recipe();
     let mut args = vec!["train", "--config", &recipe];
@@ -69,12 +70,13 @@ pub fn train(folder: &Path, more: &[&str]) -> Output {
     soda(folder, &args)
 }
 
-/// What it printed.
+/// Returns output as a string.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The error is one line on stderr that holds every one of `parts`; nothing panicked.
+/// Asserts that the error is one line on stderr that contains all of `parts`, with exit status
+/// `code` and no panic.
 #[track_caller]
 pub fn fails(output: &Output, code: i32, parts: &[&str]) {
     let stderr = text(&output.stderr);
@@ -84,7 +86,7 @@ pub fn fails(output: &Output, code: i32, parts: &[&str]) {
         .filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR"))
         .collect();
     assert_eq!(errors.len(), 1, "{stderr}");
-    // A list follows in lines of its own.
+    // A list may follow in lines of its own.
     let message = &stderr[stderr.find(errors[0]).expect("it is there")..];
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in: {message}");
@@ -92,14 +94,14 @@ pub fn fails(output: &Output, code: i32, parts: &[&str]) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
-/// What a run that succeeded printed.
+/// Asserts that a run succeeded; returns what it printed.
 #[track_caller]
 pub fn succeeds(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
-/// A JSON file that it wrote.
+/// Reads a JSON file.
 pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).expect("the JSON file")).expect("JSON")
 }

@@ -1,4 +1,4 @@
-//! Training in a process of its own, to be disturbed.
+//! Training in a separate process, which tests interrupt.
 
 use super::program::{TINY, program, recipe};
 use soda::run_dir::RunDir;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// `soda train` of the tiny networks into `run`, on the CPU, going on where it stopped.
+/// Returns the command `soda train --resume` with the tiny networks, on the CPU, into `run`.
 pub fn command(folder: &Path, run: &str, sets: &[&str]) -> Command {
     let mut command = program(folder);
     command.args(["train", "--resume", "--device", "cpu", "--run", run, "--config", &recipe()]);
@@ -21,7 +21,7 @@ pub fn command(folder: &Path, run: &str, sets: &[&str]) -> Command {
     command
 }
 
-/// `command` in a shell that `limits` it: what is more fails there.
+/// Returns `command` in a shell that first runs `limits` (ulimit, for example).
 pub fn limited(command: &Command, limits: &str) -> Command {
     let mut shell = Command::new("sh");
     shell
@@ -40,7 +40,7 @@ pub fn limited(command: &Command, limits: &str) -> Command {
     shell
 }
 
-/// Waits for `there`, or fails.
+/// Waits until `there` returns true; panics after two minutes.
 pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let clock = Instant::now();
     while !there() {
@@ -49,7 +49,7 @@ pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-/// Sends a signal, `INT` for example.
+/// Sends a signal, for example `INT`.
 pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill")
         .args([&format!("-{name}"), &child.id().to_string()])
@@ -58,7 +58,7 @@ pub fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// Step of the newest whole checkpoint, 0 without any.
+/// Returns the step of the newest complete checkpoint, or 0 if there is none.
 pub fn newest(run: &RunDir) -> u64 {
     run.checkpoints().last().copied().unwrap_or(0)
 }

@@ -1,5 +1,5 @@
-//! What the catalogue's cases of AdaGN don't hold: finite differences, other memory layouts, very
-//! many workgroups, what is refused.
+//! What the catalogue's cases of AdaGN don't cover: finite differences, other memory layouts, very
+//! many workgroups, rejected arguments.
 
 use crate::common;
 use crate::common::{assert_close, error};
@@ -62,7 +62,7 @@ fn inputs(case: &Case) -> Inputs {
     let mut stream =
         rng::stream(11, Purpose::Test, (batch * 31 + channels * 7 + height * width) as u64);
     let n = batch * channels * height * width;
-    // A mean of 3 shows whether the variance is centred.
+    // A mean of 3 detects a variance that isn't centred.
     let h = rng::normal(&mut stream, n).into_iter().map(|v| 2.0 * v + 3.0).collect();
     let mut around = |n, centre: f32| {
         rng::normal(&mut stream, n).into_iter().map(|v| 0.5 * v + centre).collect()
@@ -85,13 +85,13 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// [B, C, H, W] over the NHWC memory that convolutions leave.
+/// Returns a [B, C, H, W] view of NHWC memory, as convolutions produce.
 fn feature_map(values: &[f32], case: &Case, device: &Device) -> Tensor<4> {
     let Case { batch, channels, height, width, .. } = *case;
     tensor(values, [batch, height, width, channels], device).permute([0, 3, 1, 2])
 }
 
-/// The result, then the gradients of h, t, z, gamma and beta (t and z only where modulated).
+/// Returns the result, then the gradients of h, t, z, gamma and beta (t and z only if modulated).
 fn run(
     case: &Case,
     inputs: &Inputs,
@@ -130,8 +130,8 @@ fn run(
     results
 }
 
-/// Sums over up to 12,288 f32 numbers in another order: relative errors of a few 1e-6 of the
-/// largest entry.
+/// Sums of up to 12,288 f32 values in another order: relative errors of a few 1e-6 of the largest
+/// element.
 const RELATIVE: f32 = 1e-5;
 const ABSOLUTE: f32 = 1e-5;
 
@@ -169,13 +169,14 @@ fn many_workgroups_fold_into_two_dimensions() {
     let inputs = inputs(&case);
     let want = run(&case, &inputs, &Device::flex(), false);
     for ((name, got), (_, want)) in run(&case, &inputs, &common::wgpu(), true).iter().zip(&want) {
-        // Groups of two numbers can be almost equal, 1 / deviation is then large: the reference
-        // loses digits as well.
+        // The two values of a group can be almost equal; 1 / deviation is then large, and the
+        // reference loses digits as well.
         assert_close(name, got, want, 1e-4, 1e-4);
     }
 }
 
-/// (f(x + e) - f(x - e)) / 2e along a random direction, against the gradient's component along it.
+/// Compares (f(x + e) - f(x - e)) / 2e along a random direction with the gradient's component along
+/// it.
 fn matches_finite_differences(device: &Device) {
     let case = Case { dropout: Some(DROPOUT), ..SILU };
     let base = inputs(&case);
@@ -219,17 +220,17 @@ fn matches_finite_differences(device: &Device) {
             objective(&parts[0], &parts[1], &parts[2], &parts[3], &parts[4])
         };
         let numeric = (at(1.0) - at(-1.0)) / (2.0 * f64::from(step));
-        // The gradient comes in logical NCHW order, h was given in NHWC order.
+        // The gradient is in logical NCHW order; h was given in NHWC order.
         let direction =
             if slot == 0 { values(feature_map(&direction, &case, device)) } else { direction };
         let exact: f64 =
             gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
-        // Central differences: curvature times step^2, and f32 rounding of the objective divided by
-        // the step.
+        // Errors of central differences: a term in step^2, and the objective's f32 rounding error
+        // divided by the step.
         let tolerated = 1e-2 * exact.abs() + 5e-3;
         assert!(
             (numeric - exact).abs() <= tolerated,
-            "{name}: {numeric} by differences, {exact} by the backward pass"
+            "{name}: {numeric} from differences, {exact} from the backward pass"
         );
         rejected += usize::from((numeric - 1.1 * exact).abs() > tolerated);
     }

@@ -1,5 +1,5 @@
-//! Every case of the catalogue: the CPU backend's kernels and those in WGSL against the reference
-//! in plain tensor operations, in value and every gradient.
+//! Every case of the catalogue: compares the value and all gradients of the CPU kernels and of the
+//! WGSL kernels with the reference in plain tensor operations.
 
 use crate::common::wgpu;
 use burn::tensor::Device;
@@ -14,14 +14,14 @@ use soda::kernels::shader::Filled;
 use soda::kernels::testing::{fill_with_junk, launched, with_class, with_guards, with_references};
 use std::collections::BTreeSet;
 
-/// Compares named tensors, and checks that one wrong element in each would be noticed.
+/// Compares named tensors, and checks that one wrong element in each would be detected.
 fn compare(case: &Case, got: &Results, want: &Results, tolerance: Tolerance, where_: &str) {
     assert_eq!(got.len(), want.len(), "{} on {where_}", case.name());
     for ((name, got), (_, want)) in got.iter().zip(want) {
         let error = tolerance.error(got, want);
         assert!(
             error <= 1.0,
-            "{name} of {} on {where_}: {error:.2} times the tolerated error, {tolerance:?}",
+            "{name} of {} on {where_}: {error:.2} times the tolerance, {tolerance:?}",
             case.name()
         );
         let mut wrong = got.clone();
@@ -43,7 +43,7 @@ fn cases(operations: &[&dyn Operation]) -> Vec<Case> {
 }
 
 fn the_cpus_kernels_equal_the_references(operations: &[&dyn Operation]) {
-    // What a kernel forgets to write is found.
+    // Finds elements that a kernel doesn't write.
     fill_with_junk(true);
     for case in cases(operations) {
         compare(
@@ -64,8 +64,8 @@ fn shaders_equal_the_references(operations: &[&dyn Operation], class: Class) {
     }
 }
 
-/// Nothing checks indices for the shaders: their buffers lie between guard bytes, and fresh ones
-/// hold NaN.
+/// Launches are unchecked, so the shaders' buffers lie between guard bytes here, and new ones are
+/// filled with NaN.
 fn shaders_stay_within_their_buffers(operations: &[&dyn Operation], class: Class) {
     let device = wgpu();
     for case in cases(operations) {
@@ -73,9 +73,9 @@ fn shaders_stay_within_their_buffers(operations: &[&dyn Operation], class: Class
         let written = results
             .iter()
             .all(|(_, values)| !values.is_empty() && values.iter().all(|v| v.is_finite()));
-        assert!(written, "{}: a kernel leaves a number unwritten", case.name());
+        assert!(written, "{}: a kernel leaves an element unwritten", case.name());
     }
-    // What ran is what the checks of shaders see.
+    // Every shader that ran is one that the shader checks see.
     let listed: BTreeSet<String> =
         catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
     if let Some(other) = launched().difference(&listed).next() {
@@ -88,7 +88,7 @@ fn the_cpu_backends_kernels_equal_the_references() {
     the_cpus_kernels_equal_the_references(operations());
 }
 
-/// The tiles that real GPUs get, whichever adapter this is.
+/// With the tiles of real GPUs, whichever adapter this is.
 #[test]
 fn the_shaders_of_gpus_equal_the_references() {
     shaders_equal_the_references(operations(), Class::Gpu);
@@ -100,19 +100,20 @@ fn the_shaders_of_software_adapters_equal_the_references() {
 }
 
 #[test]
-fn no_shader_of_gpus_reads_or_writes_beside_its_buffers() {
+fn no_shader_of_gpus_reads_or_writes_outside_its_buffers() {
     shaders_stay_within_their_buffers(operations(), Class::Gpu);
 }
 
 #[test]
-fn no_shader_of_software_adapters_reads_or_writes_beside_its_buffers() {
+fn no_shader_of_software_adapters_reads_or_writes_outside_its_buffers() {
     shaders_stay_within_their_buffers(operations(), Class::Software);
 }
 
-/// Operations of feature maps but convolutions, which half.rs is about: with maps stored as f16, on
-/// numbers that f16 holds. What isn't stored as f16 is as close to the reference in f32 as ever;
-/// what is has been rounded once (or, as attention's backward pass reads its result, twice), by
-/// 2^-11 where the driver takes the nearest number and 2^-10 where it doesn't.
+/// All operations on feature maps but convolutions (see half.rs), with maps stored as f16, on
+/// values that f16 represents exactly. Results that aren't stored as f16 are as close to the f32
+/// reference as before. Those that are have been rounded once (twice where attention's backward
+/// pass reads its own result), by 2^-11 if the driver rounds to nearest, and by 2^-10 if it
+/// doesn't.
 fn shaders_of_f16_equal_the_references(class: Class) {
     let device = wgpu();
     let of_maps = |case: &Case| case.kernel != "conv2d" && case.inputs.iter().any(Input::is_map);
@@ -146,15 +147,15 @@ fn the_shaders_of_software_adapters_for_f16_equal_the_references() {
     shaders_of_f16_equal_the_references(Class::Software);
 }
 
-/// Where an adapter has no f16, products of f32 numbers in half precision are those of rounded
-/// ones, but for sums in another order; in f32 they aren't. (The weights of upsampled inputs are
-/// rounded as sums: half.rs.)
+/// On an adapter without f16, half-precision products of f32 values equal those of rounded values,
+/// up to the order of summation; f32 products don't. (The weights of upsampled inputs are rounded
+/// as sums: see half.rs.)
 #[test]
 fn products_round_their_factors_where_maps_stay_f32() {
     let tolerance = Tolerance::new(1e-4, 1e-5);
     let device = wgpu();
     let cases = cases(operations());
-    // Where attention pads channels it scales q before it is rounded.
+    // If attention pads channels, it scales q before rounding it.
     let padded = |case: &Case| case.kernel == "attention" && !case.shape[1].is_multiple_of(4);
     let left_out = |case: &Case| case.name().contains("upsampl") || padded(case);
     let of = |kernel: &'static str| {
@@ -169,7 +170,7 @@ fn products_round_their_factors_where_maps_stay_f32() {
             let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex()))
                 .expect("the CPU is there");
             for ((rounded, plain), want) in rounded.into_iter().zip(plain).zip(want) {
-                // Sums over the result's gradient alone are no products.
+                // Sums over the result's gradient alone aren't products.
                 if ["the gradient of bias", "the gradient of residual"].contains(&want.0.as_str()) {
                     continue;
                 }
@@ -206,7 +207,7 @@ fn the_self_tests_cases_run_on_the_cpu() -> Result<()> {
     Ok(())
 }
 
-/// An operation that stands in no list of ours: x + x.
+/// An operation that is in none of our lists: x + x.
 struct Doubling;
 
 impl Operation for Doubling {
@@ -245,10 +246,10 @@ impl Operation for Doubling {
     }
 }
 
-/// The self test, the benchmark, the comparisons and the checks of shaders go by the list that they
-/// are handed: a new operation is a line in the catalogue.
+/// The self test, the benchmark, the comparisons and the shader checks take a list of operations: a
+/// new operation is one line in the catalogue.
 #[test]
-fn whatever_takes_operations_takes_a_new_one() {
+fn everything_that_takes_operations_accepts_a_new_one() {
     let one: &[&dyn Operation] = &[&Doubling];
     the_cpus_kernels_equal_the_references(one);
     shaders_equal_the_references(one, Class::Gpu);

@@ -1,5 +1,5 @@
-//! Convolutions of f16 maps: every form of them against the reference in f32, on operands that f16
-//! holds exactly.
+//! Convolutions of f16 maps: every implementation against the f32 reference, on operands that f16
+//! represents exactly.
 
 use crate::common::wgpu;
 use burn::tensor::{DType, Device, Tensor, TensorData, f16};
@@ -29,8 +29,7 @@ struct Call {
 /// Batch, channels in and out, height, width, kernel, stride; bias and residual.
 type Sizes = ([usize; 7], [bool; 2]);
 
-/// Odd sizes, three channels, both strides, stems, vectors; blocks of 128 that are begun more than
-/// once.
+/// Odd sizes, three channels, both strides, stems, vectors; more than one block of 128.
 #[rustfmt::skip]
 const CALLS: [Sizes; 10] = [
     ([2, 3, 16, 9, 7, 3, 1], [true, true]),
@@ -45,7 +44,7 @@ const CALLS: [Sizes; 10] = [
     ([1, 20, 132, 13, 12, 3, 1], [true, true]),
 ];
 
-/// Of an upsampled input.
+/// Convolutions of an upsampled input.
 const UPSAMPLED: [Sizes; 2] =
     [([2, 24, 40, 8, 4, 3, 1], [true, true]), ([2, 5, 7, 3, 5, 3, 1], [true, false])];
 
@@ -61,8 +60,8 @@ fn calls() -> Vec<Call> {
         .collect()
 }
 
-/// Every call with the smallest tile of GPUs, and one with each of the others, which software
-/// drivers take long to compile: how a tile is multiplied doesn't depend on how it is read.
+/// Returns every call with the smallest tile of GPUs, and one with each of the other tiles, which
+/// software drivers compile slowly: how a tile is multiplied doesn't depend on how it is read.
 fn tiled() -> Vec<Call> {
     let with = |tile, call| Call { tile: Some(tile), ..call };
     let others =
@@ -70,8 +69,8 @@ fn tiled() -> Vec<Call> {
     calls().into_iter().map(|call| with(Tile::MEDIUM, call)).chain(others).collect()
 }
 
-/// What a convolution takes: numbers of x, the residual and the result's gradient in NHWC order, of
-/// the weight and the bias in theirs.
+/// The operands of a convolution: x, the residual and the result's gradient in NHWC order, the
+/// weight and the bias in their own.
 #[derive(Clone)]
 struct Operands {
     x: Vec<f32>,
@@ -114,7 +113,8 @@ impl Call {
         [b, self.to, side(height), side(width)]
     }
 
-    /// Terms of the longest of its sums: of the result, the input's gradient, the weight's.
+    /// Returns the number of terms of the longest sum: of the result, the input's gradient or the
+    /// weight's.
     fn terms(&self) -> usize {
         let ([b, from, ..], [_, to, height, width]) = (self.shape, self.out());
         (from.max(to) * self.kernel * self.kernel).max(b * height * width)
@@ -129,8 +129,7 @@ impl Call {
             drawn.into_iter().map(round).collect()
         };
         let half = |v: f32| f16::from_f32(v).to_f32();
-        // Sums of four of them, which the weights of an upsampled input are, are still whole in
-        // f16.
+        // The weights of an upsampled input are sums of four of these; f16 holds the sums exactly.
         let weight = |v: f32| (v.clamp(-2.0, 2.0) * 64.0).round() / 64.0;
         let count = |dims: [usize; 4]| dims.iter().product::<usize>();
         Operands {
@@ -142,7 +141,7 @@ impl Call {
         }
     }
 
-    /// The value and every gradient on `device`, with maps of f16 or of f32.
+    /// Returns the value and every gradient on `device`, with maps in f16 or in f32.
     fn results(&self, operands: &Operands, device: &Device, half: bool) -> Results {
         let device = &device.clone().autodiff();
         let map = |values: &[f32], [b, c, h, w]: [usize; 4]| {
@@ -194,10 +193,10 @@ impl Call {
         results
     }
 
-    /// The largest error of each result, as a multiple of what is tolerated; infinite where a
-    /// number isn't finite. A result that is stored as f16 is rounded to 11 bits. Sums of so many
-    /// terms, in f32 and in any order, are off by less than one unit of the 24th bit a term of the
-    /// largest result (and errors add up like a random walk). 2^-24 is what f16 can't tell from 0.
+    /// Returns the largest error of each result as a multiple of the tolerance; infinite if an
+    /// element isn't finite. A result that is stored as f16 is rounded to 11 bits. Sums in f32, in
+    /// any order, have an error of less than one unit of the largest result's 24th bit per term
+    /// (and errors add up like a random walk). f16 can't distinguish 2^-24 from 0.
     fn errors(&self, got: &Results, want: &Results) -> Vec<(&'static str, f32)> {
         assert_eq!(got.len(), want.len(), "{self:?}");
         let bit = |n: i32| 2f32.powi(-n);
@@ -219,15 +218,15 @@ impl Call {
         got.iter().zip(want).map(error).collect()
     }
 
-    /// Compares what `run` makes of this call with the reference; and checks that an error in any
-    /// operand would be seen.
+    /// Compares the results of `run` for this call with the reference, and checks that an error in
+    /// any operand would be detected.
     fn check(&self, run: impl Fn(&dyn Fn() -> Results) -> Results) {
         let device = wgpu();
         let mut operands = self.operands();
         let want = with_references(|| self.results(&operands, &Device::flex(), false));
         let got = run(&|| self.results(&operands, &device, true));
         for (name, error) in self.errors(&got, &want) {
-            assert!(error <= 1.0, "{name} of {self:?}: {error:.2} times the tolerated error");
+            assert!(error <= 1.0, "{name} of {self:?}: {error:.2} times the tolerance");
         }
         let used = [true, true, self.extra[0], self.extra[1], true];
         for i in (0..5).filter(|i| used[*i]) {
@@ -244,7 +243,7 @@ impl Call {
     }
 }
 
-/// What ran between guards is what the checks of shaders see. Returns the texts.
+/// Checks that every shader that ran between guards is in the catalogue; returns their source.
 fn listed() -> BTreeSet<String> {
     let all: BTreeSet<String> =
         shaders(operations()).into_iter().map(|(_, filled)| filled.text).collect();
@@ -267,16 +266,16 @@ fn tiles_of_gpus_equal_the_reference() {
     );
 }
 
-/// Blocks and taps.
+/// With blocks and taps.
 #[test]
-fn forms_of_software_adapters_equal_the_reference() {
+fn kernels_of_software_adapters_equal_the_reference() {
     for call in calls() {
         call.check(|work| with_guards(|| with_class(Class::Software, work)));
     }
     listed();
 }
 
-/// The shaders of cooperative matrices, whose indices these are.
+/// The shim uses the same indices as the shaders for cooperative matrices.
 #[test]
 fn the_shim_of_matrices_equals_the_reference() {
     for call in tiled() {
@@ -289,7 +288,7 @@ fn the_shim_of_matrices_equals_the_reference() {
     );
 }
 
-/// The profile of the adapter, as if it were a card.
+/// Returns the adapter's profile, as if it were a GPU.
 fn card() -> Profile {
     let adapter = soda::device::adapters().into_iter().next().expect("an adapter");
     Profile { class: Class::Gpu, ..adapter.profile }
@@ -300,8 +299,8 @@ fn card() -> Profile {
 fn cooperative_matrices_equal_the_reference() {
     let path = soda::kernels::conv2d::f16_path(&card());
     assert!(path.starts_with("cooperative matrices"), "{path}");
-    // The first time they are compared with the plain form, which isn't to be among what ran
-    // between guards.
+    // The first use compares them with the plain implementation, which must not count among the
+    // shaders that ran between guards.
     let first = call(CALLS[1], false);
     with_profile(card(), || first.results(&first.operands(), &wgpu(), true));
     for call in tiled() {
@@ -312,7 +311,7 @@ fn cooperative_matrices_equal_the_reference() {
         ran.iter().filter(|text| text.contains("fn gradient") || text.contains("fn channels"));
     assert!(
         products.clone().all(|text| text.contains("coopMultiplyAdd(")),
-        "another form ran: the check refused matrices"
+        "another implementation ran: the check rejected matrices"
     );
-    assert!(products.count() > 4, "they didn't run");
+    assert!(products.count() > 4, "the matrices didn't run");
 }

@@ -1,5 +1,5 @@
-//! What the catalogue's cases of the other operations don't hold: linear layers over pixels,
-//! statistics far from zero, tensors that others hold.
+//! What the catalogue's cases of the other operations don't cover: linear layers over pixels,
+//! statistics far from zero, tensors with other owners.
 
 use crate::common::{assert_close, error, wgpu};
 use burn::module::Module;
@@ -16,21 +16,22 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// The CPU backend, whose kernels get memory full of NaN: what one forgets to write is found.
+/// Returns the CPU backend, with new buffers filled with NaN to find elements that a kernel doesn't
+/// write.
 fn cpu() -> Device {
     fill_with_junk(true);
     Device::flex()
 }
 
-/// Runs `check` with the tiles of real GPUs and those of software adapters.
+/// Runs `check` with the tiles of real GPUs and with those of software adapters.
 fn with_every_class(check: impl Fn(&Device)) {
     for class in [Class::Gpu, Class::Software] {
         with_class(class, || check(&wgpu()));
     }
 }
 
-/// Statistics of values far from zero against those in f64: a variance from plain sums of squares
-/// would lose all digits.
+/// Compares the statistics of values far from zero with those in f64: a variance from plain sums of
+/// squares would lose all digits.
 fn batch_norm_far_from_zero(device: &Device) {
     for (index, (c, pixels)) in [(8, 3_000), (5, 700)].into_iter().enumerate() {
         let learning = &device.clone().autodiff();
@@ -56,19 +57,19 @@ fn batch_norm_far_from_zero(device: &Device) {
         let updated = norm.valid();
         let (got_mean, got_variance) =
             (values(updated.running_mean.value()), values(updated.running_var.value()));
-        // The last digit of a mean of 1,000 in f32 is 6e-5, that of the values a tenth of a
-        // thousandth of a deviation of 0.5.
+        // The last digit of a mean of 1,000 in f32 is 6e-5, that of the values a ten-thousandth of
+        // a deviation of 0.5.
         assert_close("the running mean", &got_mean, &want_mean, 1e-6, 1e-6);
         assert_close("the running variance", &got_variance, &want_variance, 1e-6, 1e-6);
         assert_close("the value", &values(y.inner()), &want_y, 0.0, 2e-4);
-        // Negative control: the biased variance is another one.
+        // Negative control: the biased variance is a different one.
         let biased: Vec<f32> = variance
             .iter()
             .map(|v| (0.9 + 0.1 * v * (pixels - 1) as f64 / pixels as f64) as f32)
             .collect();
         assert!(
             error(&got_variance, &biased, 1e-6, 1e-6) > 1.0,
-            "the variance isn't the unbiased one"
+            "the test doesn't distinguish the unbiased variance from the biased one"
         );
     }
 }
@@ -83,8 +84,8 @@ fn batch_norm_keeps_its_digits_far_from_zero_on_wgpu() {
     with_every_class(batch_norm_far_from_zero);
 }
 
-/// AdamW writes in place, but never into what somebody else can see.
-fn adamw_leaves_tensors_that_others_hold(device: &Device) {
+/// AdamW writes in place, but never into tensors with other owners.
+fn adamw_leaves_shared_tensors_unchanged(device: &Device) {
     let make = |i: u64| random([40], 500 + i, device);
     let (weight, first, second, average) = (make(0), make(1), make(2).square(), make(3));
     let before: Vec<_> = [&weight, &first, &second, &average].map(|t| values(t.clone())).into();
@@ -107,17 +108,17 @@ fn adamw_leaves_tensors_that_others_hold(device: &Device) {
 }
 
 #[test]
-fn adamw_leaves_tensors_that_others_hold_on_the_cpu() {
-    adamw_leaves_tensors_that_others_hold(&cpu());
+fn adamw_leaves_shared_tensors_unchanged_on_the_cpu() {
+    adamw_leaves_shared_tensors_unchanged(&cpu());
 }
 
 #[test]
-fn adamw_leaves_tensors_that_others_hold_on_wgpu() {
-    with_every_class(adamw_leaves_tensors_that_others_hold);
+fn adamw_leaves_shared_tensors_unchanged_on_wgpu() {
+    with_every_class(adamw_leaves_shared_tensors_unchanged);
 }
 
-/// Value and gradients of a linear layer over pixels, or over vectors, by our operations on
-/// `device`, or by Burn's.
+/// Returns the value and the gradients of a linear layer over pixels, or over vectors, with our
+/// operations on `device`, or with Burn's.
 fn linear_layer(device: &Device, ours: bool, pixels: bool) -> Vec<(&'static str, Vec<f32>)> {
     let device = device.clone().autodiff();
     let mut layer = LinearConfig::new(20, 36).init(&device);

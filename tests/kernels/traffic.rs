@@ -1,4 +1,4 @@
-//! Where memory decides: the bytes that shaders of GPUs move, over the fewest possible.
+//! Memory-bound kernels: the bytes that the GPU shaders move, relative to the minimum.
 
 use crate::common::wgpu;
 use soda::device::Class;
@@ -11,8 +11,8 @@ use soda::kernels::testing::with_class;
 use soda::kernels::traffic::counted;
 use std::collections::BTreeMap;
 
-/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases. Small maps have
-/// the most beside them: what every invocation reads once, before its pixels.
+/// The most bytes that a kernel may move in any case, as a multiple of the minimum. The ratio is
+/// highest for small maps, because of what every invocation reads once before its pixels.
 const MOST: [(&str, f64); 9] = [
     ("ada_gn_forward", 2.0),
     ("ada_gn_backward", 3.0),
@@ -25,9 +25,9 @@ const MOST: [(&str, f64); 9] = [
     ("adamw", 1.01),
 ];
 
-/// With SODA_TRAFFIC, a file, also writes the table to it, as JSON.
+/// Also writes the table as JSON to the file that SODA_TRAFFIC names, if set.
 #[test]
-fn shaders_move_few_more_bytes_than_they_must() {
+fn shaders_move_little_more_than_the_minimum_of_bytes() {
     let operations: [&dyn Operation; 4] =
         [&AdaGnOperation, &BatchNormOperation, &ConcatOperation, &AdamWOperation];
     let device = wgpu();
@@ -44,7 +44,10 @@ fn shaders_move_few_more_bytes_than_they_must() {
         let rows: Vec<_> = all
             .iter()
             .map(|(case, m)| {
-                serde_json::json!({ "case": case, "kernel": m.kernel, "variant": m.variant, "bytes": m.bytes, "fewest": m.fewest })
+                serde_json::json!({
+                    "case": case, "kernel": m.kernel, "variant": m.variant,
+                    "bytes": m.bytes, "fewest": m.fewest,
+                })
             })
             .collect();
         std::fs::write(path, serde_json::to_string_pretty(&rows).expect("JSON") + "\n")
@@ -57,7 +60,7 @@ fn shaders_move_few_more_bytes_than_they_must() {
         *highest = highest.max(ratio);
         assert!(
             ratio > 0.5,
-            "{name}: {} of {} bytes were seen: {moved:?}",
+            "{name}: only {} of {} bytes were counted: {moved:?}",
             moved.bytes,
             moved.fewest
         );
@@ -66,7 +69,7 @@ fn shaders_move_few_more_bytes_than_they_must() {
         let found = most.get(kernel).unwrap_or_else(|| panic!("{kernel} wasn't launched"));
         assert!(
             *found <= limit,
-            "{kernel} moves {found:.3} times the fewest bytes, {limit} at most: {most:?}"
+            "{kernel} moves {found:.3} times the minimum of bytes, more than {limit}: {most:?}"
         );
     }
 }

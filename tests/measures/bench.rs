@@ -1,5 +1,4 @@
-//! The benchmark: its command as a user meets it, jobs that fail, and the kernels that only it
-//! uses.
+//! The benchmark: its command as a user sees it, failing jobs, and the kernels that only it uses.
 
 use crate::common::{assert_close, error, wgpu};
 use burn::tensor::{Device, Tensor};
@@ -57,7 +56,7 @@ fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
         }
         let median = row["median_ms"].as_f64().expect("a median");
         assert!(median.is_finite() && median > 0.0, "{row}");
-        // What isn't known is null, never left out or 0.
+        // Unknown values are null, never missing or 0.
         for field in [
             "spread",
             "launches",
@@ -76,7 +75,7 @@ fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
     assert!(of("copy")["gb_per_s"].as_f64().expect("a speed") > 0.1);
     assert!(of("multiply_add")["tflops"].as_f64().expect("a speed") > 1e-4);
     assert!(of("ada_gn_forward")["share_of_peak"].as_f64().expect("a share") > 0.0);
-    // One device has nothing to be compared with: no picture, and a word about it.
+    // A single device has nothing to be compared with: no chart, and a message about it.
     assert!(!folder.path().join("k.png").exists());
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(
@@ -92,9 +91,9 @@ fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
 }
 
 #[test]
-fn what_does_not_fit_is_skipped_by_name_and_software_is_no_gpu() {
+fn jobs_that_do_not_fit_are_skipped_by_name_and_software_is_not_called_a_gpu() {
     let _alone = crate::alone();
-    // In this time nothing fits, on any hardware.
+    // Nothing fits into this time, on any hardware.
     let adapter = adapters()
         .into_iter()
         .max_by_key(|a| !a.kind.is_gpu())
@@ -108,7 +107,7 @@ fn what_does_not_fit_is_skipped_by_name_and_software_is_no_gpu() {
     ];
     let out = soda(folder.path(), &args);
     let text = succeeds(&out);
-    assert!(clock.elapsed().as_secs_f64() < 12.0, "killed in time");
+    assert!(clock.elapsed().as_secs_f64() < 12.0, "not killed in time");
     assert!(
         text.contains(&format!("skipped on {device}: ")) && text.contains("width 32"),
         "{text}"
@@ -132,7 +131,7 @@ fn what_does_not_fit_is_skipped_by_name_and_software_is_no_gpu() {
 }
 
 #[test]
-fn networks_are_measured_in_half_precision_where_a_device_has_it() {
+fn networks_are_measured_in_half_precision_if_a_device_has_it() {
     let _alone = crate::alone();
     let folder = tempfile::tempdir().expect("a folder");
     let bench = |args: &[&str]| soda(folder.path(), &[&["bench", "--budget", "6"], args].concat());
@@ -159,7 +158,7 @@ fn networks_are_measured_in_half_precision_where_a_device_has_it() {
         assert!(row["median_ms"].as_f64().is_some_and(|ms| ms > 0.0));
     };
     ["f16-emulated", "f32"].into_iter().for_each(denoise);
-    // One case in two precisions is compared.
+    // The same case in two precisions is compared.
     let compared =
         succeeds(&soda(folder.path(), &["bench", "--compare", "f32.json", "f16-emulated.json"]));
     assert!(
@@ -185,7 +184,7 @@ fn networks_are_measured_in_half_precision_where_a_device_has_it() {
 }
 
 #[test]
-fn a_lost_job_is_one_line_and_the_others_go_on() {
+fn a_lost_job_is_one_line_and_the_others_continue() {
     let _alone = crate::alone();
     let place = |device: &str| Place { device: device.into(), ..Place::default() };
     let target = |device: &str| Target { place: place(device), gpu: false };
@@ -225,7 +224,7 @@ fn a_lost_job_is_one_line_and_the_others_go_on() {
     assert_eq!(rows.iter().map(|r| r.op.as_str()).collect::<Vec<_>>(), ["view_pairs"]);
     assert!(rows[0].images_per_s.is_some_and(|v| v > 10.0));
 
-    // A set flag starts nothing.
+    // With the flag set, nothing is started.
     let outcome =
         runner::run(&planned, 6.0, command, &AtomicBool::new(true), |i, _, _| started.push(i));
     assert_eq!((started.len(), outcome.rows.len(), outcome.skipped.len()), (2, 0, 2));
@@ -233,7 +232,7 @@ fn a_lost_job_is_one_line_and_the_others_go_on() {
 }
 
 #[test]
-fn a_jobs_process_ends_with_the_one_that_started_it() {
+fn a_jobs_process_ends_with_its_parent() {
     let _alone = crate::alone();
     let mut child = Command::new(env!("CARGO_BIN_EXE_soda"))
         .args(["bench", "--job", "data", "--device", "cpu", "--job-seconds", "60"])
@@ -248,7 +247,7 @@ fn a_jobs_process_ends_with_the_one_that_started_it() {
 }
 
 #[test]
-fn rows_survive_the_way_from_process_to_process() {
+fn rows_survive_the_transfer_between_processes() {
     let place = Place {
         device: "vulkan:0".into(),
         backend: "vulkan".into(),
@@ -291,7 +290,7 @@ fn rows_survive_the_way_from_process_to_process() {
 }
 
 #[test]
-fn compare_refuses_files_that_are_no_results() {
+fn compare_refuses_files_that_are_not_results() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     std::fs::write(at.join("no.json"), "{}").expect("writable");
@@ -318,14 +317,14 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 #[test]
-fn peak_kernels_compute_what_they_say() {
+fn peak_kernels_compute_what_they_claim() {
     let _alone = crate::alone();
     for device in [Device::flex(), wgpu()] {
         let x = random([3 * 1024], 0, &device);
         let want = values(x.clone());
         assert_eq!(values(peak::copy(x.clone())), want, "copy on {device:?}");
         assert_close("multiply_add", &values(peak::multiply_add(x.clone(), 40)), &want, 1e-6, 1e-6);
-        // Negative control: after two rounds the starts still show.
+        // Negative control: after two rounds the initial values still matter.
         assert!(error(&values(peak::multiply_add(x, 2)), &want, 1e-6, 1e-6) > 100.0);
     }
 }
@@ -353,14 +352,14 @@ fn vjp_is_the_gradient_of_the_weighted_sum() {
             assert_close("vjp", &got[i], &want[i], 1e-5, 1e-6);
             assert!(
                 error(&other[i], &want[i], 1e-5, 1e-6) > 10.0,
-                "another dy has other gradients"
+                "another dy gives the same gradients"
             );
         }
     }
 }
 
 #[test]
-fn a_step_is_estimated_on_a_card_that_is_not_here() {
+fn a_step_is_estimated_for_a_card_that_is_not_in_this_machine() {
     let folder = tempfile::tempdir().expect("a folder");
     let small = [
         "bench",
@@ -387,7 +386,8 @@ fn a_step_is_estimated_on_a_card_that_is_not_here() {
     let unknown = soda(folder.path(), &["bench", "--estimate", "gtx9"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("a40, arc770, m1, rtx3060, rx6800"));
-    let card = "name = 'Mine'\ntflops = 1.0\ngb_per_s = 100.0\nvendor = 1\nintegrated = true\ncompiler = 'gcc'\nsources = []\n";
+    let card = "name = 'Mine'\ntflops = 1.0\ngb_per_s = 100.0\nvendor = 1\nintegrated = true\n\
+                compiler = 'gcc'\nsources = []\n";
     std::fs::write(folder.path().join("mine.toml"), card).expect("written");
     let unknown = soda(folder.path(), &["bench", "--estimate", "mine.toml"]);
     assert_eq!(unknown.status.code(), Some(2));

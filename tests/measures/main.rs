@@ -1,5 +1,5 @@
-//! What counts launches or bounds a time by the clock, apart from tests that would be counted or
-//! would take that time.
+//! Tests that count launches or measure time, in a process without other tests that would be
+//! counted or would take time.
 
 mod bench;
 #[path = "../common/mod.rs"]
@@ -10,11 +10,11 @@ mod wgpu_kernels;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Held by each test that runs kernels in this process (an observer sees those of every thread, and
-/// one test here counts them; while a network is recorded Burn's kernels are left out, those of
-/// other threads too), and by those that bound a time.
+/// Returns a lock that is held by every test that runs kernels in this process or measures time. An
+/// observer sees the launches of all threads, and one test here counts them; while a network is
+/// recorded, Burn's kernels don't run, in other threads either.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    // Another test's failure is no reason to fail.
+    // The failure of another test doesn't matter here.
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Networks recorded as a plan and played on plain wgpu: what the page of `soda export --web` does
+//! Networks recorded as a plan and replayed on plain wgpu, as the page of `soda export --web` does
 //! in a browser.
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -25,14 +25,14 @@ fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) ->
     Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
 }
 
-/// The largest difference, and the largest of `b`.
+/// Returns the largest difference, and the largest value of `b`.
 fn difference(a: &[f32], b: &[f32]) -> (f32, f32) {
     assert!(a.len() == b.len() && a.iter().chain(b).all(|v| v.is_finite()));
     let largest = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     (a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())), largest)
 }
 
-/// A small network of 16 x 16 pixels.
+/// Returns the recipe of a small network for 16 x 16 pixels.
 fn config(sets: &[&str]) -> Config {
     let small = [
         "data.side=16",
@@ -114,19 +114,19 @@ fn a_plan_computes_what_the_program_computes() {
             {
                 assert_eq!(difference(played, same).0, 0.0, "{what} of {batch} images");
             }
-            // A browser checks indices and loops: no kernel of ours depends on what it makes of bad
-            // ones.
+            // A browser checks indices and loops; none of our kernels relies on what it does with
+            // bad ones.
             let in_browser = browser.run(&format!("denoise_{batch}"), &inputs).expect("played");
             let (worst, largest) = difference(&in_browser["prediction"], &played);
             assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
-            // The program's own kernels on this adapter add up in another order.
+            // The program's own kernels on this adapter sum in another order.
             for (played, own) in
                 [&played_z, &played].into_iter().zip(with_class(Class::Software, program))
             {
                 let (worst, largest) = difference(played, &own);
                 assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
             }
-            // Negative control: another z is seen.
+            // Negative control: another z is detected.
             let other: Vec<f32> = z.iter().map(|v| v + 0.1).collect();
             let moved = player
                 .run(
@@ -136,7 +136,7 @@ fn a_plan_computes_what_the_program_computes() {
                 .expect("played");
             assert!(difference(&moved["prediction"], &played).0 > 1e-4, "z changes nothing");
         }
-        // Two launches of a pass bind nothing twice of which one is written.
+        // No launch binds a buffer that it writes twice.
         for dispatch in recorder.plan.passes.values().flat_map(|pass| &pass.dispatches) {
             let writes = &recorder.plan.kernels[dispatch.kernel].writes;
             for (i, operand) in dispatch.operands.iter().enumerate().filter(|(i, _)| writes[*i]) {
@@ -209,7 +209,7 @@ fn plans_of_other_versions_missing_tensors_and_wrong_inputs_are_refused() {
     };
     assert!(refused(&plan).contains("version 2"));
     assert!(refused(&recorder.plan).contains("which is missing"));
-    // A round trip through JSON is the same plan.
+    // A round trip through JSON gives the same plan.
     let text = serde_json::to_string(&recorder.plan).expect("JSON");
     assert_eq!(
         serde_json::from_str::<soda::kernels::plan::Plan>(&text).expect("a plan"),

@@ -1,4 +1,4 @@
-//! What is recorded of a step without computing it, beside a step that runs.
+//! A step that is recorded without computing it, compared with a step that runs.
 
 use burn::tensor::{Device, Tensor};
 use soda::config::{BUILT_IN, Config};
@@ -25,14 +25,14 @@ fn launches(recording: &Recording) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn a_recorded_step_makes_the_launches_of_a_step_and_holds_its_memory() {
+fn a_recorded_step_has_the_launches_and_the_memory_of_a_real_step() {
     let _alone = crate::alone();
     let adapter =
         adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
     let device = select(&adapter.selector()).expect("the adapter");
     let small = config(2);
     let recording = recorded(&small, &device, adapter.profile.clone()).expect("a recording");
-    // Other tensors, which live all the time, are in the allocator's count.
+    // The allocator also counts other tensors, which live all the time.
     let before =
         device.device.clone().inner().memory_pool_usage().expect("an adapter's").bytes_in_use;
 
@@ -58,7 +58,7 @@ fn a_recorded_step_makes_the_launches_of_a_step_and_holds_its_memory() {
     let used = (running.used_bytes - before) as f64;
     let near = |live: u64| (live as f64 / used - 1.0).abs() < 0.1;
     assert!(near(recording.live_bytes), "counted {}, used {used}", recording.live_bytes);
-    // A step of more images holds more, and the count sees it.
+    // A step with more images holds more, and the count shows it.
     let larger = recorded(&config(8), &device, adapter.profile.clone()).expect("a recording");
     assert!(
         larger.live_bytes > recording.live_bytes && !near(larger.live_bytes),
@@ -101,7 +101,7 @@ fn what_runs_on_the_cpu_is_recorded_with_its_work() {
         (launch.name, launch.work),
         ("conv2d forward", pass_work([2, 8, 6, 6], [4, 8, 3, 3], options))
     );
-    // It ran, and nothing is recorded when nobody asks.
+    // It ran, and without a request nothing is recorded.
     let again = conv2d(x, weight, None, None, options);
     let values = |y: Tensor<4>| y.into_data().try_to_vec::<f32>().expect("f32");
     assert_eq!(values(y), values(again));

@@ -1,5 +1,5 @@
-//! How many launches operations take on wgpu devices, with the tiles of real GPUs and of software
-//! adapters.
+//! The number of launches of operations on wgpu devices, with the tiles of real GPUs and of
+//! software adapters.
 
 use crate::common;
 use burn::tensor::{Device, Tensor};
@@ -12,7 +12,7 @@ use soda::kernels::profile::observe;
 use soda::kernels::testing::with_class;
 use soda::kernels::vjp::vjp;
 
-/// Runs `check` with either class's tiles, alone: launches are counted.
+/// Runs `check` with the tiles of each class, without other tests, since launches are counted.
 fn with_every_tile(check: impl Fn(&Device)) {
     let _alone = crate::alone();
     for class in [Class::Gpu, Class::Software] {
@@ -20,7 +20,7 @@ fn with_every_tile(check: impl Fn(&Device)) {
     }
 }
 
-/// What it is for: an update in place, no copy beside it.
+/// AdamW updates in place: one launch, and no copies.
 #[test]
 fn operations_take_few_launches() {
     with_every_tile(|device| {
@@ -34,7 +34,7 @@ fn operations_take_few_launches() {
         let (_, update) = observe(false, || adamw::adamw(parameter, grad, clip, factors));
         assert_eq!(update.launches(), 1, "{update:?}");
 
-        // Six tensors a launch, and the root.
+        // Six tensors per launch, and one launch for the square root.
         for (count, launches) in [(1, 2), (6, 2), (7, 3), (13, 4)] {
             let tensors = (0..count).map(make).collect();
             let (_, norm) = observe(false, || adamw::norm(tensors));
@@ -42,8 +42,8 @@ fn operations_take_few_launches() {
         }
 
         let learning = device.clone().autodiff();
-        // The weights are packed as they lie, and their gradient comes as they lie: no copy. Two
-        // launches forward, and backward two for each of x and the weight and one for the bias.
+        // The weights are packed from their own layout, and their gradient is written in it: no
+        // copy. Two launches forward; backward two for each of x and the weight, one for the bias.
         let layer = burn::nn::LinearConfig::new(8, 12).init(&learning);
         let (x, offset) =
             (random([3, 8], 9, &learning).require_grad(), random([3, 12], 10, &learning));
@@ -60,13 +60,13 @@ fn operations_take_few_launches() {
                 .map(|grad| grad.reshape([96]))
         };
         let (_, backward) = observe(false, grads);
-        // And one is the graph's root.
+        // One more is the graph's root.
         assert!(backward.kernels.keys().all(|name| !name.contains("Copy")), "{backward:?}");
         assert_eq!(backward.launches(), 6, "{backward:?}");
 
         let layer = burn::nn::BatchNormConfig::new(8).init(&learning);
         let x = random([2, 4, 4, 8], 8, &learning).permute([0, 3, 1, 2]).detach().require_grad();
-        // The first call also makes the layer's parameters.
+        // The first call also creates the layer's parameters.
         batch_norm(&layer, x.clone(), None, true);
         let (_, forward) = observe(false, || batch_norm(&layer, x.clone(), None, true));
         assert_eq!(forward.launches(), 4, "{forward:?}");
@@ -74,7 +74,7 @@ fn operations_take_few_launches() {
 }
 
 #[test]
-fn what_lasts_lies_outside_the_pools() {
+fn lasting_tensors_are_allocated_outside_the_pools() {
     let _alone = crate::alone();
     let device = common::wgpu();
     let held = || {
@@ -85,8 +85,8 @@ fn what_lasts_lies_outside_the_pools() {
             .map(|p| p.page_size * p.pages_peak)
             .sum::<u64>()
     };
-    // Memory that nothing is written to is never backed. A software adapter's largest page is of
-    // 128 MiB.
+    // Memory that is never written is never backed by pages. A software adapter's largest pool page
+    // has 128 MiB.
     let make = || Tensor::<1>::empty([25 << 20], &device);
     let before = held();
     let lasts = lasting(&device, make);

@@ -1,5 +1,5 @@
-//! Training by several processes over MPI, as `mpirun` starts them: scripts/mpi.sh runs this.
-//! (Linux: processes are found in /proc.)
+//! Training by several processes over MPI, started with `mpirun`; scripts/mpi.sh runs these tests.
+//! (Linux only: processes are found in /proc.)
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a run of the tiny networks is, without its run directory.
+/// Returns the arguments of a run of the tiny networks, without its run directory.
 fn arguments(sets: &[&str]) -> Vec<String> {
     let mut arguments: Vec<String> =
         ["train", "--config", &recipe(), "--device", "cpu"].map(str::to_owned).into();
@@ -31,12 +31,12 @@ fn arguments(sets: &[&str]) -> Vec<String> {
     arguments
 }
 
-/// mpirun, as it is in a container: root, fewer cores than processes.
+/// Returns mpirun's command for a container: root, fewer cores than processes.
 fn mpirun(at: &Path, more: &[&str]) -> Command {
     let program = program(at);
     let mut command = Command::new("mpirun");
     command.args(["--oversubscribe", "--mca", "mpi_yield_when_idle", "1"]);
-    // Where a container forbids processes to read each other's memory.
+    // For containers that forbid processes to read each other's memory.
     command.args(["--mca", "btl_vader_single_copy_mechanism", "none"]);
     command.args(more).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, value) in program.get_envs() {
@@ -51,14 +51,14 @@ fn mpirun(at: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// A run by so many ranks.
+/// Returns the command of a run with `ranks` ranks.
 fn by_ranks(at: &Path, ranks: usize, run: &str, more: &[&str], sets: &[&str]) -> Command {
     let mut command = mpirun(at, &["-n", &ranks.to_string(), env!("CARGO_BIN_EXE_soda")]);
     command.args(arguments(sets)).args(["--run", run]).args(more);
     command
 }
 
-/// A run by one process.
+/// Runs one process.
 fn alone(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Output {
     program(at)
         .args(arguments(sets))
@@ -68,13 +68,13 @@ fn alone(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Output {
         .expect("the program starts")
 }
 
-/// What mpirun printed, which succeeded.
+/// Asserts that mpirun succeeded; returns what it printed.
 fn succeeds(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
-/// Weights, average and moments of the newest checkpoint, by file and name.
+/// Returns weights, EMA and moments of the newest checkpoint, by file and name.
 fn tensors(at: &Path, run: &str) -> BTreeMap<(&'static str, String), Vec<f32>> {
     let run = RunDir::new(at.join(run));
     let step = newest(&run);
@@ -85,7 +85,7 @@ fn tensors(at: &Path, run: &str) -> BTreeMap<(&'static str, String), Vec<f32>> {
     files.into_iter().flat_map(named).collect()
 }
 
-/// The process of `rank` of the run `run`, by its environment.
+/// Finds the process of `rank` of the run `run` by its environment.
 fn process(at: &Path, run: &str, rank: usize) -> Option<u32> {
     let wanted = format!("OMPI_COMM_WORLD_RANK={rank}");
     std::fs::read_dir("/proc")
@@ -113,15 +113,15 @@ fn kill(pid: u32, signal: &str) {
     );
 }
 
-/// A long run by two ranks that has written its first checkpoint.
+/// Starts a long run with two ranks and waits for its first checkpoint.
 fn under_way(at: &Path, run: &str) -> Child {
     let child = by_ranks(at, 2, run, &[], &["train.steps=1000000"]).spawn().expect("mpirun starts");
     wait_for("a checkpoint", || newest(&RunDir::new(at.join(run))) > 0);
     child
 }
 
-/// Ends within ten seconds, with one sentence that holds all of `parts` and the command that goes
-/// on, and a whole checkpoint.
+/// Asserts that a run ends within ten seconds, with one error that contains all of `parts` and the
+/// command that resumes it, and with an intact checkpoint.
 fn ends(at: &Path, run: &str, device: &str, child: Child, parts: &[&str]) {
     let clock = Instant::now();
     let output = child.wait_with_output().expect("mpirun ends");
@@ -141,11 +141,11 @@ fn ends(at: &Path, run: &str, device: &str, child: Child, parts: &[&str]) {
 }
 
 #[test]
-fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_go_on_as_any_number() {
+fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_resume_with_any_number() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let mut before = BTreeMap::new();
-    // 2 ranks, then 1, then 3; the batch of 8 isn't shared out evenly among 3.
+    // 2 ranks, then 1, then 3; the batch of 8 isn't divided evenly among 3.
     for (ranks, steps, parts) in [(2, 6, "4"), (1, 11, "0"), (3, 16, "3")] {
         let (steps, cut) = (format!("train.steps={steps}"), format!("train.micro_batch={parts}"));
         let more: &[&str] = if before.is_empty() { &[] } else { &["--resume", "--allow-change"] };
@@ -159,19 +159,19 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_go_on_as_any_n
                 )
             }
         };
-        // Rank 0 alone speaks.
+        // Only rank 0 prints.
         assert_eq!(printed.lines().count(), 2, "{printed}");
         let (one, many) = (tensors(at, "one"), tensors(at, "many"));
         assert!(one == many && !one.is_empty(), "{ranks} ranks");
         assert!(one != before);
         before = one;
     }
-    // Rank 0 alone writes, too.
+    // Only rank 0 writes files.
     assert_eq!(common::program::json(&at.join("many.json"))["steps"], 16);
-    // It can fail: the whole batch at once is something else.
+    // Negative control: the whole batch at once gives something else.
     common::program::succeeds(&alone(at, "whole", &[], &["train.steps=6"]));
     assert!(tensors(at, "whole") != before);
-    // Half the bytes are something else as well, and nothing that ends in an error.
+    // Sending f16 gives something else too, but no error.
     succeeds(
         &by_ranks(at, 2, "half", &["--wire", "f16"], &["train.steps=6"])
             .output()
@@ -188,13 +188,13 @@ fn ranks_that_have_nothing_to_do_end() {
     let at = folder.path();
     common::program::succeeds(&alone(at, "runs/a", &[], &["train.steps=2"]));
     let clock = Instant::now();
-    // Without --run the newest run that isn't finished, and there is none.
+    // Without --run: the newest unfinished run, of which there is none.
     let mut nothing = mpirun(
         at,
         &["-n", "2", env!("CARGO_BIN_EXE_soda"), "train", "--resume", "--device", "cpu"],
     );
     succeeds(&nothing.output().expect("mpirun starts"));
-    // And a run that is finished.
+    // With --run: a finished run.
     let printed = succeeds(
         &by_ranks(at, 2, "runs/a", &["--resume"], &["train.steps=2"])
             .output()
@@ -205,7 +205,7 @@ fn ranks_that_have_nothing_to_do_end() {
 }
 
 #[test]
-fn a_rank_that_dies_ends_all_with_one_sentence() {
+fn a_rank_that_dies_ends_all_with_one_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     for (rank, run) in [(1, "first"), (0, "second")] {
@@ -219,12 +219,12 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
             &[&format!("rank {rank} of 2"), "ended without an error message"],
         );
     }
-    // It goes on.
+    // The run can be resumed.
     let (run, sets) = ("first", ["train.steps=1000000"]);
     let step = newest(&RunDir::new(at.join(run)));
     let child = by_ranks(at, 2, run, &["--resume"], &sets).spawn().expect("mpirun starts");
     wait_for("another checkpoint", || newest(&RunDir::new(at.join(run))) > step);
-    // Asked twice, a rank ends at once: it is missing as well.
+    // After two signals a rank ends at once, which the others report too.
     let pid = process(at, run, 1).expect("the rank");
     kill(pid, "STOP");
     kill(pid, "TERM");
@@ -233,12 +233,12 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
     ends(at, run, "cpu", child, &["rank 1 of 2", "ended without an error message"]);
 }
 
-/// Where it is noted that the adapter has passed the self test, which takes longer than these
+/// The cache that records that the adapter has passed the self test, which takes longer than these
 /// tests.
 const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
 
-/// A run on an adapter by two ranks, of which the second one's driver has `fault` once the file
-/// `when` is there, or from the start.
+/// Starts a run on an adapter with two ranks, the second of which has a driver with `fault` while
+/// the file `when` exists, or always.
 fn with_a_failing_driver(at: &Path, run: &str, fault: Fault, when: Option<&Path>) -> Child {
     let mut faulty = Command::new("none");
     inject(&mut faulty, fault, when);
@@ -260,7 +260,7 @@ fn with_a_failing_driver(at: &Path, run: &str, fault: Fault, when: Option<&Path>
 }
 
 #[test]
-fn a_rank_whose_device_fails_is_named_and_nothing_is_begun_anew() {
+fn a_rank_whose_device_fails_is_reported_and_nothing_is_restarted() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let saved = RunDir::new(at.join("lost")).checkpoint(5).join("COMPLETE");
@@ -268,7 +268,7 @@ fn a_rank_whose_device_fails_is_named_and_nothing_is_begun_anew() {
     wait_for("a checkpoint", || saved.exists());
     ends(at, "lost", "wgpu", child, &["rank 1 of 2", "lost"]);
 
-    // Its weights alone take more. A process by itself would begin anew to find out how many images
+    // The weights alone take more. A single process would start again to find out how many images
     // fit.
     let child = with_a_failing_driver(at, "little", Fault::Memory(100_000), None);
     let output = child.wait_with_output().expect("mpirun ends");
@@ -301,10 +301,10 @@ fn a_rank_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
 }
 
 #[test]
-fn a_rank_that_fails_is_named_with_its_reason() {
+fn a_rank_that_fails_is_reported_with_its_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    // Two programs that are one run: the second one has no such device.
+    // Two programs in one run, the second with a device that doesn't exist.
     let of = |more: &[&str]| {
         let mut words: Vec<String> =
             ["-n", "1", env!("CARGO_BIN_EXE_soda")].map(str::to_owned).into();
@@ -328,10 +328,10 @@ fn a_rank_that_fails_is_named_with_its_reason() {
     assert!(!output.status.success() && said.contains("error: rank 1 of 2"), "{said}");
     assert!(said.contains("--device vulkan:99: no such device"), "{said}");
     assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{said}");
-    // Nothing was begun.
+    // Nothing was started.
     assert!(!RunDir::new(at.join("r")).exists());
 
-    // And other images.
+    // The second with other images.
     let data = at.join("data");
     for (class, colour) in [("a", 10), ("b", 200)] {
         std::fs::create_dir_all(data.join(class)).expect("a folder");
@@ -351,7 +351,7 @@ fn a_rank_that_fails_is_named_with_its_reason() {
 }
 
 #[test]
-fn a_process_that_finds_itself_alone_though_there_are_others_is_refused() {
+fn a_process_that_finds_no_others_although_there_should_be_some_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     for name in ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"] {
@@ -369,7 +369,7 @@ fn a_process_that_finds_itself_alone_though_there_are_others_is_refused() {
 }
 
 #[test]
-fn what_several_processes_can_not_do_is_refused_before_anything_is_trained() {
+fn options_for_one_process_are_refused_for_several_before_anything_is_trained() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let refused = |more: &[&str], sets: &[&str], parts: &[&str]| {

@@ -1,4 +1,4 @@
-//! What a step trains on: noise levels, draws, weights and the prediction, each against the
+//! The loss of a training step: noise levels, samples, weights and the prediction, each against its
 //! formula.
 
 use crate::common::assert_close;
@@ -26,7 +26,7 @@ fn config(sets: &[&str]) -> Config {
         .expect("a valid recipe")
 }
 
-/// Images in [-1, 1].
+/// Returns random images in [-1, 1].
 fn images(index: u64, n: usize) -> Vec<f32> {
     rng::normal(&mut rng::stream(1, Purpose::Test, index), n * IMAGE)
         .into_iter()
@@ -34,7 +34,7 @@ fn images(index: u64, n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Loss and norm of the gradients of one step on a source and a target for each image.
+/// Returns the loss and the gradient norm of one step on a source and a target for each image.
 fn stepped(config: &Config, source: Vec<f32>, target: Vec<f32>) -> Vec<f32> {
     let device = Device::flex();
     let pair = Pair::new(config.model.sides, source, target, None, &device.clone().autodiff());
@@ -46,17 +46,18 @@ fn stepped(config: &Config, source: Vec<f32>, target: Vec<f32>) -> Vec<f32> {
         STEP,
         1e-3,
     );
-    // Images count once, however often they are noised.
+    // Each image counts once, however often it is noised.
     assert_eq!(state.position.images as usize, BATCH);
     let found: Vec<f32> = [outcome.loss, outcome.grad_norm].map(|t| t.into_scalar::<f32>()).into();
     assert!(found.iter().all(|v| v.is_finite() && *v > 0.0));
     found
 }
 
-/// The loss of [`stepped`] as the paper has it, image by image in f64, with `weight` of alpha_bar.
+/// Computes the loss of [`stepped`] by the paper's formula, image by image in f64, with `weight` as
+/// a function of alpha_bar.
 fn expected(config: &Config, source: &[f32], target: &[f32], weight: impl Fn(f64) -> f64) -> f32 {
     let (device, draws) = (Device::flex(), config.train.denoisings);
-    // As training has it: BatchNorm sees the batch.
+    // As in training, BatchNorm uses the batch's statistics.
     let state = State::new(config, "", &device);
     let schedule = Schedule::new(&config.diffusion);
     let [mut masks, mut times, mut noise, mut key] =
@@ -102,9 +103,9 @@ fn expected(config: &Config, source: &[f32], target: &[f32], weight: impl Fn(f64
 }
 
 #[test]
-fn the_loss_is_the_weighted_mean_over_images_and_draws_of_what_is_predicted() {
+fn the_loss_is_the_weighted_mean_over_images_and_samples_of_the_prediction_error() {
     let (source, target) = (images(0, BATCH), images(1, BATCH));
-    // Means over t = 1..=1000 of the inverted cosine: 1 - alpha_bar is symmetric about a half.
+    // Means over t = 1..=1000 of the inverted cosine; 1 - alpha_bar is symmetric about one half.
     let schedule = Schedule::new(&config(&[]).diffusion);
     let mean =
         |f: &dyn Fn(f64) -> f64| (1..=1000).map(|t| f(schedule.alpha_bar(t))).sum::<f64>() / 1000.0;
@@ -129,8 +130,8 @@ fn the_loss_is_the_weighted_mean_over_images_and_draws_of_what_is_predicted() {
     for (sets, weight) in &cases {
         let config = config(sets);
         let found = stepped(&config, source.clone(), target.clone())[0];
-        // Sums of 3,072 squares in f32; for v the mean over continuous levels is taken at others
-        // than those of t.
+        // Sums of 3,072 squares in f32. For v, the mean over continuous levels is taken at other
+        // levels than those of t.
         let tolerance = if sets.len() > 2 { 2e-3 } else { 1e-4 };
         assert_close(
             &format!("{sets:?}"),
@@ -150,13 +151,13 @@ fn the_loss_is_the_weighted_mean_over_images_and_draws_of_what_is_predicted() {
 }
 
 #[test]
-fn two_draws_of_an_image_are_that_image_twice_in_the_batch() {
+fn two_denoisings_of_an_image_equal_that_image_twice_in_the_batch() {
     let twice = |images: &[f32]| {
         images.chunks(IMAGE).flat_map(|image| [image, image].concat()).collect::<Vec<f32>>()
     };
     let (source, target) = (images(0, BATCH), images(1, BATCH));
     let (half_source, half_target) = (&source[..3 * IMAGE], &target[..3 * IMAGE]);
-    // BatchNorm sees the same means and variances.
+    // The means and variances of BatchNorm are the same.
     let whole = stepped(&config(&["train.denoisings=1"]), twice(half_source), twice(half_target));
     let device = Device::flex();
     let two = |sets: &[&str], source: &[f32]| {
@@ -183,5 +184,5 @@ fn two_draws_of_an_image_are_that_image_twice_in_the_batch() {
     let other = two(&["train.denoisings=2"], &source[3 * IMAGE..]);
     assert!(crate::common::error(&other, &whole, 1e-4, 0.0) > 1.0, "z of other images would pass");
     let one = two(&["train.denoisings=1"], half_source);
-    assert!(crate::common::error(&one, &whole, 1e-4, 0.0) > 1.0, "a single draw would pass");
+    assert!(crate::common::error(&one, &whole, 1e-4, 0.0) > 1.0, "a single denoising would pass");
 }

@@ -1,5 +1,5 @@
-//! Inception-v3 of pytorch-fid, with weights made by a formula: tests/reference/inception.py makes
-//! the same ones.
+//! pytorch-fid's Inception-v3, with weights from a formula; tests/reference/inception.py makes the
+//! same ones.
 
 use crate::common::assert_close;
 use burn::tensor::Device;
@@ -10,7 +10,7 @@ use soda::model::weights::{self, Tensors};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Numbers in [-1, 1) that follow from a tensor's name: a counter through murmur3's finaliser.
+/// Returns values in [-1, 1) derived from a tensor's name: a counter through murmur3's finaliser.
 fn numbers(name: &str, count: usize) -> Vec<f32> {
     let seed = name
         .bytes()
@@ -25,7 +25,7 @@ fn numbers(name: &str, count: usize) -> Vec<f32> {
     (0..count).map(number).collect()
 }
 
-/// The whole state dictionary.
+/// Returns the whole state dictionary.
 fn state() -> Tensors {
     let mut all = Tensors::new();
     let mut add = |name: String, shape: Vec<usize>, finish: &dyn Fn(f32) -> f32| {
@@ -52,7 +52,7 @@ fn features_and_scores_are_those_of_pytorch_fid() {
     let state = state();
     weights::write(&path, &state, HashMap::new()).expect("written");
     let network = Inception::open(&path, &Device::flex()).expect("its weights");
-    assert!(!network.is_published(), "its digest is another");
+    assert!(!network.is_published(), "its digest is a different one");
 
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/inception.safetensors");
     let (golden, _) = weights::read(&golden).expect("the golden file");
@@ -60,7 +60,8 @@ fn features_and_scores_are_those_of_pytorch_fid() {
     let pixels = of("images").into_iter().map(|v| v as u8).collect();
     let images = Images::new(32, pixels, vec![0; 16]);
     let looked = network.look(&images).expect("looks");
-    // f32 sums of thousands, against f64: 1e-3 of the largest is what is promised.
+    // f32 sums of thousands of terms, against f64; the documented bound is 1e-3 of the largest
+    // value.
     assert_close("features", &looked.features, &of("features"), 1e-4, 0.0);
     assert_close("logits", &looked.logits, &of("logits"), 1e-4, 0.0);
 
@@ -93,7 +94,7 @@ fn features_and_scores_are_those_of_pytorch_fid() {
         "{same:?}"
     );
 
-    // Would something wrong be seen? One layer with another's weights.
+    // Negative control: one layer with another's weights.
     let mut other = state;
     let place = |name: &str| other.iter().position(|(own, ..)| own == name).expect("there");
     let (row, column) =
@@ -109,7 +110,7 @@ fn features_and_scores_are_those_of_pytorch_fid() {
         wrong.features.iter().zip(&looked.features).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(apart > 1e-2 * largest, "{apart} of {largest}");
 
-    // Another network by name.
+    // A network with a missing tensor.
     other.retain(|(name, ..)| name != "Mixed_7c.branch_pool.bn.bias");
     weights::write(&path, &other, HashMap::new()).expect("written");
     let message = Inception::open(&path, &Device::flex()).err().expect("refused").to_string();
@@ -120,8 +121,8 @@ fn features_and_scores_are_those_of_pytorch_fid() {
     );
 }
 
-/// How long scores of 10,000 images take once the network has looked at them, and how much memory:
-/// run by hand.
+/// Measures the time and memory for the scores of 10,000 images, without the network's passes. Run
+/// by hand.
 #[test]
 #[ignore = "a measurement"]
 fn measure_scores_of_ten_thousand_images() {

@@ -1,4 +1,4 @@
-//! The networks and their training, within the test's own process.
+//! The networks and their training, in the test's own process.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Half precision: the networks on software Vulkan, which stores feature maps as f16, against their
-//! emulation on the CPU, and training in it.
+//! emulation on the CPU; mixed-precision training.
 
 use crate::common;
 use crate::common::program::TINY;
@@ -17,14 +17,14 @@ use soda::train::checkpoint::State;
 use soda::train::optim::collect_gradients;
 use soda::train::step::{Pair, step};
 
-/// configs/quick.toml with networks small enough for tests.
+/// Returns configs/quick.toml with networks small enough for tests.
 fn config(overrides: &[&str]) -> Config {
     let overrides: Vec<String> = TINY.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
     Config::parse(include_str!("../../configs/quick.toml"), "configs/quick.toml", &overrides)
         .expect("a valid recipe")
 }
 
-/// Standard normal numbers, the same on every device.
+/// Returns standard normal values, the same on every device.
 fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
     let values = rng::normal(&mut rng::stream(3, Purpose::Test, stream), shape.iter().product());
     Tensor::from_data(TensorData::new(values, shape), device)
@@ -34,8 +34,7 @@ fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data().try_into_vec().expect("f32")
 }
 
-/// z, the prediction and every gradient of a batch, one after the other: what both networks come
-/// to.
+/// Returns z, the prediction, and all gradients of a batch through both networks.
 fn computed(device: &Device, precision: Precision, seed: u64) -> [Vec<f32>; 3] {
     const BATCH: usize = 4;
     let config = config(&["model.unet.attention=[16]"]);
@@ -46,27 +45,27 @@ fn computed(device: &Device, precision: Precision, seed: u64) -> [Vec<f32>; 3] {
     let ones = Tensor::ones([BATCH, 1], &device);
     let output =
         model.predict(normal([BATCH, 3, 32, 32], 1, &device), t, z.clone(), ones, None, None);
-    // Scaled as in training, far from f16's smallest numbers.
+    // Scaled as in training, to stay far above f16's smallest values.
     let loss = (output.clone() - normal([BATCH, 3, 32, 32], 2, &device)).square().mean() * 4096.0;
     let gradients = collect_gradients(&model, &loss.backward());
     let gradients = gradients.into_values().flat_map(host).collect();
     [host(z.inner()), host(output.inner()), gradients]
 }
 
-/// |a - b| / |b|, of vectors that are finite.
+/// Returns |a - b| / |b|; asserts that both vectors are finite.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
-    assert!(a.iter().chain(b).all(|v| v.is_finite()), "all numbers are finite");
+    assert!(a.iter().chain(b).all(|v| v.is_finite()), "a value isn't finite");
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
     let difference = square(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
     (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
 }
 
-/// The same operands are rounded in the same places: what is left are sums in another order, which
-/// now and then round to the other neighbour. In a few layers that changes far less than rounding
-/// does.
+/// Both round the same operands at the same places; what remains is the order of summation, which
+/// occasionally rounds to the other neighbour. Over a few layers that changes far less than the
+/// rounding itself.
 #[test]
-fn a_few_layers_on_vulkan_are_what_the_cpu_emulates() {
+fn a_few_layers_on_vulkan_agree_with_the_cpus_emulation() {
     let layers = |device: Device, precision: Precision| {
         let device = device.autodiff();
         autocast(precision, || {
@@ -88,7 +87,8 @@ fn a_few_layers_on_vulkan_are_what_the_cpu_emulates() {
     );
 }
 
-/// Through all layers such differences grow to the size of rounding's own; more would be an error.
+/// Through all layers such differences grow to the size of the rounding errors; more would be a
+/// bug.
 #[test]
 fn networks_in_half_precision_are_as_far_from_f32_as_11_bits_allow() {
     let exact = computed(&Device::flex(), Precision::F32, 1);
@@ -125,16 +125,16 @@ fn feature_maps_are_f16_where_the_adapter_stores_them_and_gradients_have_their_i
         |x: &Tensor<4>| conv2d(x.clone(), weight.clone(), None, None, Conv2dOptions::same(3, 1));
     let y = autocast(Precision::F16, || run(&x));
     assert_eq!(y.dtype(), DType::F16);
-    assert_eq!(run(&x).dtype(), DType::F32, "outside nothing is cast");
+    assert_eq!(run(&x).dtype(), DType::F32, "nothing is cast outside autocast");
     let gradients = y.cast(FloatDType::F32).square().sum().backward();
     assert_eq!(x.grad(&gradients).expect("tracked").dtype(), DType::F32);
     assert_eq!(weight.grad(&gradients).expect("tracked").dtype(), DType::F32);
 }
 
-/// What is written as f16 is one of the two numbers around it: to which of them is the driver's
-/// choice in WGSL.
+/// A value written as f16 becomes one of its two neighbours in f16; WGSL lets the driver choose
+/// which.
 #[test]
-fn feature_maps_hold_a_neighbour_in_f16() {
+fn feature_maps_hold_one_of_the_two_neighbours_in_f16() {
     let x = |device: &Device| normal([2, 4, 8, 8], 0, device);
     let identity = |device: &Device| Tensor::<2>::eye(4, device).reshape([4, 4, 1, 1]);
     let stored = |device: &Device| {
@@ -153,7 +153,7 @@ fn feature_maps_hold_a_neighbour_in_f16() {
     assert_ne!(exact, nearest);
 }
 
-/// Weights, averages and moments.
+/// Returns weights, EMA and moments.
 fn tensors(state: &State) -> Vec<f32> {
     let networks = [state.model.valid(), state.ema.model()];
     let networks = networks
@@ -167,9 +167,9 @@ fn tensors(state: &State) -> Vec<f32> {
     networks.chain(moments).flat_map(host).collect()
 }
 
-/// The tensors before the second step of mixed training and after it, which has a loss scale of
-/// `scale` that came through seven steps; the state of the loss scaling after it, and the norm of
-/// its gradients.
+/// Takes the second step of mixed training with a loss scale of `scale` that has survived seven
+/// steps. Returns the tensors before and after the step, the state of the loss scaling after it,
+/// and the norm of its gradients.
 fn second_step(scale: f32, device: &Device) -> ([Vec<f32>; 2], Vec<f32>, f32) {
     let config = config(&["train.precision=mixed", "train.warmup_steps=1"]);
     let schedule = Schedule::new(&config.diffusion);
@@ -202,8 +202,8 @@ fn a_step_whose_gradients_overflow_changes_nothing_but_the_scale() {
         let moved = distance(&after, &before);
         assert!(moved > 1e-4, "{moved}");
 
-        // The scale is divided out: a power of two changes what f16 rounds to only where it has
-        // fewer bits, below 6e-5.
+        // The scale is divided out again: a power of two changes the rounding only for f16's
+        // subnormal values, below 6e-5.
         let ([_, twice], _, twice_norm) = second_step(2048.0, &device);
         assert!((norm - twice_norm).abs() < 1e-2 * norm, "{norm} {twice_norm}");
         assert!(distance(&twice, &after) < 0.1 * moved);
@@ -211,6 +211,6 @@ fn a_step_whose_gradients_overflow_changes_nothing_but_the_scale() {
         let ([before, after], scaling, norm) = second_step(1e34, &device);
         assert!(!norm.is_finite());
         assert_eq!(scaling, [5e33, 0.0, 1.0, 1.0]);
-        assert!(before.iter().all(|v| v.is_finite()) && before == after, "the step is left out");
+        assert!(before.iter().all(|v| v.is_finite()) && before == after, "the step isn't skipped");
     }
 }

@@ -1,4 +1,4 @@
-//! How z reaches the denoiser: layer modulation, layer masking, view conditioning.
+//! How z conditions the denoiser: layer modulation and layer masking.
 
 use crate::common;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,7 +10,7 @@ use soda::train::masking::draw_masks;
 use soda::train::optim::collect_gradients;
 use std::collections::BTreeSet;
 
-/// configs/quick.toml, its networks smaller.
+/// Returns configs/quick.toml with smaller networks.
 fn config(overrides: &[&str]) -> Config {
     let small = [
         "model.encoder.base=4",
@@ -54,7 +54,8 @@ fn z_is_cut_into_sections_as_equal_as_possible() {
     assert!(message(&["sample.guidance=[1.0, 2.0]"]).contains("z has 5 sections"));
 }
 
-/// The blocks that z reaches, given where z isn't zero: those whose layer from z has a gradient.
+/// Returns the blocks that z reaches if only `nonzero` of it isn't zero: those whose layer from z
+/// has a gradient.
 fn reached(config: &Config, nonzero: std::ops::Range<usize>, device: &Device) -> BTreeSet<String> {
     let width = config.model.mixable().last().expect("a section").end;
     let device = device.clone().autodiff();
@@ -85,7 +86,7 @@ fn reached(config: &Config, nonzero: std::ops::Range<usize>, device: &Device) ->
 
 fn each_section_reaches_its_layers(config: &Config, device: &Device) {
     let names = |stage: usize| {
-        // One block down and two up a stage; the way up begins at the coarsest.
+        // Each stage has one block down and two up; the up path starts at the coarsest stage.
         let up = [0, 1].map(|i| format!("up.{}.block", 2 * (3 - stage) + i));
         up.into_iter().chain([format!("down.{stage}.block")]).collect::<BTreeSet<_>>()
     };
@@ -100,7 +101,7 @@ fn each_section_reaches_its_layers(config: &Config, device: &Device) {
 #[test]
 fn each_section_reaches_exactly_its_layers() {
     each_section_reaches_its_layers(&config(&[]), &Device::flex());
-    // Without sections every stage can be given a z of its own.
+    // Without sections every stage can have its own z.
     let whole = config(&["model.unet.layer_modulation=false", "train.layer_mask=0"]);
     each_section_reaches_its_layers(&whole, &Device::flex());
     assert!(reached(&whole, 0..0, &Device::flex()).is_empty());
@@ -167,12 +168,13 @@ fn masks_have_the_stated_statistics() {
         );
     }
     // Five standard errors of a share of 20,000 images are at most 0.018.
-    let near = |got: f64, want: f64| assert!((got - want).abs() < 0.018, "{got} beside {want}");
+    let near = |got: f64, want: f64| assert!((got - want).abs() < 0.018, "{got}, not {want}");
     near(share(&|kept| kept[0]), 0.9 * 0.8);
     near(share(&|kept| kept[4]), 0.9 * 0.8);
     near(share(&|kept| kept[1] && kept[3]), 0.9 * 0.8 * 0.8);
     near(share(&|kept| kept.iter().all(|k| !k)), 0.1 + 0.9 * 0.2f64.powi(5));
-    // Sections fall out by themselves, images as a whole: not the product of single shares.
+    // Sections are dropped independently, but an image's whole z at once, so this isn't the product
+    // of the single rates.
     assert!((share(&|kept| !kept[0] && !kept[1]) - 0.28f64.powi(2)).abs() > 0.03);
 
     let (width, values) = rows(&config(&["train.z_drop=0.1", "train.layer_mask=0"]));

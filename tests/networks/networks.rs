@@ -76,12 +76,13 @@ fn predict(golden: &Golden, ada_gn: AdaGnScale, device: &Device) -> Vec<f32> {
     ))
 }
 
-/// z, eps (both conventions), z with batch statistics, and six gradients through everything.
+/// Compares z, eps (both conventions), z with batch statistics, and six gradients through both
+/// networks.
 fn agrees_with_pytorch(device: &Device) {
     let golden = golden();
     let want = |name: &str| golden[&format!("golden.{name}")].1.clone();
-    // PyTorch itself errs by 1e-5 absolute in f32 against the stored f64 results; eps 1e-6 in a
-    // norm would give 8e-5.
+    // PyTorch itself has an absolute error of 1e-5 in f32 against the stored f64 results; a norm
+    // with eps 1e-6 would give 8e-5.
     let (relative, absolute) = (1e-5, 3e-5);
 
     let plain = model(&golden, AdaGnScale::Plain, device);
@@ -98,7 +99,7 @@ fn agrees_with_pytorch(device: &Device) {
     assert_close("eps, 1 + scale", &one_plus, &want("eps_one_plus"), relative, absolute);
     assert!(
         error(&one_plus, &want("eps_plain"), relative, absolute) > 100.0,
-        "the comparison can't tell the conventions apart"
+        "the comparison doesn't distinguish the conventions"
     );
 
     let autodiff = device.clone().autodiff();
@@ -123,7 +124,7 @@ fn agrees_with_pytorch(device: &Device) {
     let wanted = golden.keys().filter_map(|k| k.strip_prefix("golden.grad."));
     assert_eq!(wanted.clone().count(), 6);
     for name in wanted {
-        // PyTorch in f32 errs by 1.1e-5 of the largest entry.
+        // PyTorch in f32 has an error of 1.1e-5 of the largest element.
         assert_close(name, &values(grads[name].clone()), &want(&format!("grad.{name}")), 5e-5, 0.0);
     }
 }
@@ -138,7 +139,7 @@ fn networks_agree_with_pytorch_on_wgpu() {
     agrees_with_pytorch(&common::wgpu());
 }
 
-/// Layout copies of a forward and backward pass through both networks.
+/// Returns the number of layout copies in a forward and backward pass through both networks.
 fn layout_copies(device: &Device) -> usize {
     let device = device.clone().autodiff();
     let golden = golden();
@@ -155,7 +156,7 @@ fn layout_copies(device: &Device) -> usize {
 #[test]
 fn on_wgpu_only_inputs_and_the_gradient_of_the_output_are_copied() {
     let copies = layout_copies(&common::wgpu());
-    // The two inputs come in NCHW and are needed again for the gradients of their stems, the
+    // The two inputs are in NCHW and are needed again for the gradients of their stems; the
     // gradient of eps is needed three times.
     assert!(copies <= 2 * 2 + 3, "{copies} copies");
 }
@@ -163,9 +164,9 @@ fn on_wgpu_only_inputs_and_the_gradient_of_the_output_are_copied() {
 #[test]
 fn on_the_cpu_only_inputs_and_gradients_of_concatenations_are_copied() {
     let copies = layout_copies(&Device::flex());
-    // The two inputs come in NCHW and are needed again for the gradients of their stems, the
-    // gradient of eps comes in NCHW and is needed three times; each of the 12 concatenations hands
-    // two slices back, which up to three kernels read.
+    // The two inputs are in NCHW and are needed again for the gradients of their stems; the
+    // gradient of eps is in NCHW and is needed three times; the gradient of each of the 12
+    // concatenations is two slices, which up to three kernels read.
     let (inputs, output, concatenations) = (2 * 2, 3, 12 * 2 * 3);
     assert!(copies <= inputs + output + concatenations, "{copies} copies");
 }
@@ -175,7 +176,7 @@ fn paper_size_networks_have_exactly_the_published_parameter_counts() {
     let mut checked = 0;
     for (name, text) in BUILT_IN {
         let config = Config::parse(text, name, &[]).expect("a valid recipe");
-        // Sections of z make the layers that modulate smaller.
+        // With sections of z the modulation layers are smaller.
         if config.model.unet.base != 128 || config.model.unet.layer_modulation {
             continue;
         }
@@ -249,7 +250,7 @@ fn dropout_is_the_same_on_every_device_and_changes_with_its_key() {
         ))
     };
     let cpu = run(&Device::flex(), Some(5));
-    // As above: f32 rounding through the whole network.
+    // The tolerance is for f32 rounding through the whole network, as above.
     assert_close("dropout", &run(&common::wgpu(), Some(5)), &cpu, 1e-5, 3e-5);
     for other in [Some(6), None] {
         assert!(error(&run(&Device::flex(), other), &cpu, 1e-5, 3e-5) > 100.0);

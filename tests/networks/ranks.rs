@@ -1,5 +1,4 @@
-//! Training by several ranks: what comes of it is what one process makes of the same parts, bit for
-//! bit.
+//! Training by several ranks gives the same bits as one process with the same micro-batches.
 
 use crate::training::{cpu, data, newest, tiny};
 use soda::config::Config;
@@ -16,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 
 const FILES: [&str; 3] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
 
-/// All numbers of the newest checkpoint, as bits, by file and name.
+/// All values of the newest checkpoint, as bits, by file and name.
 type Bits = Vec<HashMap<String, Vec<u32>>>;
 
 fn bits(run: &RunDir) -> Bits {
@@ -32,7 +31,7 @@ fn adapter() -> Selected {
     select("wgpu").expect("an adapter; scripts/test.sh installs a software one")
 }
 
-/// Trains `config` in `folder` by one process, or goes on with it.
+/// Trains `config` in `folder` in one process, or resumes it.
 fn alone(folder: &Path, config: &Config, device: &Selected) -> Bits {
     let run = RunDir::new(folder);
     let options = Options { resume: true, allow_change: true, ..Options::default() };
@@ -40,7 +39,7 @@ fn alone(folder: &Path, config: &Config, device: &Selected) -> Bits {
     bits(&run)
 }
 
-/// The same by ranks on these devices; only the first one sees `folder`.
+/// Does the same with ranks on these devices; only the first one has access to `folder`.
 fn together(
     folder: &Path,
     config: &Config,
@@ -62,7 +61,8 @@ fn together(
     bits(&run)
 }
 
-/// Ends in the same bits on `devices`, all of a kind, as one process with parts of these sizes.
+/// Asserts that ranks on `devices`, all of one kind, end in the same bits as one process with
+/// micro-batches of these sizes.
 fn is_the_same(devices: &[Selected], shares: Option<Vec<usize>>, parts: &str, sets: &[&str]) {
     let folder = tempfile::tempdir().expect("a folder");
     let parts = format!("train.micro_batch={parts}");
@@ -71,15 +71,15 @@ fn is_the_same(devices: &[Selected], shares: Option<Vec<usize>>, parts: &str, se
     let one = alone(&folder.path().join("one"), &tiny(&cut), &devices[0]);
     let many = together(&folder.path().join("many"), &tiny(sets), devices, shares, Wire::F32);
     assert!(one == many, "{sets:?} in parts of {parts}");
-    // Whole batches come to something else: this can fail.
+    // Negative control: whole batches give different bits.
     assert!(one != alone(&folder.path().join("whole"), &tiny(sets), &devices[0]), "{sets:?}");
 }
 
 #[test]
 fn ranks_on_the_cpu_end_bit_for_bit_where_one_process_does() {
     is_the_same(&[cpu(), cpu()], None, "4", &["train.batch_size=8"]);
-    // A batch that isn't shared out evenly, draws that depend on the part, and all that one process
-    // adds up over parts.
+    // A batch that isn't divided evenly, random values that depend on the micro-batch, and
+    // everything that one process sums over micro-batches.
     let sets = [
         "train.batch_size=8",
         "train.denoisings=2",
@@ -114,7 +114,7 @@ fn ranks_on_an_adapter_end_bit_for_bit_where_one_process_does() {
 }
 
 #[test]
-fn a_run_goes_on_with_any_number_of_ranks() {
+fn a_run_resumes_with_any_number_of_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
     let to = |steps: &str, parts: &str| {
         tiny(&[
@@ -135,8 +135,8 @@ fn a_run_goes_on_with_any_number_of_ranks() {
 }
 
 #[test]
-fn unlike_ranks_keep_the_same_weights() {
-    // Every checkpoint compares them, and training ends where they differ.
+fn ranks_on_different_devices_keep_the_same_weights() {
+    // Every checkpoint compares them, and training ends if they differ.
     let folder = tempfile::tempdir().expect("a folder");
     let sets = ["train.batch_size=8", "train.steps=20", "train.checkpoint_every=10"];
     let of = |name: &str, sets: &[&str], more: &str| {
@@ -153,8 +153,8 @@ fn unlike_ranks_keep_the_same_weights() {
     for (name, wire) in [("f32", Wire::F32), ("f16", Wire::F16)] {
         let mixed =
             together(&folder.path().join(name), &tiny(&sets), &[cpu(), adapter()], None, wire);
-        // Near what one process makes of the same parts: nearer than of the whole batch, and much
-        // nearer than of other draws.
+        // The result is close to that of one process with the same micro-batches: closer than with
+        // whole batches, and much closer than with another seed.
         let (off, from_whole, from_other) =
             (distance(&mixed, &parts), distance(&mixed, &whole), distance(&mixed, &other));
         println!("{name}: {off} {from_whole} {from_other}");

@@ -26,12 +26,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// configs/quick.toml with networks small enough for tests.
+/// Returns configs/quick.toml with networks small enough for tests.
 pub fn tiny(overrides: &[&str]) -> Config {
     tiny_of(include_str!("../../configs/quick.toml"), overrides)
 }
 
-/// The same of another `recipe`.
+/// Like [`tiny`], from another `recipe`.
 fn tiny_of(recipe: &str, overrides: &[&str]) -> Config {
     let small = [
         "model.unet.dropout=0.1",
@@ -46,7 +46,7 @@ fn tiny_of(recipe: &str, overrides: &[&str]) -> Config {
     Config::parse(recipe, "configs/quick.toml", &overrides).expect("a valid recipe")
 }
 
-/// The first images of the bundled subset.
+/// Returns the first images of the bundled subset.
 pub fn data() -> Dataset {
     let full = bundled().expect("the bundled subset");
     let few = |images: &Images, n| Arc::new(images.select(&(0..n).collect::<Vec<_>>()));
@@ -68,8 +68,8 @@ pub fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
     tensors.into_iter().map(|(name, _, values)| (name, values)).collect()
 }
 
-/// Trains `config` in one go into `folder`/whole and with interruptions, which end in the same
-/// bits.
+/// Trains `config` without interruption into `folder`/whole, and with interruptions; asserts that
+/// both end in the same bits.
 fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config, device: &Selected) -> RunDir {
     let run = |config: &Config, run: &RunDir, options: &Options| {
         train(config, &data(), device, run, options)
@@ -77,7 +77,7 @@ fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config, device: &Selec
     let (whole, parts) = (RunDir::new(folder.join("whole")), RunDir::new(folder.join("parts")));
     run(config, &whole, &Options::default()).expect("trains");
 
-    // Interrupted in its first and second step: checkpoints are written.
+    // Interruptions in the first and the second step: checkpoints are written.
     let flag = Arc::new(AtomicBool::new(true));
     for expected in [1, 2] {
         let options = Options { resume: true, interrupt: flag.clone(), ..Options::default() };
@@ -115,12 +115,12 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     let whole = resumes_bit_for_bit(folder.path(), &config, &cpu());
     let resume = Options { resume: true, ..Options::default() };
 
-    // A finished run is left as it is.
+    // A finished run isn't changed.
     let before = std::fs::read(whole.weights().expect("weights")).expect("readable");
     run(&config, &whole, &resume).expect("says that it is finished");
     assert_eq!(std::fs::read(whole.weights().expect("weights")).expect("readable"), before);
 
-    // Another seed is another run.
+    // Another seed gives another run.
     let other = RunDir::new(folder.path().join("other"));
     run(&tiny(&["seed=2"]), &other, &Options::default()).expect("trains");
     assert!(newest(&whole, "model.safetensors") != newest(&other, "model.safetensors"));
@@ -156,7 +156,7 @@ fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
         &["train.precision=mixed"],
     ]
     .map(weights);
-    // None of them does what another does, or nothing. High noise is of continuous levels.
+    // No switch has the same effect as another, or none. High noise needs continuous levels.
     let alone = [
         &[][..],
         &["train.denoisings=2"],
@@ -189,7 +189,7 @@ fn a_run_in_half_precision_resumes_bit_for_bit_on_an_adapter() {
 }
 
 #[test]
-fn a_step_that_was_left_out_is_replayed_as_one() {
+fn a_skipped_step_is_replayed_as_a_skipped_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(&["train.precision=mixed"]);
     let whole = RunDir::new(folder.path().join("whole"));
@@ -214,16 +214,16 @@ fn a_step_that_was_left_out_is_replayed_as_one() {
     assert_eq!(
         (left_out.loss, &left_out.images),
         (taken.loss, &taken.images),
-        "its loss is that of the step that was taken"
+        "its loss differs from that of the step that was taken"
     );
-    // The run itself leaves it out.
-    run(&config, &other, &Options { resume: true, ..Options::default() }).expect("goes on");
+    // The run itself skips it.
+    run(&config, &other, &Options { resume: true, ..Options::default() }).expect("resumes");
     let row = other.read_metrics().expect("metrics").rows[0].clone();
     assert_eq!((row.step, row.loss, row.left_out), (4, left_out.loss, Some(1)));
 }
 
 #[test]
-fn a_finished_run_keeps_what_its_pictures_begin_with_and_an_interrupted_one_has_none() {
+fn a_finished_run_keeps_its_linear_decoder_and_an_interrupted_one_has_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let stored = |run: &RunDir| {
         let weights = WeightsFile::open(&run.weights().expect("weights")).expect("readable");
@@ -238,11 +238,11 @@ fn a_finished_run_keeps_what_its_pictures_begin_with_and_an_interrupted_one_has_
     let options = Options { interrupt: Arc::new(AtomicBool::new(true)), ..Options::default() };
     run(&config, &stopped, &options).expect("stops");
     assert!(stored(&stopped).is_none());
-    // It belongs to these weights: beside others it is nothing.
+    // It belongs to these weights and is ignored next to others.
     let beside = |run: &RunDir| run.weights().expect("weights").with_file_name(BESIDE);
     std::fs::copy(beside(&done), beside(&stopped)).expect("copied");
     assert!(stored(&stopped).is_none());
-    // Where pictures begin with pure noise nothing is fitted.
+    // If sampling starts from pure noise, nothing is fitted.
     let noise = RunDir::new(folder.path().join("noise"));
     run(&tiny(&[]), &noise, &Options::default()).expect("trains");
     assert!(!beside(&noise).exists());
@@ -319,17 +319,17 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_earlier_checkpoints() {
     let message = run(&config, &dir, &Options::default()).unwrap_err().to_string();
     assert!(message.contains("at step") && message.contains("train.lr"), "{message}");
     for (name, values) in newest(&dir, "model.safetensors") {
-        // The weights of the last good checkpoint gave a finite loss; huge ones they may be.
+        // The weights of the last good checkpoint gave a finite loss, but may be huge.
         assert!(values.iter().all(|v| !v.is_nan()), "{name}");
     }
 }
 
-/// The losses of training on one batch over and over.
+/// Returns the losses of training repeatedly on one batch.
 fn overfit(device: &Selected, steps: u64, lr: f64) -> Vec<f32> {
     overfit_with(&[], device, steps, lr)
 }
 
-/// The same of other networks.
+/// Like [`overfit`], with other networks.
 fn overfit_with(networks: &[&str], device: &Selected, steps: u64, lr: f64) -> Vec<f32> {
     let config = tiny(&[&["train.warmup_steps=1", "model.unet.dropout=0"][..], networks].concat());
     let (schedule, autodiff) = (Schedule::new(&config.diffusion), device.device.clone().autodiff());
@@ -358,16 +358,16 @@ fn the_loss_falls_on_the_cpu() {
 }
 
 #[test]
-fn ten_steps_of_our_kernels_are_those_of_burns_own_operations() {
-    // Of so many channels that sums in another order differ; with four, all losses can be the same
+fn ten_steps_with_our_kernels_agree_with_burns_own_operations() {
+    // Enough channels for the order of summation to matter; with four, all losses can have the same
     // bits.
     let networks = ["model.encoder.base=8", "model.unet.base=16"];
     let overfit = |lr| overfit_with(&networks, &cpu(), 10, lr);
     let ours = overfit(1e-3);
     let burns = with_references(|| overfit(1e-3));
     assert!(ours != burns, "the references ran our kernels");
-    // As on wgpu: rounding alone at first; then Adam moves weights whose gradient is all rounding
-    // by up to lr.
+    // As on wgpu: only rounding at first; then Adam moves weights whose gradient is all rounding
+    // error by up to lr.
     assert_close("loss of the first step", &ours[..1], &burns[..1], 1e-5, 0.0);
     assert_close("losses", &ours, &burns, 5e-3, 0.0);
     let other = overfit(1.2e-3);
@@ -375,9 +375,9 @@ fn ten_steps_of_our_kernels_are_those_of_burns_own_operations() {
 }
 
 #[test]
-fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_between() {
+fn micro_batches_give_the_gradients_of_the_whole_batch_except_for_batch_norm() {
     let device = Device::flex();
-    // Parts of 3, 3 and 2 images, and the whole.
+    // Micro-batches of 3, 3 and 2 images, and the whole batch.
     let losses = |switches: &[&str], parts: usize, seed: u64| {
         let (parts, seed) = (format!("train.micro_batch={parts}"), format!("seed={seed}"));
         let config = tiny(&[switches, &["model.unet.dropout=0", &parts, &seed]].concat());
@@ -389,8 +389,8 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
         soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source)
             .unwrap();
         soda::data::views::plain_target(&images, &indices, 32, &mut target).unwrap();
-        // The encoder's BatchNorm would see other statistics: all sources are the same image, so
-        // that they are those of the whole.
+        // The encoder's BatchNorm would use other statistics, so all sources are the same image:
+        // the statistics are then those of the whole batch.
         let first = source[..3072].to_vec();
         source.chunks_exact_mut(3072).for_each(|image| image.copy_from_slice(&first));
         let mut out = Vec::new();
@@ -411,20 +411,21 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
         let whole = losses(0, 1);
         assert!(whole.iter().all(|v| v.is_finite()));
         assert_eq!(whole, losses(8, 1));
-        // Sums in another order; after an update Adam makes of rounding up to lr, see below.
+        // The order of summation differs; after an update Adam turns rounding errors into up to lr,
+        // see below.
         assert_close("loss and norm of the first step", &losses(3, 1)[..2], &whole[..2], 1e-4, 0.0);
         assert_close("losses and norms", &losses(3, 1), &whole, 5e-3, 0.0);
-        assert!(common::error(&losses(3, 2), &whole, 5e-3, 0.0) > 1.0, "other draws would pass");
+        assert!(common::error(&losses(3, 2), &whole, 5e-3, 0.0) > 1.0, "another seed would pass");
     }
 }
 
 #[test]
-fn the_first_steps_on_wgpu_are_those_of_the_cpu() {
+fn the_first_steps_on_wgpu_agree_with_the_cpu() {
     let want = overfit(&cpu(), 6, 1e-3);
     let got = overfit(&select("wgpu").expect("an adapter"), 6, 1e-3);
-    // Before an update both differ by rounding alone. Adam divides by the gradient's size, so that
-    // rounding moves weights whose gradient is all rounding by up to lr: a few parts in a thousand
-    // of the later losses.
+    // Before an update both differ only by rounding. Adam divides by the gradient's size, so
+    // weights whose gradient is all rounding error move by up to lr: a few thousandths of the later
+    // losses.
     assert_close("loss of the first step", &got[..1], &want[..1], 1e-5, 0.0);
     assert_close("losses", &got, &want, 3e-3, 0.0);
     let other = overfit(&cpu(), 6, 1.2e-3);
@@ -442,7 +443,7 @@ fn a_run_whose_recipe_now_ends_earlier_is_finished() {
 }
 
 #[test]
-fn a_cut_last_row_of_metrics_is_dropped_and_other_damage_is_named() {
+fn a_truncated_last_row_of_metrics_is_dropped_and_other_damage_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
     run(&tiny(&[]), &dir, &Options::default()).expect("trains");
@@ -455,7 +456,7 @@ fn a_cut_last_row_of_metrics_is_dropped_and_other_damage_is_named() {
 }
 
 #[test]
-fn z_is_scored_on_held_out_images_as_the_run_goes() {
+fn z_is_scored_on_held_out_images_during_the_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
     let config =
@@ -480,7 +481,7 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
         assert!(e.n_train == 40 && e.n_validation > 4, "{e:?}");
         assert!((0.0..=100.0).contains(&e.knn) && (0.0..=100.0).contains(&e.linear), "{e:?}");
     }
-    // What a resumed run would repeat is dropped; lines stand by step.
+    // Rows that a resumed run would repeat are dropped; lines are sorted by step.
     let mut cut = metrics.clone();
     cut.truncate(5);
     assert_eq!((cut.rows.len(), cut.evaluations.len()), (5, 1));
@@ -495,7 +496,7 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
     assert_eq!(steps(&text), steps(&metrics.to_jsonl()));
     assert_eq!(steps(&text)[3..6], [(4, false), (4, true), (5, false)]);
 
-    // Images of one class can't be scored; training goes on.
+    // Images of one class can't be scored; training continues.
     let unlabelled = Dataset { classes: vec!["images".into()], ..data() };
     let other = RunDir::new(folder.path().join("other"));
     train(&config, &unlabelled, &cpu(), &other, &Options::default()).expect("trains");
@@ -503,7 +504,7 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
 }
 
 #[test]
-fn a_refused_start_leaves_nothing_behind_and_other_data_is_named() {
+fn a_refused_start_leaves_nothing_behind_and_other_data_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
     let message =
@@ -519,7 +520,7 @@ fn a_refused_start_leaves_nothing_behind_and_other_data_is_named() {
     assert!(message.contains("--data"), "{message}");
 }
 
-/// AdamW and the clip in f64 on the host, from the same gradients.
+/// Compares with AdamW and clipping in f64 on the host, from the same gradients.
 #[test]
 fn adamw_follows_its_definition() {
     let config =
@@ -589,8 +590,8 @@ fn adamw_follows_its_definition() {
         }
         for t in parameters::collect(&model.valid()).iter().filter(|t| host.contains_key(&t.name)) {
             let want: Vec<f32> = weights[&t.name].iter().map(|w| *w as f32).collect();
-            // Adam divides by sqrt(v): where a gradient is all rounding, so is the update; of size
-            // lr at most.
+            // Adam divides by sqrt(v): if a gradient is all rounding error, so is the update, of
+            // size lr at most.
             assert_close(
                 &t.name,
                 &t.values.to_data().try_to_vec::<f32>().expect("f32"),
@@ -599,10 +600,11 @@ fn adamw_follows_its_definition() {
                 1e-4,
             );
         }
-        // The host's copy continues from the device's weights, so that rounding doesn't add up.
+        // The host's copy continues from the device's weights, so that rounding errors don't add
+        // up.
         weights = values(&parameters::collect(&model.valid()));
     }
-    assert!(clipped, "the clip never acted");
+    assert!(clipped, "gradients were never clipped");
 }
 
 #[test]
@@ -643,7 +645,7 @@ fn ema_averages_weights_and_copies_batch_norm_statistics() {
 }
 
 #[test]
-fn learning_rate_warms_up_and_then_stays_or_falls() {
+fn the_learning_rate_warms_up_and_then_stays_or_falls() {
     let mut config = tiny(&["train.lr=1e-3", "train.warmup_steps=10"]).train;
     config.lr_schedule = LrSchedule::Constant;
     assert!((learning_rate(&config, 5, 0.05) - 5e-4).abs() < 1e-12);
@@ -652,7 +654,7 @@ fn learning_rate_warms_up_and_then_stays_or_falls() {
     config.lr_schedule = LrSchedule::Cosine;
     assert!((learning_rate(&config, 50, 0.5) - 5e-4).abs() < 1e-12);
     assert!(learning_rate(&config, 100, 1.0) < 1e-12);
-    // The last fifth: 1 - sqrt of the share of it that is over.
+    // In the last fifth: 1 - sqrt of the fraction of it that is done.
     (config.lr_schedule, config.cooldown) = (LrSchedule::Constant, 0.2);
     for (progress, rate) in
         [(0.5, 1e-3), (0.79, 1e-3), (0.85, 5e-4), (0.95, 1e-3 * (1.0 - 0.75f64.sqrt())), (1.0, 0.0)]
@@ -662,7 +664,7 @@ fn learning_rate_warms_up_and_then_stays_or_falls() {
     }
 }
 
-/// What recipes may switch on beside configs/quick.toml.
+/// What recipes may switch on in addition to configs/quick.toml.
 const SWITCHES: [&[&str]; 5] = [
     &["train.lr_schedule=constant", "train.cooldown=0.5"],
     &["train.decay_1d=false"],
@@ -686,7 +688,7 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
         ["model.safetensors", "ema.safetensors", "optimizer.safetensors"]
             .map(|file| newest(&at, file))
     };
-    // The last step's picture is not what this is about.
+    // Keeps the last step's picture cheap.
     let small = ["train.steps=5", "train.checkpoint_every=100", "sample.steps=1"];
     let config = |sets: &[&str]| tiny(&[&small[..], sets].concat());
     let plain = weights("plain", &config(&[]), false);
@@ -694,10 +696,10 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
     for (i, sets) in SWITCHES.iter().enumerate() {
         let whole = weights(&format!("whole {i}"), &config(sets), false);
         let parts = weights(&format!("parts {i}"), &config(sets), true);
-        assert!(whole == parts, "{sets:?}: resuming changes the numbers");
+        assert!(whole == parts, "{sets:?}: resuming changes the weights");
         assert!(whole != plain && whole != constant, "{sets:?} does nothing");
     }
-    // What is switched off by its own value is switched off.
+    // Values that mean off have no effect.
     let off = [
         "train.cooldown=0",
         "train.decay_1d=true",
@@ -705,7 +707,7 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
         "data.source.color_jitter=0",
     ];
     assert!(weights("off", &config(&off), false) == plain);
-    // And so it is where a recipe doesn't name it.
+    // Nor does leaving the keys out of the recipe.
     let keys = [
         "cooldown",
         "decay_1d",
@@ -722,7 +724,7 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
 }
 
 #[test]
-fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
+fn gains_shifts_and_biases_keep_their_size_if_only_matrices_decay() {
     let stepped = |set: &str| {
         let config =
             tiny(&["train.clip_norm=0", "train.encoder_lr_ratio=1", "train.weight_decay=0.5", set]);
@@ -734,7 +736,7 @@ fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
                 .collect()
         };
         let before = values(&state.model);
-        // Gradients of 0: what changes is what decays.
+        // With gradients of 0, only weight decay changes anything.
         let zeros = parameters::collect(&state.model.valid())
             .into_iter()
             .filter(|t| !parameters::is_statistic(&t.name));
@@ -754,12 +756,12 @@ fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
             assert_close(name, &after[name].1, &want, 1e-6, 1e-12);
             seen[usize::from(*dims > 1)] += usize::from(values.iter().any(|v| *v != 0.0));
         }
-        assert!(seen.iter().all(|n| *n > 3), "vectors and matrices that aren't 0: {seen:?}");
+        assert!(seen.iter().all(|n| *n > 3), "too few vectors or matrices aren't 0: {seen:?}");
     }
 }
 
 #[test]
-fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bit() {
+fn a_run_that_continues_from_weights_continues_steps_and_random_streams_and_resumes_bit_for_bit() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| RunDir::new(folder.path().join(name));
     let with = |steps: &str| {
@@ -771,11 +773,11 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
         Arc::new(WeightsFile::open(&at("first").weights().expect("weights")).expect("weights"));
     let longer = with("train.steps=7");
     let on = Options { from: Some(from.clone()), continues: true, ..Options::default() };
-    run(&longer, &at("whole"), &on).expect("goes on");
+    run(&longer, &at("whole"), &on).expect("continues");
     let rows = |name: &str| at(name).read_metrics().expect("metrics").rows;
     let counts: Vec<_> = rows("whole").iter().map(|r| (r.step, r.images)).collect();
     assert_eq!(counts, [(5, 40), (6, 48), (7, 56)]);
-    // The warm-up begins anew: moments of one update are worth little.
+    // Warmup starts again: moments from one update are worth little.
     let rates: Vec<f64> = rows("whole").iter().map(|r| r.lr).collect();
     assert!(rates[0] < 0.6 * rates[1], "{rates:?}");
     let start = &at("whole").read_starts()[0];
@@ -784,7 +786,7 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
         (4, Some(&from.sha256), Some(0))
     );
 
-    // Stopped and gone on with: after a step, and before there was a checkpoint.
+    // Stopped and resumed: after a step, and before there was a checkpoint.
     let stop = Options { interrupt: Arc::new(AtomicBool::new(true)), ..on.clone() };
     assert_eq!(run(&longer, &at("parts"), &stop).expect("stops").steps, 5);
     let resume = Options { resume: true, ..Options::default() };
@@ -794,7 +796,7 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
         std::fs::copy(at("whole").path.join(name), at("killed").path.join(name)).expect("there");
     }
     run(&longer, &at("killed"), &Options { from: Some(from.clone()), ..resume.clone() })
-        .expect("begins again");
+        .expect("starts again");
     for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
         let whole = newest(&at("whole"), file);
         assert!(
@@ -802,20 +804,20 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
             "{file}"
         );
     }
-    // Negative control: a new run from the same weights is another, with the draws of steps 1, 2, 3
-    // and a young average.
-    let anew = Options { from: Some(from.clone()), ..Options::default() };
-    run(&with("train.steps=3"), &at("anew"), &anew).expect("trains");
+    // Negative control: a new run from the same weights differs, with the random values of steps 1,
+    // 2, 3 and a new EMA.
+    let new = Options { from: Some(from.clone()), ..Options::default() };
+    run(&with("train.steps=3"), &at("new"), &new).expect("trains");
     assert_eq!(
-        rows("anew").iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(),
+        rows("new").iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(),
         [(1, 8), (2, 16), (3, 24)]
     );
-    assert!(newest(&at("anew"), "model.safetensors") != newest(&at("whole"), "model.safetensors"));
-    // The average remembers: 3 of 7 updates at decays of an average that has seen four already.
+    assert!(newest(&at("new"), "model.safetensors") != newest(&at("whole"), "model.safetensors"));
+    // The EMA continues: its last 3 of 7 updates use the decays that follow four updates.
     let trained =
-        State::continued(&longer, &from, &data().sha256, &Device::flex()).expect("goes on");
+        State::continued(&longer, &from, &data().sha256, &Device::flex()).expect("continues");
     assert_eq!((trained.ema.updates, trained.optim.updates, trained.position.images), (4, 0, 32));
-    // What can't be gone on with.
+    // Recipes and data that can't be continued with.
     let message = |config: &Config, sha256: &str| {
         State::continued(config, &from, sha256, &Device::flex()).err().expect("refused").to_string()
     };
@@ -824,7 +826,7 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
 }
 
 #[test]
-fn event_files_hold_what_metrics_do_and_a_resumed_run_takes_back_later_steps() {
+fn event_files_hold_the_metrics_and_a_resumed_run_withdraws_later_steps() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(&["train.tensorboard=true", "train.steps=4", "train.sample_every=2"]);
     let at = RunDir::new(folder.path().join("run"));
@@ -845,7 +847,7 @@ fn event_files_hold_what_metrics_do_and_a_resumed_run_takes_back_later_steps() {
     let counts = ["train/loss", "reconstructions", "brain.Event:2", "tensorboard = true"]
         .map(|what| count(first, what));
     assert_eq!(counts, [4, 2, 1, 1]);
-    // A loss as metrics.jsonl has it, in f32.
+    // A loss of metrics.jsonl, in f32.
     let loss = at.read_metrics().expect("metrics").rows[2].loss as f32;
     assert!(first.windows(4).any(|window| window == loss.to_le_bytes()));
     run(&config, &at, &Options { resume: true, ..Options::default() }).expect("is finished");

@@ -1,5 +1,4 @@
-//! A denoiser that is told where its image lies in the encoder's draws the part that it is asked
-//! for.
+//! View conditioning: a denoiser that knows where its image lies in the encoder's draws that part.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -36,7 +35,7 @@ fn config() -> Config {
         .expect("a valid recipe")
 }
 
-/// `n` times the same image: 4 x 4 blocks of random colours.
+/// Returns `n` copies of one image: 4 x 4 blocks of random colours.
 fn pattern(n: usize) -> Images {
     let mut stream = rng::stream(2, Purpose::Test, 0);
     let blocks: [u8; 48] = std::array::from_fn(|_| if stream.random::<bool>() { 230 } else { 25 });
@@ -52,10 +51,9 @@ fn noise(n: usize, index: u64) -> Vec<f32> {
     rng::normal(&mut rng::stream(3, Purpose::Test, index), n * IMAGE)
 }
 
-/// The network sees nothing but noise, the z of an image that is always the same, and the view:
-/// what it is taught to give back, the target view, it can only know from where that lies. (With
-/// x_t in place of noise it would read most of such a simple picture from x_t, and learn the rest
-/// in hours.)
+/// The network sees only noise, the z of an image that never changes, and the view, so it can infer
+/// the target view only from the view's position. (With x_t in place of noise it would read most of
+/// such a simple image from x_t, and take hours to learn the rest.)
 #[test]
 fn another_box_gives_the_matching_crop() {
     let (config, device) = (config(), Device::flex());
@@ -113,7 +111,7 @@ fn another_box_gives_the_matching_crop() {
 }
 
 #[test]
-fn no_view_is_the_source_view_and_sampling_follows_the_view() {
+fn no_view_means_the_source_view_and_sampling_follows_the_view() {
     let (config, device) = (config(), Device::flex());
     let model = Soda::new(&config.model, 1, &device);
     let mut sample = config.sample.clone();
@@ -129,7 +127,7 @@ fn no_view_is_the_source_view_and_sampling_follows_the_view() {
     assert_eq!(plain, draw(Some([1.0, 0.0, 1.0, 0.0])));
     assert_ne!(plain, draw(Some([-1.0, 0.0, 1.0, 0.0])));
     assert_ne!(plain, draw(Some([1.0, 0.0, 0.5, 0.5])));
-    // So does what it begins with.
+    // So does the image that sampling starts from.
     let mut stream = rng::stream(2, Purpose::Test, 1);
     let others = Images::new(SIDE, (0..40 * IMAGE).map(|_| stream.random()).collect(), vec![0; 40]);
     let linear = fit_to(&model, &others, 40, &config, &device).expect("a fit");
@@ -143,7 +141,7 @@ fn no_view_is_the_source_view_and_sampling_follows_the_view() {
     let whole = from_picture([1.0, 0.0, 1.0, 0.0]);
     assert_ne!(whole, from_noise);
     assert_ne!(whole, from_picture([-1.0, 0.0, 1.0, 0.0]));
-    // Samples begin with other pictures of the same z, each seed with its own.
+    // Each seed starts from a different image for the same z.
     let varied = |seed| decoder.clone().varied().decode(&z, &noise, None, seed).expect("draws");
     assert!(varied(1) != whole && varied(1) != varied(2) && varied(1) == varied(1));
 }

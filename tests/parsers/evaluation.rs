@@ -1,4 +1,4 @@
-//! What evaluations hold in memory beside the images that they look at.
+//! The memory of evaluations, apart from the images that they evaluate.
 
 use crate::memory;
 use burn::tensor::Device;
@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 const MIB: usize = 1 << 20;
 
-/// Noise of two classes: every second line is brighter, the first one or the second.
+/// Returns noise images of two classes: every second row is brighter, starting with the first or
+/// the second row.
 fn images(n: usize, side: usize) -> Images {
     let byte = |i: usize| {
         (rng::mix(i as u64) % 100) as u8 + 60 * ((i / bytes_of(side) + i / side) % 2) as u8
@@ -40,7 +41,7 @@ fn a_probe_of_raw_pixels_holds_no_copy_of_them() {
     let (n, side) = (59_500, 8);
     let data = dataset(n, 500, side);
     let bound = 16 * MIB;
-    // Negative control: what a copy in f32 takes, of images and mirror images, is far more.
+    // Negative control: an f32 copy of the images and mirror images takes far more.
     let (copy, taken) = memory::peak(|| vec![0.5f32; 2 * n * bytes_of(side)]);
     assert!(taken > 5 * bound && copy.len() == 2 * n * bytes_of(side), "{} MiB", taken / MIB);
     drop(copy);
@@ -61,7 +62,7 @@ fn a_probe_of_raw_pixels_holds_no_copy_of_them() {
     }
 }
 
-/// Bytes of this process in memory; 0 where the system doesn't say.
+/// Returns the resident bytes of this process; 0 if the system doesn't report them.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = status.lines().find_map(|line| {
@@ -99,7 +100,7 @@ fn calibrating_an_untrained_encoder_takes_the_memory_of_one_batch() {
     let (_, peak) = memory::peak(calibrated);
     // A feature map of a batch takes 2 MiB, and there are 60 batches.
     assert!(peak < 48 * MIB, "{} MiB", peak / MIB);
-    // What the allocator is given back it has to use again.
+    // The allocator must reuse the memory that is returned to it.
     let grown = resident().saturating_sub(before);
     assert!(grown < 100 * MIB, "grew by {} MiB", grown / MIB);
 }

@@ -1,8 +1,7 @@
-//! Parsers of files that come from elsewhere, with bounds of time and memory; and what evaluations
-//! hold in memory.
+//! Parsers of untrusted files, with bounds on time and memory; and the memory of evaluations.
 //!
-//! An allocator counts what the whole process holds: a binary of its own, in which every test holds
-//! [`memory::alone`].
+//! An allocator counts the memory of the whole process, so these tests have their own binary, in
+//! which every test holds [`memory::alone`].
 
 #[path = "../common/mod.rs"]
 mod common;

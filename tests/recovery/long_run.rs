@@ -1,5 +1,5 @@
-//! scripts/long_run.sh: it begins, stands still, goes on, ends with a checkpoint, and begins
-//! elsewhere from its snapshot.
+//! scripts/long_run.sh: it starts, pauses, resumes, ends with a checkpoint, and starts elsewhere
+//! from its snapshot.
 
 #![cfg(unix)]
 
@@ -12,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/long_run.sh");
 
-/// The script with `args`, in `folder`, which is also its home.
+/// Returns the script's command with `args`, in `folder`, which is also its home.
 fn script(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("bash");
-    // As for the program itself.
+    // The same environment as for the program itself.
     for (name, value) in program(folder).get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -29,7 +29,7 @@ fn script(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// A running script; one that a failed check leaves behind is ended.
+/// A running script, which is ended on drop if a check fails.
 struct Script(Child);
 
 impl Drop for Script {
@@ -41,7 +41,7 @@ impl Drop for Script {
     }
 }
 
-/// The script that trains in `dir` until it is ended.
+/// Starts the script, which trains in `dir` until it is ended.
 fn training(folder: &Path, dir: &str) -> Script {
     let args =
         ["--config", "long.toml", "--dir", dir, "--data", "bundled", "--", "--device", "cpu"];
@@ -55,7 +55,7 @@ fn ended(mut child: Script) {
 }
 
 #[test]
-fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() {
+fn a_long_run_pauses_resumes_ends_with_a_checkpoint_and_moves_with_its_snapshot() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let recipe = recipe();
@@ -77,7 +77,7 @@ fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() 
     wait_for("a pause", || run.trained_by().is_none());
     let paused = newest(&run);
     std::thread::sleep(std::time::Duration::from_millis(1200));
-    assert_eq!(newest(&run), paused, "it stands still");
+    assert_eq!(newest(&run), paused, "it isn't paused");
     std::fs::remove_file(at.join("state/PAUSE")).expect("there");
     wait_for("more steps", || newest(&run) > paused);
     ended(child);
@@ -94,17 +94,17 @@ fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() 
     assert!(output.status.success(), "{}", text(&output.stderr));
     let saved = WeightsFile::open(&at.join("saved/snapshot.safetensors")).expect("weights");
     assert_eq!(saved.trained().expect("known").step, last);
-    // Another machine has the snapshot alone.
+    // Another machine has only the snapshot.
     let other = RunDir::new(at.join("other/run"));
     let child = training(at, "other");
     wait_for("more steps", || newest(&other) > last);
     ended(child);
     assert_eq!(other.read_starts()[0].step, last);
-    // A folder in the tree is refused.
+    // A folder in the work tree is refused.
     let tree =
         script(at, &["--dir", concat!(env!("CARGO_MANIFEST_DIR"), "/src")]).output().expect("bash");
     assert_eq!(tree.status.code(), Some(2));
     let inside = concat!(env!("CARGO_MANIFEST_DIR"), "/no such folder");
     assert_eq!(script(at, &["--dir", inside]).output().expect("bash").status.code(), Some(2));
-    assert!(!Path::new(inside).exists(), "refused, and nothing made");
+    assert!(!Path::new(inside).exists(), "refused, but the folder was created");
 }

@@ -1,5 +1,6 @@
-//! What disturbs a run, and what is left of it: kills, full disks, failing drivers, long runs. The
-//! program runs in processes of its own; limits, faults and other environments are theirs alone.
+//! Interrupted and failing runs, and what is left of them: kills, full disks, failing drivers, long
+//! runs. The program runs in separate processes, so that limits, faults and environments affect
+//! only those.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-//! Commands that the program prints do what they promise when they are pasted into a shell,
-//! whatever the folder and the run are called.
+//! Commands that the program prints do what they promise when pasted into a shell, whatever the
+//! names of the folder and the run.
 
 #![cfg(unix)]
 
@@ -9,7 +9,7 @@ use soda::run_dir::RunDir;
 use std::process::Stdio;
 use tempfile::TempDir;
 
-/// Names that a shell must be told are one word.
+/// A name that needs quoting in a shell.
 const RUN: &str = "it's a run & $more";
 
 fn folder() -> TempDir {
@@ -17,7 +17,7 @@ fn folder() -> TempDir {
 }
 
 #[test]
-fn the_command_that_an_interrupted_run_prints_goes_on_with_it() {
+fn the_command_that_an_interrupted_run_prints_resumes_it() {
     let folder = folder();
     let at = folder.path();
     let run = RunDir::new(at.join(RUN));
@@ -42,7 +42,7 @@ fn the_command_that_an_interrupted_run_prints_goes_on_with_it() {
     succeeds(&child.wait_with_output().expect("it ends"));
     assert!(newest(&run) > before);
 
-    // The path as it is, unquoted, names nothing.
+    // Negative control: the unquoted path names nothing.
     let plain = printed.split(" --run ").next().expect("its beginning").to_owned()
         + &format!(" --run {RUN} --device cpu");
     assert!(!shell(at, &plain).output().expect("a shell").status.success());

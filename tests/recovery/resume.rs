@@ -1,5 +1,5 @@
-//! Going on: with another recipe, on another device, from other weights, with less memory, and once
-//! more over a step that broke.
+//! Resuming: with another recipe, on another device, from other weights, with less memory, and
+//! replaying a failed step.
 
 #![cfg(unix)] // signals, links, limits of the shell
 
@@ -9,7 +9,7 @@ use soda::config::MicroBatch;
 use soda::run_dir::RunDir;
 
 #[test]
-fn another_recipe_is_refused_by_name_unless_it_is_allowed_and_other_networks_always() {
+fn another_recipe_is_refused_key_by_key_unless_allowed_and_other_networks_always() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
@@ -54,7 +54,7 @@ fn another_recipe_is_refused_by_name_unless_it_is_allowed_and_other_networks_alw
 }
 
 #[test]
-fn resuming_on_another_device_is_said() {
+fn resuming_on_another_device_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
@@ -63,7 +63,7 @@ fn resuming_on_another_device_is_said() {
     let output = soda(at, &[&more[..], &["train.steps=3"]].concat());
     succeeds(&output);
     assert!(!text(&output.stderr).contains("last digits"), "the same device");
-    // As if it had run elsewhere so far.
+    // As if it had run on another device so far.
     let starts = std::fs::read_to_string(run.starts()).expect("there");
     std::fs::write(run.starts(), starts.replace("\"device\":\"cpu\"", "\"device\":\"metal\""))
         .expect("writable");
@@ -74,7 +74,7 @@ fn resuming_on_another_device_is_said() {
 }
 
 #[test]
-fn a_step_that_breaks_is_named_and_replayed() {
+fn a_failed_step_is_reported_and_replayed() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let sets = [
@@ -93,10 +93,10 @@ fn a_step_that_breaks_is_named_and_replayed() {
     let step = failed["step"].as_u64().expect("a step");
     assert!(
         newest(&run) < step && !step.is_multiple_of(4),
-        "what broke was not saved, and found by the row after it"
+        "the failed step was saved, or found only by the next row"
     );
-    // The step's own rate, not that of the row: a hundredth more each step, and next to nothing
-    // less by the cosine.
+    // The step's own rate, not the row's: warmup adds a hundredth per step, and the cosine takes
+    // almost nothing away.
     let lr = failed["lr"].as_f64().expect("a rate");
     assert!((lr / (1e28 * step as f64) - 1.0).abs() < 0.02, "{lr} at step {step}");
     let out =
@@ -106,7 +106,7 @@ fn a_step_that_breaks_is_named_and_replayed() {
     assert_eq!((&replayed["step"], &replayed["finite"]), (&step.into(), &false.into()));
     assert_eq!(replayed["images"].as_array().expect("a batch").len(), 8);
 
-    // A step that went well is replayed with the same loss, bit for bit.
+    // A good step is replayed with the same loss, bit for bit.
     succeeds(&train(
         at,
         &[
@@ -135,7 +135,7 @@ fn a_step_that_breaks_is_named_and_replayed() {
 }
 
 #[test]
-fn the_best_checkpoint_by_k_nn_is_kept_beside_the_newest() {
+fn the_best_checkpoint_by_k_nn_is_kept_in_addition_to_the_newest() {
     let folder = tempfile::tempdir().expect("a folder");
     let sets = [
         "train.steps=12",
@@ -156,7 +156,7 @@ fn the_best_checkpoint_by_k_nn_is_kept_beside_the_newest() {
         "{kept:?}, best {best}"
     );
 
-    // The log is moved away, and no new scores come.
+    // The log is removed, and there are no new scores.
     std::fs::remove_file(run.metrics()).expect("there");
     let more = ["--set", "train.steps=16", "--set", "train.evaluate_every=0", "--allow-change"];
     succeeds(&soda(
@@ -171,12 +171,12 @@ fn the_best_checkpoint_by_k_nn_is_kept_beside_the_newest() {
 }
 
 #[test]
-fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
+fn a_run_that_starts_from_weights_has_exactly_those_before_its_first_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "first"]));
     let weights = "first/checkpoints/step_2/ema.safetensors";
-    // A rate of (nearly) nothing: what comes out is what went in.
+    // With a rate of almost zero the weights don't change.
     let sets = ["--set", "train.lr=1e-30", "--set", "train.steps=1"];
     let from =
         [&["train", "--device", "cpu", "--from", weights, "--run", "second"][..], &sets].concat();
@@ -195,7 +195,7 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
     assert!(began == read("first", 2, "ema.safetensors"), "other weights than those named");
     assert!(
         began != read("first", 2, "model.safetensors"),
-        "the average and the last weights are the same"
+        "the EMA and the last weights are the same"
     );
     let starts = RunDir::new(at.join("second")).read_starts();
     assert_eq!(starts[0].from.as_ref().expect("recorded").len(), 64);
@@ -207,13 +207,13 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
     .concat();
     fails(&soda(at, &other), 2, &["[model]", weights]);
     assert!(!at.join("third").exists());
-    // Without a checkpoint yet, a resumed run begins with the same ones again.
+    // Without a checkpoint, a resumed run starts from the same weights again.
     let second = RunDir::new(at.join("second"));
     std::fs::remove_dir_all(second.path.join("checkpoints")).expect("there");
     let resume = ["train", "--device", "cpu", "--run", "second", "--resume"];
     succeeds(&soda(at, &resume));
     assert!(read("second", 1, "model.safetensors") == began, "other weights than before");
-    // Where they are gone, or others by now, it must be told.
+    // If they are gone or changed, --from must name them.
     std::fs::remove_dir_all(second.path.join("checkpoints")).expect("there");
     std::fs::copy(
         at.join("first/checkpoints/step_2/model.safetensors"),
@@ -230,7 +230,7 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
 }
 
 #[test]
-fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
+fn a_cooldown_ends_a_copy_of_a_run_that_can_itself_be_resumed() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let sets = [
@@ -259,10 +259,10 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
         run.read_metrics().expect("metrics").rows.iter().map(|r| r.lr).collect::<Vec<_>>()
     };
     let (before, after) = (rates(&run), rates(&cooled));
-    assert_eq!((before.len(), &after[..4]), (4, &before[..]), "its log has the steps before");
+    assert_eq!((before.len(), &after[..4]), (4, &before[..]), "its log lacks the steps before");
     let share = [0.25f64, 0.5, 0.75, 1.0].map(|over| before[3] * (1.0 - over.sqrt()));
     assert!(after[4..].iter().zip(share).all(|(lr, want)| (lr - want).abs() < 1e-9), "{after:?}");
-    // The long run goes on as if nothing had been.
+    // The long run resumes as if nothing had happened.
     let on = ["--allow-change", "--set", "train.steps=6"];
     succeeds(&resume("r", &on));
     succeeds(&long("uninterrupted", "train.steps=6"));
@@ -275,8 +275,8 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
             .collect::<std::collections::BTreeMap<_, _>>()
     };
     assert!(tensors("r") == tensors("uninterrupted"));
-    // Where it stands there is a cooldown to be gone on with, ends by itself, or has no constant
-    // rate.
+    // A cooldown is refused for a run that is one itself, if the copy exists already, or without a
+    // constant rate.
     let again = cool("r-cooldown-4", "4");
     fails(&again, 2, &["falls by itself"]);
     succeeds(&cool("r", "0.25"));
@@ -291,7 +291,7 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     assert_eq!(
         soda(at, &["train", "--run", "r", "--cooldown", "2"]).status.code(),
         Some(2),
-        "without --resume"
+        "--cooldown without --resume is accepted"
     );
 }
 
@@ -302,19 +302,19 @@ fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     let sets = ["train.batch_size=1024", "train.steps=1", "data.threads=1"];
     let mut command = command(at, "r", &sets);
     command.arg("--auto-batch");
-    // Address space for a part of the batch only. (What else training needs may be too much for it;
-    // on a GPU that is other memory.)
+    // Address space for only a part of the batch. (The rest of the training may then need too much;
+    // on a GPU that is separate memory.)
     let mut shell = limited(&command, "ulimit -v 800000");
-    // Stacks and arenas of many threads would take what there is.
+    // The stacks and arenas of many threads would take all of it.
     shell.env("RAYON_NUM_THREADS", "2").env("MALLOC_ARENA_MAX", "1");
     let said = text(&shell.output().expect("starts").stderr);
-    #[cfg(target_os = "linux")] // others don't keep to such a limit
+    #[cfg(target_os = "linux")] // other systems don't enforce such a limit
     assert!(
         said.contains("1024 images at once are too many") && said.contains("of batches of 1024"),
         "{said}"
     );
 
-    // With room for all there are no parts.
+    // With enough memory there are no micro-batches.
     let recipe = recipe();
     let mut args = vec![
         "train",

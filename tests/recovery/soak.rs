@@ -1,5 +1,4 @@
-//! Long runs: memory and open files stay as they are. (Linux: what a process holds is read from
-//! /proc.)
+//! Long runs: memory and open files don't grow. (Linux only: both are read from /proc.)
 
 #![cfg(target_os = "linux")]
 
@@ -9,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// What a process held when it had done a number of steps.
+/// The memory and handles of a process after a number of steps.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     step: u64,
@@ -19,8 +18,8 @@ struct Sample {
     handles: usize,
 }
 
-/// Trains `steps` steps of the tiny networks on `device`, checkpoints and pictures included, and
-/// watches.
+/// Trains the tiny networks for `steps` steps on `device`, with checkpoints, and takes samples of
+/// the process.
 fn watch(device: &str, steps: u64) -> Vec<Sample> {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("r"));
@@ -42,8 +41,8 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
-    // The self test before the first step on an adapter uses 130 MiB; what it leaves behind is
-    // filled by the next 250 steps (9 MiB). It is run once an adapter, and here by another process.
+    // The self test before the first step on an adapter takes 130 MiB, and the next 250 steps
+    // refill what it frees (9 MiB). It runs once per adapter; here another process runs it first.
     assert!(train("first", &["train.steps=1"]).status().expect("starts").success());
     let mut child = train("r", &[]).spawn().expect("starts");
     let proc = Path::new("/proc").join(child.id().to_string());
@@ -67,8 +66,8 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
     samples
 }
 
-/// Growth of resident memory in KiB a thousand steps: the median slope between pairs of samples
-/// (Theil 1950), which single peaks (a checkpoint being written) don't move.
+/// Returns the growth of resident memory in KiB per thousand steps: the median slope between pairs
+/// of samples (Theil 1950), which is robust to single peaks (a checkpoint being written).
 fn slope(samples: &[Sample]) -> f64 {
     let pairs =
         samples.iter().enumerate().flat_map(|(i, a)| samples[i + 1..].iter().map(move |b| (a, b)));
@@ -78,8 +77,8 @@ fn slope(samples: &[Sample]) -> f64 {
     slopes[slopes.len() / 2]
 }
 
-/// After the first third, in which pools and caches fill, a thousand steps may add `tolerated` KiB,
-/// and no handles.
+/// Asserts that after the first third, in which pools and caches fill, a thousand steps add less
+/// than `tolerated` KiB, and no handles.
 fn stays_flat(device: &str, steps: u64, tolerated: f64) {
     let samples = watch(device, steps);
     let settled: Vec<Sample> = samples.into_iter().filter(|s| s.step > steps / 3).collect();
@@ -92,15 +91,15 @@ fn stays_flat(device: &str, steps: u64, tolerated: f64) {
         handles(early),
         handles(late)
     );
-    // One more may be open while a checkpoint is being written.
+    // More may be open while a checkpoint is being written.
     assert!(handles(late) <= handles(early) + 2, "{device}: {first:?} .. {last:?}");
     assert!(slope < tolerated, "{device}: {slope:+.0} KiB per 1,000 steps; {first:?} .. {last:?}");
 }
 
 #[test]
 fn two_thousand_steps_on_the_cpu_leave_memory_flat() {
-    // A leak of one tensor of a step (32 KiB and more) would add 32 MiB; allocators keep a few
-    // pages here and there.
+    // A leak of one tensor per step (32 KiB or more) would add 32 MiB; allocators keep a few pages
+    // here and there.
     stays_flat("cpu", 2000, 2048.0);
 }
 
@@ -111,7 +110,7 @@ fn three_hundred_steps_on_a_graphics_adapter_leave_memory_flat() {
 }
 
 #[test]
-fn growth_is_found() {
+fn growth_is_detected() {
     let leak = |kib_a_step: f64| -> Vec<Sample> {
         let noise =
             |step: u64| if step.is_multiple_of(70) { 30_000.0 } else { 100.0 * (step % 3) as f64 };

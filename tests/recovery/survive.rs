@@ -1,5 +1,5 @@
-//! Runs that come back: what a kill, a full disk, damage, a second process or a lost terminal may
-//! cost, and what not.
+//! Runs that survive: what a kill, a full disk, damaged files, a second process or a closed
+//! terminal may cost, and what it may not.
 
 #![cfg(unix)] // signals, links, limits of the shell
 
@@ -28,7 +28,7 @@ fn flip(path: &Path) {
 }
 
 #[test]
-fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
+fn a_hundred_kills_at_random_moments_lose_at_most_an_interval_each() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("r"));
     let interval = 2;
@@ -40,8 +40,8 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
                 .spawn()
                 .expect("starts");
         let before = reached;
-        // Every third one is left until it has saved something, so that the run gets on, and every
-        // third one dies as it starts. Until a save was hit, one is aimed at.
+        // Every third process runs until it has saved something, so that the run progresses, and
+        // every third is killed as it starts. Until a kill has hit a save, one is aimed at it.
         let aim = kills % 3 == 1 && within_a_save == 0;
         wait_for("a step", || {
             assert!(
@@ -63,7 +63,7 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
         child.wait().expect("dead");
         kills += 1;
         within_a_save += usize::from(!run.leftovers(soda::run_dir::PARTIAL).is_empty());
-        // What was trained by the log, whose last line may be cut.
+        // The steps in the log, whose last line may be truncated.
         let trained = run
             .read_metrics()
             .expect("every line but the last is whole")
@@ -73,8 +73,8 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
         let mut said = Vec::new();
         let state = load(&run, &mut said).expect("the newest whole checkpoint");
         let found = state.map_or(0, |s| s.position.step);
-        // One interval, and the steps that were taken while a checkpoint was being written: those
-        // of another at most.
+        // At most one interval, and the steps during the writing of a checkpoint, which are at most
+        // another.
         assert!(
             found >= before && trained - found <= 2 * interval,
             "{trained} trained, {found} found after {kills} kills"
@@ -87,7 +87,7 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
     }
     assert!(reached >= 100, "{kills} kills left step {reached}");
     assert!(within_a_save > 0, "no kill hit a save");
-    println!("{kills} kills survived, {within_a_save} of them within a save; step {reached}");
+    println!("{kills} kills survived, {within_a_save} of them during a save; step {reached}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
         let last = run.read_metrics().expect("metrics").rows.last().expect("a row").step;
         assert_eq!(newest(&run), last, "the last step is saved");
     }
-    // While a step of large networks is computed, a second signal doesn't wait for it.
+    // During a step of large networks, a second signal doesn't wait for the step.
     let slow = [
         "train.batch_size=512",
         "model.encoder.base=32",
@@ -121,14 +121,14 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
         if let Some(status) = child.try_wait().expect("a process") {
             break status.code();
         }
-        // The first may not have been seen yet when the second comes: then they are one.
+        // If the second signal arrives before the first is handled, they count as one.
         let _ = Command::new("kill")
             .args(["-TERM", &child.id().to_string()])
             .stderr(Stdio::null())
             .status();
         std::thread::sleep(Duration::from_millis(100));
     };
-    assert_eq!(code, Some(130), "it ended by itself");
+    assert_eq!(code, Some(130), "it ended without the second signal");
     // A step takes many seconds.
     assert!(clock.elapsed() < Duration::from_secs(3), "{:?}", clock.elapsed());
 }
@@ -180,11 +180,11 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
             let mut said = Vec::new();
             let state = load(&run, &mut said).expect("falls back").expect("a state");
             assert_eq!(state.position.step, 2, "{kind} of {file}");
-            // A marker that says something else accuses the file whose checksum it has changed.
+            // A damaged marker makes the file with the changed checksum look damaged.
             let named =
                 said[0].contains(file) || (file == "COMPLETE" && said[0].contains("step_4"));
             assert!(said.len() == 1 && named && said[0].contains("going back"), "{said:?}");
-            // The damaged one is put aside: the next call has nothing to say.
+            // The damaged checkpoint is moved aside: the next call reports nothing.
             said.clear();
             load(&run, &mut said).expect("loads").expect("a state");
             assert!(
@@ -195,14 +195,14 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
         }
     }
     assert_eq!(faults, 20);
-    // A whole one is taken, silently.
+    // A complete one is loaded silently.
     let mut said = Vec::new();
     assert_eq!(load(&whole, &mut said).expect("loads").expect("a state").position.step, 4);
     assert!(said.is_empty());
-    // Without a marker it is damaged; where all are, that is an error.
+    // Without a marker a checkpoint is damaged; if all are damaged, that is an error.
     std::fs::remove_file(whole.checkpoint(4).join(soda::run_dir::COMPLETE)).expect("there");
     flip(&whole.checkpoint(2).join("model.safetensors"));
-    // Again and again: a run isn't begun anew because all of it is damaged.
+    // Every time: a run isn't restarted because all of its checkpoints are damaged.
     for _ in 0..2 {
         let message = load(&whole, &mut said).err().expect("nothing whole is left").to_string();
         assert!(
@@ -225,7 +225,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_second_process_is_refused_and_a_dead_ones_lock_is_none() {
+fn a_second_process_is_refused_and_the_lock_of_a_dead_one_is_ignored() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("r"));
     let mut first = command(folder.path(), "r", &[]).spawn().expect("starts");
@@ -243,7 +243,7 @@ fn a_second_process_is_refused_and_a_dead_ones_lock_is_none() {
 }
 
 #[test]
-fn a_run_without_its_recipe_is_not_begun_anew() {
+fn a_run_without_its_recipe_is_not_restarted() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
@@ -264,7 +264,7 @@ fn a_run_without_its_recipe_is_not_begun_anew() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_an_error_unless_the_reader_has_gone() {
+fn output_that_cannot_be_printed_is_an_error_unless_the_reader_has_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let print = |stdout: Stdio| {
         let mut command = program(folder.path());
@@ -289,7 +289,7 @@ fn what_cannot_be_printed_is_an_error_unless_the_reader_has_gone() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tells() {
+fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_sets_the_exit_code() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
@@ -299,14 +299,14 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tell
         let (policy, steps) = (format!("train.on_save_error={policy}"), "train.steps=8");
         let mut command = command(at, "r", &[&policy, steps, "train.checkpoint_every=2"]);
         command.arg("--allow-change");
-        // Recipe, log and loss curve have room, the weights (180 KB) don't: 200 blocks of 512
-        // bytes.
+        // 200 blocks of 512 bytes: enough for recipe, log and loss curve, but not for the weights
+        // (180 KB).
         limited(&command, "trap '' XFSZ; ulimit -f 200").output().expect("starts")
     };
     let output = again("stop");
     fails(&output, 1, &["checkpoint of step 4 was not written", "cannot write"]);
     let last = run.read_metrics().expect("metrics").rows.last().expect("a row").step;
-    assert!(last < 8, "training went on to step {last}");
+    assert!(last < 8, "training continued to step {last}");
 
     let output = again("continue");
     fails(&output, 1, &["checkpoint of step 8 was not written", "cannot write"]);
@@ -317,7 +317,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tell
     );
     assert_eq!(run.read_metrics().expect("metrics").rows.last().expect("a row").step, 8);
 
-    // The old checkpoint is whole, and with room the run goes on from it.
+    // The old checkpoint is intact, and with enough space the run resumes from it.
     assert_eq!(run.checkpoints(), [2]);
     assert_eq!(std::fs::read(run.checkpoint(2).join("model.safetensors")).expect("there"), before);
     succeeds(&soda(at, &["train", "--device", "cpu", "--run", "r", "--resume"]));
@@ -325,22 +325,22 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tell
 }
 
 #[test]
-fn nothing_can_be_written_where_a_file_is_in_the_way() {
+fn a_file_in_the_way_of_the_checkpoints_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::create_dir(folder.path().join("r")).expect("writable");
     std::fs::write(folder.path().join("r/checkpoints"), b"in the way").expect("writable");
-    // Found out before the training, not after it.
+    // Detected before training, not after it.
     fails(&train(folder.path(), &["--run", "r"]), 1, &["cannot read", "checkpoints"]);
 }
 
 #[test]
-fn a_full_disk_under_the_log_ends_no_training() {
+fn a_full_disk_for_the_log_does_not_end_training() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let run = RunDir::new(at.join("r"));
     let mut child = command(at, "r", &["train.checkpoint_every=2"]).spawn().expect("starts");
     wait_for("a step", || run.read_metrics().is_ok_and(|m| !m.rows.is_empty()));
-    // Writing to it says that there is no space left.
+    // Writing to /dev/full fails with no space left.
     let moved = at.join("moved.jsonl");
     std::fs::hard_link(run.metrics(), &moved).expect("kept");
     std::os::unix::fs::symlink("/dev/full", at.join("full")).expect("linked");
@@ -348,7 +348,7 @@ fn a_full_disk_under_the_log_ends_no_training() {
     let step = newest(&run);
     wait_for("more steps", || newest(&run) > step + 4);
     assert!(child.try_wait().expect("a process").is_none(), "training ended");
-    // With room again, rows follow, each on its line.
+    // With space again, rows follow, each on its own line.
     std::fs::remove_file(run.metrics()).expect("there");
     wait_for("a row", || run.read_metrics().is_ok_and(|m| m.rows.len() > 3));
     signal(&child, "INT");
@@ -361,7 +361,7 @@ fn a_full_disk_under_the_log_ends_no_training() {
 }
 
 #[test]
-fn a_closed_terminal_and_a_log_that_is_moved_away_end_no_training() {
+fn a_closed_terminal_and_a_moved_log_do_not_end_training() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("r"));
     let mut command = command(
@@ -370,7 +370,7 @@ fn a_closed_terminal_and_a_log_that_is_moved_away_end_no_training() {
         &["train.evaluate_every=3", "train.evaluate_images=40", "train.checkpoint_every=2"],
     );
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    // Nobody reads what it says any more.
+    // Nothing reads its output any more.
     drop((child.stdout.take(), child.stderr.take()));
     wait_for("a step", || run.read_metrics().is_ok_and(|m| !m.rows.is_empty()));
     signal(&child, "HUP");
@@ -391,8 +391,7 @@ fn a_closed_terminal_and_a_log_that_is_moved_away_end_no_training() {
 
 #[test]
 fn a_clock_that_jumps_changes_nothing_but_the_times_of_starts() {
-    // Steps are timed by a clock that only goes forward; the time of day stands in starts.jsonl
-    // alone.
+    // Steps are timed with a monotonic clock; only starts.jsonl has the time of day.
     for file in ["run.rs", "run/log.rs", "step.rs", "optim.rs", "checkpoint.rs", "saver.rs"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/train").join(file);
         let text = std::fs::read_to_string(path).expect("there");

@@ -1,8 +1,10 @@
-// Compiles every shader of a folder with Dawn, Chrome's WebGPU, within WebGPU's default limits: node dawn.mjs DIR
+// Compiles every shader of a folder with Dawn, Chrome's WebGPU, within WebGPU's default limits:
+// node dawn.mjs DIR
 //
-// DIR is what `soda shaders DIR` writes. Dawn's null backend needs neither a GPU nor a driver and runs nothing: Tint parses and
-// validates each text, and Dawn the pipeline. A device has exactly the features that the shader's extensions ask for.
-// Cooperative matrices are no part of WebGPU: check-shaders alone sees those variants, and they are counted.
+// `soda shaders DIR` writes the folder. Dawn's null backend needs neither a GPU nor a driver and
+// runs nothing: Tint parses and validates each shader, and Dawn validates the pipeline. A device
+// has exactly the features that the shader's extensions require. Cooperative matrices aren't part
+// of WebGPU: only check-shaders checks those variants; here they are counted.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,14 +12,14 @@ import { create, globals } from 'webgpu';
 
 Object.assign(globalThis, globals);
 
-// What WebGPU calls the manifest's extensions.
+// WebGPU's names for the manifest's extensions.
 const FEATURES = { f16: 'shader-f16', subgroups: 'subgroups' };
 const NO_WEBGPU = 'cooperative_matrix';
 
 const gpu = create(['backend=null']);
 const devices = new Map();
 
-/** Returns a device with WebGPU's default limits and just the features of `extensions`. */
+/** Returns a device with WebGPU's default limits and exactly the features of `extensions`. */
 async function deviceFor(extensions) {
   const requiredFeatures = extensions.map((extension) => {
     const feature = FEATURES[extension];
@@ -26,7 +28,7 @@ async function deviceFor(extensions) {
   });
   const key = requiredFeatures.sort().join(' ');
   if (!devices.has(key)) {
-    // An adapter gives one device.
+    // Each adapter gives only one device.
     const adapter = await gpu.requestAdapter();
     if (!adapter) throw new Error("Dawn's null backend gives no adapter");
     devices.set(key, await adapter.requestDevice({ requiredFeatures }));
@@ -34,10 +36,10 @@ async function deviceFor(extensions) {
   return devices.get(key);
 }
 
-/** Returns why Dawn refuses `text`, in one line, or nothing. */
+/** Returns why Dawn rejects `text`, in one line, or undefined. */
 async function refusal(text, extensions) {
   const device = await deviceFor(extensions);
-  // naga refuses this line, so texts come without it.
+  // naga rejects this line, so the shaders come without it.
   const front = extensions.includes('subgroups') ? 'enable subgroups;\n' : '';
   device.pushErrorScope('validation');
   const module = device.createShaderModule({ code: front + text });
@@ -74,7 +76,8 @@ const barrier = (builtin) => `${buffers(1)[0]}
 const sum = 'enable f16; @group(0) @binding(0) var<storage, read_write> b: array<f16>;'
   + ' @compute @workgroup_size(64) fn main() { b[0] = subgroupAdd(b[0]); }';
 
-// What must be refused, for which reason, and beside it what must not: without them, a check that sees nothing would pass.
+// Controls: what must be rejected, and for which reason, next to what must be accepted. Without
+// them a check that detects nothing would pass.
 const CONTROLS = [
   ['a barrier behind a return by workgroup', barrier('workgroup_id'), [], undefined],
   ['a barrier in non-uniform control flow', barrier('global_invocation_id'), [], 'uniform control flow'],
@@ -85,7 +88,7 @@ const CONTROLS = [
   ['subgroups on a device without them', `enable subgroups;\n${sum}`, ['f16'], "'subgroups' is not allowed"],
 ];
 
-/** Returns a line for each control that didn't come out as it must. */
+/** Returns a line for each control with the wrong outcome. */
 async function failedControls() {
   const failed = [];
   for (const [name, text, extensions, expected] of CONTROLS) {

@@ -1,4 +1,5 @@
-// Compilers of GPUs, by GPU: what each makes of filled shaders. setup.sh installs all but this machine's own Mesa.
+// GPU compilers, by GPU, and what each makes of generated shaders. setup.sh installs all of them
+// but this machine's own Mesa.
 
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -16,7 +17,7 @@ function run(program, args, env = {}) {
   return done.stdout;
 }
 
-/** The files of `shaders` through a Vulkan driver that `env` chooses. */
+/** Compiles the files of `shaders` with the Vulkan driver that `env` selects. */
 function vulkan(dir, shaders, env) {
   return JSON.parse(run(join(tools, 'compile-shaders'), [dir, '--only', shaders.map((s) => s.file).join(',')], env));
 }
@@ -33,7 +34,7 @@ function ownRadv() {
   return { VK_ICD_FILENAMES: join(folder, file) };
 }
 
-/** Compilers by GPU: each returns { compiler, rewritings, shaders: { file: row without shares } }. */
+/** Compilers by GPU; each returns { compiler, rewritings, shaders: { file: row, no shares } }. */
 export const GPUS = {
   navi21(dir, shaders, { mesa }) {
     const found = vulkan(dir, shaders, { ...(mesa ? newerMesa('radeon') : ownRadv()), RADV_FORCE_FAMILY: 'navi21' });
@@ -59,7 +60,7 @@ export const GPUS = {
     };
   },
   ga102(dir, shaders) {
-    // In a folder that is the root of a newer Debian.
+    // Runs in a chroot with a newer Debian.
     const root = join(compilers, 'sid');
     const work = mkdtempSync(join(root, 'w', 'shaders-'));
     try {

@@ -1,7 +1,9 @@
-// Submits every pass of a page of `soda export --web` to Dawn, Chrome's WebGPU: node page.mjs FILE.html
+// Submits every pass of a page of `soda export --web` to Dawn, Chrome's WebGPU, with the page's own
+// player: node page.mjs FILE.html
 //
-// Dawn's null backend needs neither a GPU nor a driver and computes nothing: it checks shaders, layouts, what each dispatch binds and what is
-// submitted, within WebGPU's default limits and without features, by the page's own player.
+// Dawn's null backend needs neither a GPU nor a driver and computes nothing. It checks shaders,
+// layouts, the bindings of each dispatch and what is submitted, within WebGPU's default limits and
+// without optional features.
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -13,7 +15,7 @@ const require = createRequire(import.meta.url);
 const { count } = require('../../assets/web/tensors.js');
 const { Player } = require('../../assets/web/player.js');
 
-/** Returns why Dawn refuses a pass of `plan`, or nothing. */
+/** Returns why Dawn rejects a pass of `plan`, or undefined. */
 async function refusal({ plan, tensors }, name) {
   const zeros = (shape) => new Float32Array(count(shape));
   const player = await Player.open(plan, { get: (tensor) => zeros(tensors[tensor].shape) });
@@ -28,7 +30,7 @@ async function refusal({ plan, tensors }, name) {
   }
 }
 
-/** A copy of `page` whose first dispatch with a spare operand binds its result there, too. */
+/** Copies `page`; its first dispatch with an unused operand then binds its result there too. */
 function boundTwice(page, name) {
   const copy = structuredClone(page);
   const dispatch = copy.plan.passes[name].dispatches.find(({ operands }) => operands.includes(null));
@@ -50,7 +52,7 @@ for (const name of passes) {
   const reason = await refusal(page, name);
   if (reason) failures.push(`${name}: ${reason}`);
 }
-// What must be refused: without it, a check that sees nothing would pass.
+// Negative control: Dawn must reject this, or the check itself is broken.
 if (!(await refusal(boundTwice(page, 'encode_1'), 'encode_1'))) failures.push('control: a result bound twice was accepted');
 for (const failure of failures) console.log(`FAILED ${failure}`);
 console.log(`${passes.length} passes of ${page.plan.kernels.length} kernels submitted to Dawn, 1 control; ${failures.length} failures`);

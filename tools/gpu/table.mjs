@@ -1,39 +1,44 @@
-// What compilers of GPUs make of the shaders that the recipes launch: node table.mjs DIR [options]
+// Tabulates what GPU compilers make of the shaders that the recipes launch:
+// node table.mjs DIR [options]
 //
-// DIR is what `soda shaders DIR` writes; the rows are those of its shaders that a recipe launches on GPUs.
-//   --on LIST          navi21 (RADV), dg2 (ANV), sm_86 (ptxas), ga102 (NAK): separated by commas; default navi21
-//   --mesa             for navi21, the Mesa that setup.sh installed instead of this machine's
+// `soda shaders DIR` writes the folder; the rows are those of its shaders that a recipe launches on
+// GPUs.
+//   --on LIST          navi21 (RADV), dg2 (ANV), sm_86 (ptxas), ga102 (NAK), separated by commas;
+//                      default navi21
+//   --mesa             for navi21, use the Mesa that setup.sh installed instead of this machine's
 //   --json F, --markdown F   write the table
-//   --bytes F          add what shaders move, as tests/kernels/traffic.rs writes it
-//   --baseline F       fail where a share of multiply-adds is more than 2 points below F's, or there is a spill
-//   --write-baseline F write that file anew
-// Fails where the multiply-adds of a loop aren't those that the catalogue counts, within 2 %.
+//   --bytes F          add the bytes that shaders move, from tests/kernels/traffic.rs
+//   --baseline F       fail if a share of multiply-adds is over 2 points below F's, or on spills
+//   --write-baseline F write a new baseline
+// Fails if the multiply-adds of a loop differ from the catalogue's by more than 2 %.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GPUS } from './gpus.mjs';
 
-/** Points that a share may lose against the baseline. */
+/** How many points a share may be below the baseline. */
 const TOLERATED = 2;
-/** Loops with fewer multiply-adds are no matrix product's. */
+/** Loops with fewer multiply-adds don't belong to a matrix product. */
 const FEWEST = 16;
 
-/** Whether `n` is a whole multiple or a whole part of `of`, within 2 %. */
+/** Checks whether `n` is an integer multiple or an integer fraction of `of`, within 2 %. */
 export function agrees(n, of) {
   const times = Math.max(n / of, of / n);
   return Math.abs(times - Math.round(times)) <= 0.02 * times;
 }
 
 /**
- * The share of multiply-adds among the instructions of the vector units, in per cent, of the loops that make them: of one that is walked
- * `trips` times for the counted number, with what the loop around it adds; of several kinds of products, of all their loops together.
- * Also which of those loops don't agree with the count.
+ * Returns the share of multiply-adds among the vector-unit instructions, in per cent, in the loops
+ * that have them: for one product, the loop that runs `trips` times for the counted number, with
+ * what the loop around it adds; for several kinds of products, all their loops together. Also
+ * returns which of those loops disagree with the count.
  */
 export function shares({ loops }, counted) {
   const multiplyAdds = (loop) => loop.counts.multiply_adds ?? 0;
   if (!counted.length) return {};
-  // Around several products there may be others, of the weights between them; a whole product may be written out among these.
+  // The loop around several products may have multiply-adds of its own, for the weights between the
+  // products; a whole product may be unrolled among these.
   const several = counted.length > 1;
   const fewest = (loop) => (several && loop.inside ? Math.max(...counted) : FEWEST);
   const products = loops.filter((loop) => multiplyAdds(loop) >= fewest(loop));
@@ -57,13 +62,13 @@ export function shares({ loops }, counted) {
 
 const integers = (loop) => loop.counts.integer_multiplies ?? 0;
 
-/** A shader's template values, without what every row has. */
+/** Returns a shader's template values, without those that every row has. */
 function short(variant) {
   return variant.replace(/^\w+(?=[ ({])/, '').replace(/,? ?types: Types \{[^}]*\}/, '').replace(/,? ?Types \{[^}]*\}/, '')
     .replace(/(Tile|Columns|Fours) /g, '').replace(/[{}()]/g, '').replace(/(columns|tile|fours): /g, '').replace(/\s+/g, ' ').trim();
 }
 
-/** The table of `dir` on the GPUs `on`: its rows, and what failed. */
+/** Returns the table of `dir` for the GPUs `on`: its rows, and the failures. */
 function table(dir, on, options) {
   const { shaders } = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8'));
   const wanted = shaders.filter((s) => s.recipes.length);
@@ -72,7 +77,7 @@ function table(dir, on, options) {
   const failures = [];
   const named = {};
   const rows = wanted.map((s) => {
-    // Shaders for more taps have the same values otherwise.
+    // Shaders that differ only in their number of taps have the same values.
     const values = short(s.variant) || 'only';
     const times = (named[`${s.kernel}, ${values}`] = (named[`${s.kernel}, ${values}`] ?? 0) + 1);
     const row = { kernel: s.kernel, variant: times > 1 ? `${values} (${times})` : values, file: s.file, recipes: s.recipes, workgroup: s.workgroup_size[0],
@@ -92,20 +97,21 @@ function table(dir, on, options) {
 }
 
 const NOTES = {
-  navi21: 'registers: VGPRs; waves: subgroups on a SIMD, as the driver counts them',
-  dg2: 'registers: live at most, of 128; lanes: of a thread',
-  sm_86: 'warps: of 48 on a processor; spills in bytes',
-  ga102: 'warps: of 48 on a processor',
+  navi21: 'registers: VGPRs; waves: subgroups per SIMD, as the driver counts them',
+  dg2: 'registers: maximum live, of 128; lanes: per thread',
+  sm_86: 'warps: of 48 per multiprocessor; spills in bytes',
+  ga102: 'warps: of 48 per multiprocessor',
 };
 
 function markdown({ compilers: names, rewritings, rows, bytes }) {
   const on = Object.keys(names);
-  const lines = ['# Shaders, by the compilers of GPUs', '',
-    'Written by `scripts/gpu_table.sh`. Share: multiply-adds among the instructions of the vector units, in the loop that makes them and the one',
-    'around it, in per cent. mul: integer multiplies in the same. 16 B: loads and stores of 16 bytes, of all of the global memory\'s.', ''];
+  const lines = ['# Shaders, by GPU compiler', '',
+    'Written by `scripts/gpu_table.sh`. Share: multiply-adds among the vector-unit instructions, in the',
+    'loop that has them and the one around it, in per cent. mul: integer multiplies in the same loops.',
+    '16 B: loads and stores of 16 bytes, out of all those of global memory.', ''];
   for (const gpu of on) lines.push(`- **${gpu}** ${names[gpu]}; ${NOTES[gpu]}`);
   for (const [gpu, rules] of Object.entries(rewritings)) {
-    lines.push('', `The text is rewritten on its way to ${gpu}:`, '');
+    lines.push('', `The source is rewritten on its way to ${gpu}:`, '');
     for (const { name, why, times } of rules) lines.push(`- ${name}, ${times} times: ${why}`);
   }
   for (const kernel of [...new Set(rows.map((r) => r.kernel))]) {
@@ -126,9 +132,11 @@ function markdown({ compilers: names, rewritings, rows, bytes }) {
     }
   }
   if (bytes) {
-    lines.push('', '## Bytes', '', 'Those of all loads and stores of a launch, counted while it ran (tests/kernels/traffic.rs), over the fewest possible. What several',
-      'invocations read at one place is counted for each of them; caches and whole waves make one access of it.', '',
-      '| kernel | | case | MiB | of the fewest |', '| --- | --- | --- | --- | --- |');
+    lines.push('', '## Bytes', '',
+      'The bytes of all loads and stores of a launch, counted while it ran (tests/kernels/traffic.rs),',
+      'and their ratio to the minimum. What several invocations read from one address counts for each',
+      'of them; caches and whole waves merge such accesses.', '',
+      '| kernel | | case | MiB | of the minimum |', '| --- | --- | --- | --- | --- |');
     for (const { kernel, variant, case: of, bytes: moved, fewest } of bytes) {
       lines.push(`| ${kernel} | ${short(variant)} | ${of} | ${(moved / 2 ** 20).toFixed(3)} | ${(moved / fewest).toFixed(3)} |`);
     }
@@ -136,7 +144,7 @@ function markdown({ compilers: names, rewritings, rows, bytes }) {
   return `${lines.join('\n')}\n`;
 }
 
-/** What a baseline keeps: shares by shader. */
+/** Returns the contents of a baseline: shares by shader. */
 function baseline({ compilers: names, rows }) {
   const gpus = Object.fromEntries(Object.keys(names).map((gpu) => {
     const shared = rows.filter((r) => r.gpus[gpu].share).map((r) => [`${r.kernel}, ${r.variant}`, r.gpus[gpu].share]);
@@ -145,7 +153,7 @@ function baseline({ compilers: names, rows }) {
   return { gpus };
 }
 
-/** What is worse than `old` or spills. */
+/** Returns a line for each shader that spills or is worse than `old`. */
 export function worse(old, now) {
   const found = [];
   for (const [gpu, compiler] of Object.entries(now.compilers)) {
@@ -156,7 +164,7 @@ export function worse(old, now) {
     if (!kept) {
       found.push(`${gpu}: not in the baseline`);
     } else if (kept.compiler !== compiler) {
-      console.log(`${gpu}: the baseline is of ${kept.compiler}, this is ${compiler}: spills are looked for, shares not compared`);
+      console.log(`${gpu}: the baseline is from ${kept.compiler}, this is ${compiler}: only spills are checked`);
     } else {
       for (const row of now.rows.filter((r) => r.gpus[gpu].share)) {
         const name = `${row.kernel}, ${row.variant}`;

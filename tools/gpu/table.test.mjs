@@ -1,4 +1,4 @@
-// node --test: the reckoning of the table on loops that are made up.
+// Tests of the table's arithmetic on made-up loops: node --test
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -11,28 +11,28 @@ test('counts agree within two per cent, as multiples and parts', () => {
   for (const n of [1050, 300, 1500]) assert.ok(!agrees(n, 1024), n);
 });
 
-test('what the loop around adds is shared out over the rounds of the inner one', () => {
+test('the instructions of the outer loop are divided among the iterations of the inner one', () => {
   const loops = [loop(0, 76, null, 1, 12), loop(256, 265, 0)];
   const { share, integer_multiplies, wrong } = shares({ loops }, [1024]);
   assert.equal(share.toFixed(2), (102400 / (4 * 265 + 76)).toFixed(2));
   assert.equal(integer_multiplies, 12);
   assert.deepEqual(wrong, []);
-  // A loop that is written out has none around it.
+  // An unrolled loop has no loop around it.
   assert.equal(shares({ loops: [loop(0, 500, null, 1), loop(1024, 1280, 0)] }, [1024]).share, 80);
 });
 
-test('several products are taken together, without what is between them', () => {
+test('several products count together, without the instructions between them', () => {
   const loops = [loop(20, 300, null, 2), loop(64, 80, 0), loop(128, 176, 0)];
   assert.equal(shares({ loops }, [64, 128]).share, 75);
 });
 
-test('another number of multiply-adds is named, and none at all', () => {
+test('a wrong number of multiply-adds is reported, and so is none at all', () => {
   assert.match(shares({ loops: [loop(300, 400)] }, [1024]).wrong[0], /300 multiply-adds, 1024 counted/);
   assert.match(shares({ loops: [loop(0, 50)] }, [24]).wrong[0], /no loop/);
   assert.deepEqual(shares({ loops: [] }, []), {});
 });
 
-test('spills and lost shares fail, but not a share of another compiler', () => {
+test('spills and lower shares fail, but not a lower share with another compiler', () => {
   const now = (share, spills = 0, compiler = 'Mesa 1') => ({
     compilers: { navi21: compiler }, rows: [{ kernel: 'k', variant: 'v', gpus: { navi21: { share, spills } } }],
   });

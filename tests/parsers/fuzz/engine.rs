@@ -1,5 +1,5 @@
-//! Runs inputs: what a parser may do with one (give a result or an error, in bounded time and
-//! memory), and the search for one with which it does something else.
+//! Runs inputs: checks that a parser gives a result or an error, in bounded time and memory, and
+//! searches for inputs with which it doesn't.
 
 use super::mutate::Mutator;
 use crate::memory;
@@ -12,33 +12,32 @@ use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// What came of an input: a few words on success, the error's sentence otherwise.
+/// The outcome of an input: a few words on success, otherwise the error message.
 pub type Outcome = Result<String, String>;
 
-/// Gives the inputs to start from.
+/// Returns the inputs to start from.
 pub type Seeds = fn() -> Vec<Vec<u8>>;
 
-/// Takes an input's contents out of what is around them, has them changed, and wraps them up again,
-/// so that checksums and compression don't keep changes away from the parser. `None`: the input
+/// Unwraps an input's contents, lets the callback change them, and wraps them again, so that
+/// checksums and compression don't hide the changes from the parser. Returns `None` if the input
 /// doesn't have this layer.
 pub type Layer = fn(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Option<Vec<u8>>;
 
 /// A parser and how it is fuzzed.
 pub struct Target {
-    /// Also the folder of its corpus.
+    /// Its name, and that of its corpus's folder.
     pub name: &'static str,
-    /// Parses an input; may write files to the folder. It panics where a result contradicts the
-    /// input.
+    /// Parses an input; may write files to the folder. Panics if a result contradicts the input.
     pub run: fn(&[u8], &Path) -> Outcome,
-    /// Inputs to start from, by the program's own writers or by hand.
+    /// Inputs to start from, from the program's own writers or written by hand.
     pub seeds: Seeds,
     /// See [`Layer`].
     pub layers: &'static [Layer],
-    /// Words of its language.
+    /// Tokens of its format.
     pub words: &'static [&'static str],
-    /// Inputs of each million.
+    /// Its inputs out of every million.
     pub share: usize,
-    /// Bytes that parsing may take beyond [`MEMORY_FACTOR`] times the input's.
+    /// Bytes of memory that parsing may take beyond [`MEMORY_FACTOR`] times the input's.
     pub memory: usize,
     /// Longest time for an input.
     pub time: Duration,
@@ -46,29 +45,29 @@ pub struct Target {
 
 /// Bytes that any parser may hold, whatever its input.
 pub const MEMORY: usize = 64 << 20;
-/// Bytes that it may hold for each byte of its input.
+/// Further bytes that it may hold for each byte of its input.
 pub const MEMORY_FACTOR: usize = 32;
 /// Longest time for an input.
 pub const TIME: Duration = Duration::from_secs(2);
-/// At which a thread is stopped, see [`memory::stop_at`], and time after which an input is given
-/// up.
+/// The memory at which a thread is stopped, see [`memory::stop_at`], and the time after which an
+/// input is aborted.
 const HARD_LIMITS: (usize, Duration) = (6 << 30, Duration::from_secs(60));
 /// Inputs kept to be mutated further.
 const POOL: usize = 400;
 /// Most bytes of an input beyond those of the longest seed.
 const LONGEST: usize = 64 << 10;
 
-/// The place and message of the last panic.
+/// The location and message of the last panic.
 static PANIC: Mutex<String> = Mutex::new(String::new());
-/// What runs now, for the watchdog.
+/// The target, start time and input that run now, for the watchdog.
 static CURRENT: Mutex<Option<(&'static str, Instant, Vec<u8>)>> = Mutex::new(None);
 
-/// What is wrong with how `target` took `input`; its outcome if nothing is.
+/// Runs `target` on `input`; returns its outcome, or an error that says which rule it broke.
 pub fn check(target: &Target, input: &[u8], folder: &Path) -> Result<Outcome, String> {
     watch();
     *CURRENT.lock().expect("no panic holds it") =
         Some((target.name, Instant::now(), input.to_vec()));
-    // A busy machine makes everything slow now and then, a slow parser is slow each time.
+    // A busy machine is slow now and then; a slow parser is slow every time.
     let mut shortest = Duration::MAX;
     let mut last = Ok(Ok(String::new()));
     for _ in 0..3 {
@@ -96,8 +95,8 @@ pub fn check(target: &Target, input: &[u8], folder: &Path) -> Result<Outcome, St
     last
 }
 
-/// Keeps panics quiet, and ends the process, its input written down, where one goes on for ever or
-/// takes the machine's memory.
+/// Silences panics; starts a watchdog that writes the input to a file and ends the process if a
+/// parser doesn't end or takes all memory.
 fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -132,12 +131,12 @@ fn watch() {
     });
 }
 
-/// The folder of a target's inputs that are tried again in each test.
+/// Returns the folder of a target's inputs that every test runs again.
 pub fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz_corpus").join(name)
 }
 
-/// Writes `input` there.
+/// Writes `input` to the corpus.
 pub fn keep(name: &str, input: &[u8]) -> PathBuf {
     let path = corpus(name).join(format!("{}.bin", &sha256(input)[..16]));
     std::fs::create_dir_all(corpus(name))
@@ -146,7 +145,7 @@ pub fn keep(name: &str, input: &[u8]) -> PathBuf {
     path
 }
 
-/// The inputs kept for `name`, by their names.
+/// Returns the inputs kept for `name`, sorted by file name.
 pub fn kept(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let Ok(entries) = std::fs::read_dir(corpus(name)) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
@@ -154,20 +153,20 @@ pub fn kept(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).expect("readable"))).collect()
 }
 
-/// What one target did.
+/// The results of fuzzing one target.
 pub struct Found {
     /// Inputs run.
     pub count: usize,
-    /// How many of them parsed.
+    /// Inputs that parsed.
     pub parsed: usize,
-    /// Inputs whose outcome was new in kind.
+    /// Inputs with a new kind of outcome.
     pub new: Vec<Vec<u8>>,
-    /// What went wrong first, and with which input.
+    /// The first failure, and its input.
     pub failure: Option<(String, Vec<u8>)>,
 }
 
-/// Runs `count` inputs, the same ones for the same `seed`: mutations of seeds, of kept inputs, and
-/// of all whose outcome was new.
+/// Runs `count` inputs, the same ones for the same `seed`: mutations of seeds, of the corpus, and
+/// of inputs with new outcomes.
 pub fn fuzz(target: &Target, count: usize, seed: u64) -> Found {
     let folder = TempDir::new().expect("a folder");
     let mut pool = (target.seeds)();
@@ -217,7 +216,7 @@ pub fn fuzz(target: &Target, count: usize, seed: u64) -> Found {
     found
 }
 
-/// The outcome without what differs from input to input: digits, and whatever is quoted.
+/// Returns the outcome without what varies between inputs: digits, and whatever is quoted.
 fn kind(outcome: &Outcome) -> String {
     let (Ok(text) | Err(text)) = outcome;
     let mut out = String::from(if outcome.is_ok() { "+" } else { "-" });

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, LazyLock};
 
-/// The smallest picture that is read.
+/// Returns a PNG of the smallest size that is read.
 pub fn png(i: usize) -> Vec<u8> {
     let pixels: Vec<u8> = (0..192).map(|k| (k * i + k) as u8).collect();
     let mut png = Vec::new();
@@ -24,16 +24,17 @@ pub fn png(i: usize) -> Vec<u8> {
     png
 }
 
-/// As PyArrow writes them (tests/reference/formats.py): compressed with Snappy, Zstandard and Gzip,
-/// with pages of both versions. And one that isn't compressed, of several row groups, whose images
-/// and paths may be missing.
+/// Files from PyArrow (tests/reference/formats.py), compressed with Snappy, Zstandard and Gzip,
+/// with pages of both versions; and an uncompressed file of several row groups in which images and
+/// paths may be missing.
 pub fn parquet() -> Vec<Vec<u8>> {
     let read = |name: &str| std::fs::read(golden("formats").join(name)).expect("a file");
     vec![read("hub.parquet"), read("texts.parquet"), read("numbers.parquet"), plain_parquet()]
 }
 
 fn plain_parquet() -> Vec<u8> {
-    let schema = "message m { optional group image { optional binary bytes; optional binary path (UTF8); } optional int64 label; }";
+    let schema = "message m { optional group image { optional binary bytes; \
+                  optional binary path (UTF8); } optional int64 label; }";
     let schema = Arc::new(parse_message_type(schema).expect("a schema"));
     let names = json!({ "names": ["ant", "bee"], "_type": "ClassLabel" });
     let features =
@@ -72,8 +73,8 @@ fn plain_parquet() -> Vec<u8> {
     out
 }
 
-/// WebDataset with each kind of labels, in one set and in folders of two; long names; and an
-/// archive of folders.
+/// WebDataset archives with each kind of labels, as one set and with two sets in folders; long
+/// names; and an archive of folders.
 pub fn tars() -> Vec<Vec<u8>> {
     let images: Vec<Vec<u8>> = (0..4).map(png).collect();
     let samples = |ending: &str, names: [&str; 4], labels: [&str; 4]| -> Vec<u8> {
@@ -126,16 +127,19 @@ pub fn tars() -> Vec<Vec<u8>> {
 pub fn tables() -> Vec<Vec<u8>> {
     [
         ".csv\npath,label,split\na.png,cat,train\n\"b.png\",\"cat\",val\n",
-        ".tsv\n\u{feff}File_Name\tclass\tsize\r\n./a.png\t10\t1\r\nb.png\t10\t2\r\nc/../a.png\t9\t\r\nc//../a.png\t9\t3",
+        ".tsv\n\u{feff}File_Name\tclass\tsize\r\n./a.png\t10\t1\r\nb.png\t10\t2\r\n\
+         c/../a.png\t9\t\r\nc//../a.png\t9\t3",
         ".csv\nimage;set\na.png;train\nb.png;test\n",
-        ".json\n[{\"file\": \"a.png\", \"label\": 3, \"box\": [1, {\"x\": 2}]}, {\"label\": \"3\", \"note\": null, \"file\": \"b.png\"}]",
-        ".jsonl\n{\"file_name\": \"a.png\", \"y\": true, \"split\": \"train\"}\n{\"file_name\": \"b.png\", \"y\": true, \"split\": \"test\"}\n",
+        ".json\n[{\"file\": \"a.png\", \"label\": 3, \"box\": [1, {\"x\": 2}]}, \
+         {\"label\": \"3\", \"note\": null, \"file\": \"b.png\"}]",
+        ".jsonl\n{\"file_name\": \"a.png\", \"y\": true, \"split\": \"train\"}\n\
+         {\"file_name\": \"b.png\", \"y\": true, \"split\": \"test\"}\n",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
 }
 
-/// The files of a gzipped archive of tests/golden/formats, by the last parts of their names.
+/// Returns the files of a gzipped archive of tests/golden/formats by their base names.
 fn unpacked(name: &str) -> BTreeMap<String, Vec<u8>> {
     let archive = std::fs::File::open(golden("formats").join(name)).expect("a file");
     let mut files = BTreeMap::new();
@@ -159,7 +163,7 @@ fn unpacked(name: &str) -> BTreeMap<String, Vec<u8>> {
 pub static CIFAR_PYTHON: LazyLock<BTreeMap<String, Vec<u8>>> =
     LazyLock::new(|| unpacked("cifar-10-python.tar.gz"));
 
-/// As pythons of all times write them.
+/// Batches as all versions of Python write them.
 pub fn cifar_python() -> Vec<Vec<u8>> {
     let of = |name: &str| &CIFAR_PYTHON[name][..];
     // The test batch of the archive has classes that its training batches lack.
@@ -180,7 +184,7 @@ pub fn stl10() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Files of folders of images, with classes and without, less the room in their headers.
+/// Packs of folders of images, with classes and without, without the padding in their headers.
 pub fn packs() -> Vec<Vec<u8>> {
     let pack = |names: &[&str], side: usize| {
         let folder = tempfile::tempdir().expect("a folder");

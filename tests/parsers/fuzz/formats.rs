@@ -1,5 +1,4 @@
-//! What is done with an input that is a data set: it is opened as a user's data is, and every image
-//! is read.
+//! Targets for data sets: the input is opened as a user's data is, and every image is read.
 
 use super::engine::Outcome;
 use super::format_seeds::CIFAR_PYTHON;
@@ -9,13 +8,13 @@ use soda::data::{self, Options, bytes_of};
 use soda::error::Error;
 use std::path::Path;
 
-/// Pixels a side: another number than that of any seed, so that all are resampled.
+/// The side in pixels; no seed has it, so that all images are resampled.
 const SIDE: usize = 12;
-/// So that few images are enough for a test set, and that one that can't be read doesn't hide the
-/// others.
+/// Few images are enough for a test split, and one unreadable image doesn't hide the others.
 const OPTIONS: Options = Options { layout: None, split_ratio: Some(0.5), skip_unreadable: true };
 
-/// The sentence of `error`, which must name `place`, or the lines of a list.
+/// Returns the message of `error`, one sentence or a list of lines, and checks that it names
+/// `place`.
 fn sentence(error: &Error, place: &Path) -> String {
     let (sentence, place) = (error.to_string(), place.display().to_string());
     assert!(sentence.contains(&place), "the error doesn't name {place}: {sentence}");
@@ -23,7 +22,7 @@ fn sentence(error: &Error, place: &Path) -> String {
         assert!(line.chars().count() <= 2010, "an error with a line of {} characters", line.len());
         assert!(!line.chars().any(char::is_control), "an error with control characters");
     }
-    // Folders have other names each time.
+    // The folder's name differs every time.
     sentence.replace(&place, "")
 }
 
@@ -57,8 +56,7 @@ pub fn tar(input: &[u8], folder: &Path) -> Outcome {
     ))
 }
 
-/// A table behind a line with the ending of its name; a.png, b.png and the folder c, which is
-/// empty, lie beside it.
+/// A table after a line with its file extension, next to a.png, b.png and the empty folder c.
 pub fn table(input: &[u8], folder: &Path) -> Outcome {
     let place = folder.join("table");
     if !place.exists() {
@@ -76,7 +74,7 @@ pub fn table(input: &[u8], folder: &Path) -> Outcome {
     opened(&write(&place, &format!("t{}", ending.unwrap_or(".csv")), table))
 }
 
-/// Puts the files of a frame into a folder; one without content isn't there.
+/// Writes the files of a frame to a folder, except for empty ones.
 fn files(folder: &Path, names: &[&str], input: &[u8]) {
     let files = unframe(input);
     for (i, name) in names.iter().enumerate() {
@@ -87,7 +85,7 @@ fn files(folder: &Path, names: &[&str], input: &[u8]) {
     }
 }
 
-/// A training batch, the test batch and the names of the classes; the other batches are whole.
+/// A training batch, the test batch and the class names; the other batches are valid.
 pub fn cifar_python(input: &[u8], folder: &Path) -> Outcome {
     let place = folder.join("cifar-10-batches-py");
     if !place.exists() {
@@ -116,7 +114,7 @@ pub fn stl10(input: &[u8], folder: &Path) -> Outcome {
 pub fn pack(input: &[u8], folder: &Path) -> Outcome {
     let place = write(folder, "s.pack", input);
     let outcome = opened(&place)?;
-    // Of a file that was changed it may say so.
+    // The error may say that the file was changed.
     let whole = data::verify(&place, &OPTIONS).map_err(|e| sentence(&e, &place));
     Ok(format!("{outcome} {}", whole.is_ok()))
 }

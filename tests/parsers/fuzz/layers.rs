@@ -1,12 +1,12 @@
-//! Wrappings of inputs: gzip, tar, Parquet, PNG, zip, headers with their length in front; so that a
-//! change reaches what is inside.
+//! Layers around inputs (gzip, tar, Parquet, PNG, zip, length-prefixed headers), so that mutations
+//! reach the contents.
 
 use flate2::read::{GzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
 use flate2::{Compression, Crc};
 use std::io::{Read, Write};
 
-/// Most bytes that are unwrapped.
+/// The most bytes to unwrap.
 const MOST: u64 = 4 << 20;
 
 type Change<'a> = &'a mut dyn FnMut(&[u8]) -> Vec<u8>;
@@ -28,20 +28,20 @@ fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
     GzDecoder::new(bytes).take(MOST).read_to_end(&mut out).ok().map(|_| out)
 }
 
-/// What a gzip file unpacks to.
+/// The contents of a gzip file.
 pub fn in_gzip(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(gzip(&change(&gunzip(input)?)))
 }
 
-/// A gzipped tar archive, the checksums of its headers put right.
+/// A gzipped tar archive; the checksums of its headers are corrected.
 pub fn in_tar(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let mut tar = change(&gunzip(input)?);
     tar_headers(&mut tar);
     Some(gzip(&tar))
 }
 
-/// Puts the checksums of the headers of a tar archive right; gives where they are. Blocks of zeros,
-/// its end, are none.
+/// Corrects the checksums of the headers of a tar archive; returns the headers' positions. The
+/// blocks of zeros at its end aren't headers.
 fn tar_headers(tar: &mut [u8]) -> Vec<usize> {
     let (mut at, mut places) = (0usize, Vec::new());
     while let Some(header) = tar.get_mut(at..at + 512) {
@@ -55,7 +55,7 @@ fn tar_headers(tar: &mut [u8]) -> Vec<usize> {
     places
 }
 
-/// Puts a tar header's checksum right; gives the size it claims.
+/// Corrects a tar header's checksum; returns the size that it claims.
 pub fn set_tar_checksum(header: &mut [u8]) -> usize {
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
@@ -64,8 +64,8 @@ pub fn set_tar_checksum(header: &mut [u8]) -> usize {
     digits.fold(0usize, |n, digit| n * 8 + usize::from(digit - b'0')).min(MOST as usize)
 }
 
-/// A gzipped tar archive, and the place of the header of one of its members. Which one: by what the
-/// archive is, so that the same input gives the same one.
+/// Unpacks a gzipped tar archive; returns it and the position of one member's header. The choice
+/// depends only on the archive, so that the same input gives the same member.
 fn some_member(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut tar = gunzip(input)?;
     let places = tar_headers(&mut tar);
@@ -73,7 +73,7 @@ fn some_member(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     Some((tar, at))
 }
 
-/// The headers of a gzipped tar archive alone, one of which is changed.
+/// The header of one member of a gzipped tar archive.
 pub fn in_tar_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (mut tar, at) = some_member(input)?;
     let mut header = change(&tar[at..at + 512]);
@@ -83,7 +83,7 @@ pub fn in_tar_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(gzip(&tar))
 }
 
-/// The content of a member of a gzipped tar archive, its size put right.
+/// The content of a member of a gzipped tar archive; its size is corrected.
 pub fn in_tar_member(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (mut tar, at) = some_member(input)?;
     let (start, size) = (at + 512, set_tar_checksum(&mut tar[at..at + 512]));
@@ -96,7 +96,7 @@ pub fn in_tar_member(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(gzip(&tar))
 }
 
-/// A tar archive, gzipped or not, by a layer of gzipped ones.
+/// Applies a layer of gzipped tar archives to a tar archive, gzipped or not.
 pub fn in_any_tar(input: &[u8], layer: super::engine::Layer, change: Change) -> Option<Vec<u8>> {
     if input.starts_with(&[0x1f, 0x8b]) {
         layer(input, change)
@@ -105,14 +105,14 @@ pub fn in_any_tar(input: &[u8], layer: super::engine::Layer, change: Change) -> 
     }
 }
 
-/// The description at the end of a Parquet file, its length put right.
+/// The footer of a Parquet file; its length is corrected.
 pub fn in_parquet_footer(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (pages, footer, magic) = parquet_parts(input)?;
     let footer = change(footer);
     Some([pages, &footer, &(footer.len() as u32).to_le_bytes(), magic].concat())
 }
 
-/// The pages of a Parquet file, which stay where its description says.
+/// The pages of a Parquet file, which keep the positions that its footer states.
 pub fn in_parquet_pages(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (pages, ..) = parquet_parts(input)?;
     let mut changed = change(pages);
@@ -120,8 +120,7 @@ pub fn in_parquet_pages(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([&changed, &input[pages.len()..]].concat())
 }
 
-/// What is in front of the description of a Parquet file, the description, and the bytes that end
-/// the file.
+/// Splits a Parquet file into what precedes the footer, the footer, and the final bytes.
 fn parquet_parts(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (rest, magic) = input.split_last_chunk::<4>()?;
     let (rest, length) = rest.split_last_chunk::<4>()?;
@@ -132,7 +131,7 @@ fn parquet_parts(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// Chunks of a PNG: type and content.
+/// Splits a PNG into chunks: type and content.
 fn chunks(png: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let mut rest = png.strip_prefix(PNG)?;
     let mut out = Vec::new();
@@ -156,7 +155,7 @@ fn join(chunks: &[(&[u8], &[u8])]) -> Vec<u8> {
     out
 }
 
-/// The chunks of a PNG without their checksums, which are put right.
+/// The chunks of a PNG; their checksums are corrected.
 pub fn in_png_chunks(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let plain: Vec<u8> = chunks(input)?
         .iter()
@@ -176,7 +175,7 @@ pub fn in_png_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(join(&all))
 }
 
-/// The pixels of a PNG, filters included, beneath the compression.
+/// The pixels of a PNG inside the compression, filter bytes included.
 pub fn in_png_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let all = chunks(input)?;
     let data: Vec<u8> = all.iter().filter(|c| c.0 == b"IDAT").flat_map(|c| c.1).copied().collect();
@@ -192,7 +191,7 @@ pub fn in_png_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(join(&new))
 }
 
-/// A zip archive of stored entries, as torch.save writes it.
+/// Returns a zip archive of stored entries, as torch.save writes it.
 pub fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, content) in entries {
@@ -217,7 +216,7 @@ pub fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-/// The entries of an archive that [`zip`] wrote, by their local headers.
+/// Returns the entries of an archive from [`zip`], using their local headers.
 fn unzip(mut rest: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut out = Vec::new();
     while let Some(after) = rest.strip_prefix(b"PK\x03\x04") {
@@ -243,7 +242,7 @@ pub fn in_pickle(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(zip(&entries))
 }
 
-/// A pickle of an array less what is in its middle, which is pixels.
+/// A pickle of an array without its middle, which is pixels.
 pub fn around_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (start, end) = (input.get(..300)?, input.len().checked_sub(300)?.max(300));
     let changed = change(&[start, &input[end..]].concat());
@@ -251,8 +250,8 @@ pub fn around_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([start, &input[300..end], rest].concat())
 }
 
-/// All entries of a checkpoint but the pickle, in a row; the last one takes up what is more or
-/// less.
+/// All entries of a checkpoint but the pickle, concatenated; the last one absorbs a change in
+/// length.
 pub fn in_storages(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let mut entries = unzip(input)?;
     let others = || |e: &&mut (String, Vec<u8>)| !e.0.ends_with("data.pkl");
@@ -268,7 +267,7 @@ pub fn in_storages(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(zip(&entries))
 }
 
-/// The JSON header of a safetensors file, its length put right.
+/// The JSON header of a safetensors file; its length is corrected.
 pub fn in_safetensors_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (length, rest) = input.split_first_chunk::<8>()?;
     let (header, data) =
@@ -277,7 +276,7 @@ pub fn in_safetensors_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
 }
 
-/// The last bytes of a safetensors file, as many as before.
+/// The last bytes of a safetensors file; their number is kept.
 pub fn in_safetensors_end(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (start, end) = input.split_at_checked(input.len().checked_sub(256)?)?;
     let mut changed = change(end);
@@ -285,7 +284,7 @@ pub fn in_safetensors_end(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([start, &changed].concat())
 }
 
-/// The recipe within the header of a weights file.
+/// The recipe in the header of a weights file.
 pub fn in_recipe(input: &[u8], change: Change) -> Option<Vec<u8>> {
     in_metadata(input, "config", change)
 }
@@ -309,7 +308,7 @@ pub fn in_metadata(input: &[u8], key: &str, change: Change) -> Option<Vec<u8>> {
     out.filter(|_| done)
 }
 
-/// The header of a `.npy` file, its length put right.
+/// The header of a `.npy` file; its length is corrected.
 pub fn in_npy_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let length = usize::from(u16::from_le_bytes([*input.get(8)?, *input.get(9)?]));
     let (header, data) = input.get(10..)?.split_at_checked(length)?;
@@ -317,12 +316,13 @@ pub fn in_npy_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([&input[..8], &(header.len() as u16).to_le_bytes(), &header, data].concat())
 }
 
-/// Several files in one input: each with its length in four bytes before it.
+/// Joins several files into one input, each preceded by its length in four bytes.
 pub fn frame(files: &[&[u8]]) -> Vec<u8> {
     files.iter().flat_map(|file| [&(file.len() as u32).to_le_bytes()[..], file].concat()).collect()
 }
 
-/// The files that [`frame`] put together; a length that isn't true is what there is.
+/// Splits an input from [`frame`] into its files; a length that is too large is cut to what is
+/// there.
 pub fn unframe(mut rest: &[u8]) -> Vec<&[u8]> {
     let mut out = Vec::new();
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
@@ -333,7 +333,7 @@ pub fn unframe(mut rest: &[u8]) -> Vec<&[u8]> {
     out
 }
 
-/// File `index` of a frame, changed by `layer`.
+/// Applies `layer` to file `index` of a frame.
 pub fn in_frame(
     input: &[u8],
     index: usize,
@@ -347,7 +347,7 @@ pub fn in_frame(
     Some(frame(&all))
 }
 
-/// The content itself.
+/// The whole content.
 pub fn whole(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(change(input))
 }

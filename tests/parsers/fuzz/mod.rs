@@ -1,13 +1,13 @@
-//! Hostile bytes for every parser of files that come from elsewhere: mutations of valid ones, also
-//! beneath compression and checksums. A parser may refuse an input or read it; it may not panic,
-//! take more than [`TIME`](engine::TIME), or hold more memory than [`MEMORY`](engine::MEMORY) and
+//! Fuzzing of every parser of untrusted files: mutations of valid files, also inside compression
+//! and checksums. A parser may reject an input or read it; it must not panic, take more than
+//! [`TIME`](engine::TIME), or hold more memory than [`MEMORY`](engine::MEMORY) plus
 //! [`MEMORY_FACTOR`](engine::MEMORY_FACTOR) times the input.
 //!
-//! `cargo test --release --test parsers fuzz` runs a few seconds; `SODA_FUZZ=1000000 cargo test
-//! --release --test parsers fuzz -- --nocapture` runs as many inputs over all parsers.
-//! `SODA_FUZZ_SEED=N` draws others, `SODA_FUZZ_ONLY=NAME` runs one parser, and with
-//! `SODA_FUZZ_KEEP=1` inputs whose outcome was new in kind are added to tests/fuzz_corpus, which
-//! every run begins with.
+//! `cargo test --release --test parsers fuzz` takes a few seconds. `SODA_FUZZ=1000000 cargo test
+//! --release --test parsers fuzz -- --nocapture` runs a million inputs over all parsers.
+//! `SODA_FUZZ_SEED=N` generates other inputs, `SODA_FUZZ_ONLY=NAME` runs one parser, and
+//! `SODA_FUZZ_KEEP=1` adds inputs with a new kind of outcome to tests/fuzz_corpus, which every run
+//! starts with.
 
 mod engine;
 mod format_seeds;
@@ -26,9 +26,9 @@ use targets::TARGETS;
 
 /// Inputs over all parsers in an ordinary test.
 const FEW: usize = 40_000;
-/// Inputs of every parser.
+/// The minimum of inputs for each parser.
 const LEAST: u64 = 300;
-/// Inputs that a run adds to a parser's corpus at most, the shortest ones, and their bytes.
+/// The most inputs that a run adds to a parser's corpus, shortest first, and their most bytes.
 const KEPT: (usize, usize) = (16, 20 << 10);
 
 fn number(variable: &str) -> Option<usize> {
@@ -37,14 +37,14 @@ fn number(variable: &str) -> Option<usize> {
         .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: expected a number")))
 }
 
-/// The parsers to run: all, or the one that is asked for.
+/// Returns the parsers to run: all, or the one that SODA_FUZZ_ONLY names.
 fn chosen() -> impl Iterator<Item = &'static Target> {
     let only = std::env::var("SODA_FUZZ_ONLY").ok();
     TARGETS.iter().filter(move |target| only.as_ref().is_none_or(|only| only == target.name))
 }
 
 #[test]
-fn what_once_was_new_or_went_wrong_is_refused_or_read() {
+fn every_input_of_the_corpus_is_read_or_rejected() {
     let _alone = memory::alone();
     let folder = tempfile::tempdir().expect("a folder");
     let mut count = 0;
@@ -57,11 +57,11 @@ fn what_once_was_new_or_went_wrong_is_refused_or_read() {
         }
     }
     println!("{count} inputs of the corpus");
-    assert!(count > 100 || std::env::var_os("SODA_FUZZ_ONLY").is_some(), "the corpus isn't there");
+    assert!(count > 100 || std::env::var_os("SODA_FUZZ_ONLY").is_some(), "the corpus is missing");
 }
 
 #[test]
-fn every_parser_reads_or_refuses_what_comes() {
+fn every_parser_reads_or_rejects_mutated_inputs() {
     let _alone = memory::alone();
     let total = number("SODA_FUZZ").unwrap_or(FEW);
     let seed = number("SODA_FUZZ_SEED").unwrap_or(1) as u64;
@@ -73,7 +73,7 @@ fn every_parser_reads_or_refuses_what_comes() {
         let Found { count, parsed, new, failure } = fuzz(target, count, seed);
         let seconds = start.elapsed().as_secs_f64();
         println!(
-            "{:18} {count:9} inputs, {parsed:9} parsed, {:3} new in kind, {seconds:7.1} s",
+            "{:18} {count:9} inputs, {parsed:9} parsed, {:3} of a new kind, {seconds:7.1} s",
             target.name,
             new.len()
         );
@@ -100,9 +100,9 @@ fn every_parser_reads_or_refuses_what_comes() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Without one, only the first checks of a parser would ever be reached.
+/// Without a readable seed, the fuzzer would reach only the first checks of a parser.
 #[test]
-fn every_parser_reads_one_of_its_seeds_and_refuses_a_changed_one() {
+fn every_parser_reads_one_of_its_seeds_and_rejects_a_mutated_one() {
     let _alone = memory::alone();
     let folder = tempfile::tempdir().expect("a folder");
     for target in &TARGETS {
@@ -111,12 +111,12 @@ fn every_parser_reads_one_of_its_seeds_and_refuses_a_changed_one() {
             seeds.iter().map(|seed| check(target, seed, folder.path()).expect("a seed")).collect();
         assert!(outcomes.iter().any(Result::is_ok), "{}: {outcomes:?}", target.name);
         let Found { count, parsed, .. } = fuzz(target, 200, 2);
-        assert!(parsed < count, "{}: nothing was refused", target.name);
+        assert!(parsed < count, "{}: nothing was rejected", target.name);
     }
 }
 
-/// Those of data sets are refused as a whole where a part is wrong: changes go deep only where
-/// nothing else is.
+/// A data set is rejected as a whole if any part is wrong, so mutations reach deep only if the rest
+/// is valid.
 #[test]
 fn every_seed_of_a_data_set_is_read() {
     let _alone = memory::alone();
@@ -130,7 +130,7 @@ fn every_seed_of_a_data_set_is_read() {
     }
 }
 
-/// A parser with a fault that few inputs show.
+/// A parser with faults that few inputs trigger.
 fn faulty(input: &[u8], _: &Path) -> Outcome {
     match input {
         [b'p', b'a', .., 0xff] => panic!("planted"),
@@ -166,7 +166,7 @@ fn planted_faults_are_found() {
         let (what, input) = fuzz(&target, 100_000, 1).failure.expect("found");
         assert!(what.contains(part), "{what}");
         assert_eq!(input.last(), Some(&0xff));
-        // The same again, and without the fault nothing.
+        // The same input again, and none without the fault.
         assert_eq!(fuzz(&target, 100_000, 1).failure.expect("found").1, input);
         let sound = Target { run: |_, _| Err("refused".into()), ..target };
         assert!(fuzz(&sound, 1000, 1).failure.is_none());

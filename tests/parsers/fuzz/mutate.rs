@@ -1,10 +1,10 @@
-//! Changes to inputs: of bits, numbers, pieces and words.
+//! Mutations of inputs: bits, integers, pieces and words.
 
 use super::engine::Layer;
 use rand::RngExt;
 use soda::rng::Stream;
 
-/// Numbers at the edges of types and of what programs believe possible.
+/// Numbers at the limits of types and of what programs consider possible.
 const NUMBERS: [u64; 16] = [
     0,
     1,
@@ -24,7 +24,7 @@ const NUMBERS: [u64; 16] = [
     u64::MAX,
 ];
 
-/// The same and others as texts.
+/// Those and other numbers as text.
 const TEXTS: [&str; 22] = [
     "0",
     "1",
@@ -50,7 +50,7 @@ const TEXTS: [&str; 22] = [
     "[]",
 ];
 
-/// Makes one input.
+/// Creates one input.
 pub struct Mutator {
     rng: Stream,
     words: &'static [&'static str],
@@ -58,7 +58,8 @@ pub struct Mutator {
 }
 
 impl Mutator {
-    /// That draws from `rng`, knows `words`, and makes nothing longer than `longest`.
+    /// Creates a mutator that uses `rng` and `words`, and whose inputs have at most `longest`
+    /// bytes.
     pub fn new(rng: Stream, words: &'static [&'static str], longest: usize) -> Self {
         Self { rng, words, longest }
     }
@@ -71,10 +72,10 @@ impl Mutator {
         self.below(n) == 0
     }
 
-    /// One of `pool`, every other time one of its first `seeds`, changed: its bytes or, mostly,
-    /// what lies beneath one of `layers`; sometimes beneath one layer and the other.
+    /// Mutates one of `pool`, every other time one of its first `seeds`: its bytes or, mostly, the
+    /// contents of one of `layers`; sometimes of one layer after the other.
     pub fn input(&mut self, pool: &[Vec<u8>], seeds: usize, layers: &[Layer]) -> Vec<u8> {
-        // Most of the pool is refused early; what is valid leads deep.
+        // Most of the pool is rejected early; valid inputs reach deep into the parser.
         let from = if self.one_in(2) { seeds } else { pool.len() };
         let mut out = pool[self.below(from)].clone();
         let other = &pool[self.below(pool.len())];
@@ -99,7 +100,7 @@ impl Mutator {
         out
     }
 
-    /// A few changes to `bytes`, one after the other.
+    /// Applies a few changes to `bytes`, one after the other.
     fn change(&mut self, bytes: &[u8], other: &[u8]) -> Vec<u8> {
         let mut out = bytes.to_vec();
         let textual = !self.words.is_empty() && out.iter().take(64).all(|b| (9..127).contains(b));
@@ -112,7 +113,7 @@ impl Mutator {
         out
     }
 
-    /// A place and a length within `length` bytes, mostly a short one.
+    /// Picks a position and a length within `length` bytes, mostly a short one.
     fn span(&mut self, length: usize) -> (usize, usize) {
         let at = self.below(length);
         let most = if self.one_in(4) { length } else { 16 };
@@ -126,7 +127,7 @@ impl Mutator {
             0 if n > 0 => out[at] ^= 1 << self.below(8),
             1 if n > 0 => out[at] = self.below(256) as u8,
             2 if n > 0 => {
-                // A number of 1, 2, 4 or 8 bytes, in either order.
+                // An integer of 1, 2, 4 or 8 bytes, in either byte order.
                 let width = 1usize << self.below(4);
                 let number = NUMBERS[self.below(NUMBERS.len())];
                 let bytes = if self.one_in(2) {
@@ -161,7 +162,7 @@ impl Mutator {
             }
             8 if self.one_in(3) => out.truncate(at),
             9 if !other.is_empty() => {
-                // The beginning of this one and the end of the other, or a piece of it.
+                // The start of this input and the end of another, or a piece of it.
                 let (from, length) = self.span(other.len());
                 match self.one_in(2) {
                     true => {
@@ -189,7 +190,7 @@ impl Mutator {
             false => self.words[self.below(self.words.len())],
         };
         match self.below(6) {
-            // A word or number gives way.
+            // A word or number is replaced.
             0..=2 => {
                 let part = |b: &u8| b.is_ascii_alphanumeric() || b"._-+".contains(b);
                 let start = out[at..].iter().position(part).map_or(n, |i| at + i);
@@ -198,7 +199,7 @@ impl Mutator {
             }
             3 => drop(out.splice(at..at, text.bytes())),
             4 => {
-                // A line twice, or gone.
+                // A line is duplicated or removed.
                 let line = |b: &u8| *b == b'\n';
                 let start = out[..at].iter().rposition(line).map_or(0, |i| i + 1);
                 let end = out[at..].iter().position(line).map_or(n, |i| at + i + 1);
@@ -210,7 +211,7 @@ impl Mutator {
                 }
             }
             _ => {
-                // Deep, or long.
+                // Deep nesting, or a long run.
                 let piece = ["[", "{", "{\"a\":", "a.", "(", "9", "\"", " "][self.below(8)];
                 let times = 1 << self.below(10);
                 out.splice(at..at, piece.repeat(times).bytes());

@@ -1,5 +1,5 @@
-//! What is done with an input: it is parsed, what comes out must agree with it, and an error must
-//! name what it is about.
+//! The targets: each parses the input, checks that the result agrees with it, and that an error
+//! names the file.
 
 use super::engine::Outcome;
 use super::layers::unframe;
@@ -20,7 +20,7 @@ use soda::run_dir::{COMPLETE, RunDir};
 use soda::train::checkpoint::{damage, load_step, trained_beside};
 use std::path::Path;
 
-/// The sentence of `error`, which must name `name`.
+/// Returns the message of `error`, and checks that it contains `name`.
 fn sentence(error: &Error, name: &str) -> String {
     let sentence = error.to_string();
     assert!(sentence.contains(name), "the error doesn't name {name}: {sentence}");
@@ -54,7 +54,7 @@ pub fn cifar_100(input: &[u8], _: &Path) -> Outcome {
     Ok("images".into())
 }
 
-/// Unpacks below `folder` and sees to it that nothing is anywhere else.
+/// Unpacks below `folder` and checks that nothing is written elsewhere.
 fn unpacked(
     folder: &Path,
     names: &[&str],
@@ -67,14 +67,14 @@ fn unpacked(
         assert_eq!(
             entry.expect("readable").file_name(),
             "inner",
-            "something was unpacked beside the folder"
+            "something was unpacked outside the folder"
         );
     }
     for entry in std::fs::read_dir(&inner).expect("readable") {
         let entry = entry.expect("readable");
         let name = entry.file_name();
         assert!(names.iter().any(|wanted| name == *wanted), "{name:?} was unpacked");
-        assert!(entry.file_type().expect("readable").is_file(), "{name:?} is no plain file");
+        assert!(entry.file_type().expect("readable").is_file(), "{name:?} isn't a regular file");
         std::fs::remove_file(entry.path()).expect("removed");
     }
     result.map(|()| "unpacked".into()).map_err(|e| sentence(&e, "a.tar.gz"))
@@ -100,7 +100,7 @@ pub fn weights(input: &[u8], folder: &Path) -> Outcome {
     let (tensors, _) = weights::read(&write(folder, "w.safetensors", input)).expect("read before");
     assert!(
         tensors.iter().all(|(.., values)| values.iter().all(|v| v.is_finite())),
-        "numbers that aren't finite"
+        "values that aren't finite"
     );
     Ok(format!("networks {}", file.trained().is_some()))
 }
@@ -162,7 +162,7 @@ pub fn recipe(input: &[u8], _: &Path) -> Outcome {
     Ok(format!("{:?} {}", config.sample.sampler, config.model.unet.layer_modulation))
 }
 
-/// `--set` by lines.
+/// `--set` arguments, one per line.
 pub fn overrides(input: &[u8], _: &Path) -> Outcome {
     let sets: Vec<String> = String::from_utf8_lossy(input).lines().map(str::to_owned).collect();
     Config::parse(seeds::QUICK, "r.toml", &sets).map(|_| "recipe".into()).map_err(|e| e.to_string())
@@ -239,7 +239,7 @@ pub fn state(input: &[u8], folder: &Path) -> Outcome {
     Ok(format!("{}", trained.step > 9))
 }
 
-/// The marker of a whole checkpoint, with the checksums of its files.
+/// The marker of a complete checkpoint, with the checksums of its files.
 pub fn complete(input: &[u8], folder: &Path) -> Outcome {
     for name in seeds::CHECKPOINT {
         write(folder, name, name.as_bytes());
@@ -250,7 +250,7 @@ pub fn complete(input: &[u8], folder: &Path) -> Outcome {
     found.map(|()| "whole".into()).map_err(|e| sentence(&e, &folder.display().to_string()))
 }
 
-/// A checkpoint of somebody else, with checksums that are right: what training would go on from.
+/// A foreign checkpoint with correct checksums, from which training would resume.
 pub fn checkpoint(input: &[u8], folder: &Path) -> Outcome {
     let files = unframe(input);
     let run = RunDir::new(folder);
@@ -264,7 +264,7 @@ pub fn checkpoint(input: &[u8], folder: &Path) -> Outcome {
     write(&place, COMPLETE, marker.to_string().as_bytes());
     let loaded = load_step(&run, 7, &seeds::CONFIG, &Device::flex());
     std::fs::remove_dir_all(&place).expect("removed");
-    // Burn lets go of networks that could be trained at the next backward pass of any.
+    // Burn frees networks that could be trained only at the next backward pass of any network.
     Tensor::<1>::from_floats([1.0], &Device::flex().autodiff()).require_grad().sum().backward();
     let state = loaded.map_err(|e| sentence(&e, "step_7"))?;
     Ok(format!("state {}", state.position.finished))

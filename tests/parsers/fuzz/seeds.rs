@@ -1,4 +1,4 @@
-//! Inputs to start from: by the program's own writers where it has one, by hand elsewhere.
+//! Inputs to start from: from the program's own writers where they exist, otherwise by hand.
 
 use super::layers::{frame, gzip, set_tar_checksum, zip};
 use burn::tensor::Device;
@@ -55,13 +55,13 @@ pub fn cifar_10() -> Vec<Vec<u8>> {
 }
 
 pub fn cifar_100() -> Vec<Vec<u8>> {
-    // A pixel beside the coarse and the fine label.
+    // One pixel after the coarse and the fine label.
     vec![
         (0..100).flat_map(|class: u8| std::iter::once(class / 5).chain(record(class, 7))).collect(),
     ]
 }
 
-/// Six files of one image each.
+/// Six files with one image each.
 static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let names = Manifest::official().files.into_iter().map(|f| f.name);
     names.enumerate().map(|(i, name)| (name, record(i as u8, i).collect())).collect()
@@ -76,7 +76,7 @@ pub static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
     Manifest { files: FILES.iter().map(expected).collect() }
 });
 
-/// A tar archive of members: name, type and content (or the link's target).
+/// Returns a tar archive of members: name, type and content (or the link's target).
 pub fn plain_tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, kind, content) in members {
@@ -102,7 +102,7 @@ pub fn plain_tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
     out
 }
 
-/// The same, gzipped.
+/// Returns the same, gzipped.
 pub fn tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
     gzip(&plain_tar(members))
 }
@@ -172,7 +172,7 @@ pub fn archives_100() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The bytes that `write` puts into the file it is given.
+/// Returns the bytes that `write` writes to its file.
 pub fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(name);
@@ -194,7 +194,7 @@ pub fn weights() -> Vec<Vec<u8>> {
     vec![whole, half]
 }
 
-/// A checkpoint in FutureXiang's layout: names as in the golden file, sizes half of its.
+/// Returns a checkpoint in FutureXiang's layout: the golden file's names, at half its sizes.
 fn checkpoint() -> Vec<u8> {
     let golden = Checkpoint::open(&golden("futurexiang.pth")).expect("a checkpoint");
     let text =
@@ -244,7 +244,7 @@ pub fn pytorch() -> Vec<Vec<u8>> {
         ("a/byteorder".to_owned(), b"little".to_vec()),
     ];
     let read = |name: &str| std::fs::read(golden(name)).expect("a file");
-    // The form of PyTorch before 1.6, and safetensors under names of another program.
+    // The format of PyTorch before 1.6, and safetensors with another program's names.
     let others = ["torchvision/nested.pth", "torchvision/large.safetensors"].map(read);
     [
         vec![read("another_network.pth"), read("runs_code.pth"), zip(&small), checkpoint()],
@@ -261,14 +261,19 @@ pub fn sheets() -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     for (i, label) in labels.bytes().enumerate() {
         records.push(label - b'0');
-        // Row by row: all pixels of a row are the same, and 50 images stand side by side.
+        // All pixels of a row are the same, and 50 images stand side by side.
         let value = |plane: usize, p: usize| grey[(plane * 32 + p / 32) * 1600 + i * 32];
         records.extend((0..1024).map(|p| value(1, p).wrapping_add(value(0, p))));
         records.extend((0..1024).map(|p| value(0, p)));
         records.extend((0..1024).map(|p| value(2, p).wrapping_add(value(0, p))));
     }
     let indices: Vec<usize> = (0..50).collect();
-    let sheet = |file: &str| json!({ "file": file, "images": 50, "sha256": sha256(&png), "records_sha256": sha256(&records), "labels": labels, "indices": indices });
+    let sheet = |file: &str| {
+        json!({
+            "file": file, "images": 50, "sha256": sha256(&png),
+            "records_sha256": sha256(&records), "labels": labels, "indices": indices,
+        })
+    };
     let manifest =
         json!({ "description": "d", "train": sheet("train.png"), "test": sheet("test.png") })
             .to_string();
@@ -324,7 +329,7 @@ pub fn overrides() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// An array in NumPy's format.
+/// Returns an array in NumPy's format.
 fn array(text: &str, data: &[u8]) -> Vec<u8> {
     let text = format!("{text:<117}\n");
     [b"\x93NUMPY\x01\0", &(text.len() as u16).to_le_bytes()[..], text.as_bytes(), data].concat()
@@ -366,7 +371,10 @@ pub fn table_safetensors() -> Vec<Vec<u8>> {
         writer.append(&[0.5, 1.5, -2.5, 3.5, 4.5, 5.5]).expect("written");
         writer.finish().expect("written");
     });
-    let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, to] });
+    let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| {
+        let offsets = [from, to];
+        json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets })
+    };
     let header =
         json!({ "z": tensor("BF16", &[3, 2], 0, 12), "y": tensor("U8", &[3], 12, 15) }).to_string();
     vec![
@@ -376,12 +384,12 @@ pub fn table_safetensors() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The prior of certain weights and data.
+/// Reads the cached prior of fixed weights and data, or calls `encode`.
 pub fn cached_prior(folder: &Path, encode: impl FnOnce() -> Result<Vec<f32>>) -> Result<Prior> {
     Prior::cached(Some(folder), ("w", "d"), 2, 2, encode)
 }
 
-/// Its file's name and bytes.
+/// The name and bytes of the cached prior's file.
 pub static PRIOR: LazyLock<(String, Vec<u8>)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let z = |i: i32| [i % 7, i * i % 11].map(|v| v as f32 + if i % 2 == 0 { 20.0 } else { 0.0 });
@@ -480,7 +488,7 @@ pub fn states() -> Vec<Vec<u8>> {
 pub const CHECKPOINT: [&str; 4] =
     ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
 
-/// Networks that were trained by a step, their average and moments, and where the training stands.
+/// Networks after one training step, their EMA and moments, and the state of the training.
 pub fn checkpoints() -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path());

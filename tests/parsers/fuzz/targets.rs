@@ -1,4 +1,4 @@
-//! Every parser of bytes that come from elsewhere, and how its inputs are made.
+//! Every parser of untrusted bytes, and how its inputs are generated.
 
 use super::engine::{MEMORY, TIME, Target};
 use super::layers::{self, in_frame};
@@ -95,7 +95,7 @@ pub const TARGETS: [Target; 26] = [
             "IDAT", "IHDR", "PLTE", "tRNS", "IEND", "eXIf", "acTL", "fcTL", "RIFF", "VP8L",
             "GIF89a", "BM", "!",
         ],
-        // What a photograph of 512 MiB takes, which is allowed: decoded, and its middle square.
+        // An image of 512 MiB is allowed: the decoded image, and its central square.
         memory: MEMORY + (1536 << 20),
         ..target("picture")
     },
@@ -286,7 +286,7 @@ pub const TARGETS: [Target; 26] = [
             "\u{19}\u{1c}",
             "\u{4c}",
         ],
-        // What a page may unpack to, twice.
+        // Twice the size that a page may unpack to.
         memory: MEMORY + (128 << 20),
         ..target("data_parquet")
     },

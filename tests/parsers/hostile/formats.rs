@@ -1,4 +1,5 @@
-//! Data sets of which a few bytes ask for much: what is named again and again, or once for many.
+//! Data sets in which few bytes demand much memory: values that are repeated many times, or shared
+//! by many rows.
 
 use super::{bound, folder, refused, write};
 use crate::memory;
@@ -13,14 +14,14 @@ use soda::data::{Options, open};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The data at `place`, which takes `length` bytes: refused.
+/// Asserts that the data at `place`, which has `length` bytes, is refused.
 #[track_caller]
 fn open_refused(place: &Path, length: usize, parts: &[&str]) {
     refused(length, parts, || open(Some(place), 32, &Options::default()));
 }
 
 #[test]
-fn rows_without_the_columns_of_another_take_no_room_for_them() {
+fn rows_without_the_columns_of_another_row_take_no_memory_for_them() {
     let _alone = memory::alone();
     let folder = folder();
     let columns: String = (0..999).map(|i| format!(",\"c{i}\":1")).collect();
@@ -28,7 +29,7 @@ fn rows_without_the_columns_of_another_take_no_room_for_them() {
     for (name, text) in [
         ("t.jsonl", format!("{first}\n{}", "{}\n".repeat(20_000))),
         ("t.json", format!("[{first}{}]", ",{}".repeat(20_000))),
-        // The last of the columns alone.
+        // Only the last of the columns.
         ("t.jsonl", format!("{first}\n{}", "{\"c998\":1}\n".repeat(20_000))),
     ] {
         let place = write(&folder, name, text.as_bytes());
@@ -36,7 +37,7 @@ fn rows_without_the_columns_of_another_take_no_room_for_them() {
     }
 }
 
-/// A gzipped tar archive of these members.
+/// Returns a gzipped tar archive of these members.
 fn archive(members: impl Iterator<Item = (tar::EntryType, String, Vec<u8>)>) -> Vec<u8> {
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (kind, name, content) in members {
@@ -61,7 +62,7 @@ fn a_sample_of_many_images_and_labels_takes_no_more_than_both() {
 }
 
 #[test]
-fn names_that_no_file_has_are_refused() {
+fn names_longer_than_any_file_has_are_refused() {
     let _alone = memory::alone();
     let folder = folder();
     let name = [&vec![b'a'; (1 << 20) - 20][..], b".png"].concat();
@@ -81,20 +82,21 @@ fn names_that_no_file_has_are_refused() {
 }
 
 #[test]
-fn a_pickle_that_names_one_text_many_times_takes_no_room_for_each() {
+fn a_pickle_that_refers_to_one_string_many_times_takes_no_memory_for_each() {
     let _alone = memory::alone();
     let folder = folder();
     let place = folder.path().join("cifar-10-batches-py");
     std::fs::create_dir(&place).expect("a folder");
-    // A text of 1,000 bytes under the number 0, and a list of it.
+    // A string of 1,000 bytes in memo slot 0, and a list of references to it.
     let names = [b"X\xe8\x03\0\0", &[b'a'; 1000][..], b"q\0"].concat();
     let list = [b"](".to_vec(), b"h\0".repeat(200_000), b"e".to_vec()].concat();
     let meta = [b"\x80\x02", &names[..], b"0}(U\x0blabel_names", &list, b"u."].concat();
     std::fs::write(place.join("batches.meta"), &meta).expect("written");
     open_refused(&place, meta.len(), &["batches.meta has no list of names under label_names"]);
     std::fs::remove_file(place.join("batches.meta")).expect("removed");
-    // No images, so no names.
-    let data = b"cnumpy.core.numeric\n_frombuffer\n(C\0cnumpy\ndtype\nX\x02\0\0\0u1\x85RK\0M\0\x0c\x86X\x01\0\0\0CtR";
+    // Names without images.
+    let data = b"cnumpy.core.numeric\n_frombuffer\n(C\0cnumpy\ndtype\nX\x02\0\0\0u1\x85RK\0M\0\x0c\
+                 \x86X\x01\0\0\0CtR";
     let batch = [
         b"\x80\x02",
         &names[..],
@@ -114,8 +116,9 @@ fn a_dictionary_of_one_long_label_for_many_rows_is_refused() {
     let _alone = memory::alone();
     let folder = folder();
     let rows = 50_000;
-    let schema = "message m { required group image { required binary bytes; } required binary label (UTF8); }";
-    // A file has a byte for each row at least.
+    let schema = "message m { required group image { required binary bytes; } \
+                  required binary label (UTF8); }";
+    // The file has at least one byte for each row.
     let pair = KeyValue { key: "x".into(), value: Some("x".repeat(rows)) };
     let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![pair])).build();
     let schema = Arc::new(parse_message_type(schema).expect("a schema"));
@@ -130,13 +133,13 @@ fn a_dictionary_of_one_long_label_for_many_rows_is_refused() {
     }
     group.close().expect("written");
     let bytes = file.into_inner().expect("written");
-    assert!(bytes.len() < 1 << 20, "{} bytes are no bomb", bytes.len());
+    assert!(bytes.len() < 1 << 20, "{} bytes aren't a bomb", bytes.len());
     assert!(bound(bytes.len()) < 4096 * rows);
     let place = write(&folder, "s.parquet", &bytes);
     open_refused(&place, bytes.len(), &["s.parquet", "labels or paths of a column take more than"]);
 }
 
-/// Seven bits a byte, the lowest first.
+/// Encodes `n` with seven bits per byte, lowest first.
 fn varint(mut n: usize) -> Vec<u8> {
     let mut out = Vec::new();
     while n > 127 {
@@ -148,10 +151,10 @@ fn varint(mut n: usize) -> Vec<u8> {
 }
 
 #[test]
-fn descriptions_of_parquet_files_that_lie_are_refused() {
+fn false_footers_of_parquet_files_are_refused() {
     let _alone = memory::alone();
     let folder = folder();
-    // A group with so many children: name and number; and a column of bytes.
+    // A group with its name and number of children; and a column of bytes.
     let group = |name: &str, children: usize| {
         [
             &[0x35, 0, 0x18][..],
@@ -164,7 +167,7 @@ fn descriptions_of_parquet_files_that_lie_are_refused() {
         .concat()
     };
     let column = b"\x15\x0c\x25\0\x18\x05bytes\0".to_vec();
-    // Version, columns, no rows, no groups of rows.
+    // Version, columns, no rows, no row groups.
     let described = |columns: &[Vec<u8>]| {
         let list = [&[0x19, 0xfc][..], &varint(columns.len()), &columns.concat()].concat();
         [&[0x15, 2][..], &list, &[0x16, 0, 0x19, 0x0c]].concat()
@@ -175,7 +178,7 @@ fn descriptions_of_parquet_files_that_lie_are_refused() {
     let long = "g".repeat(1 << 20);
     let named: Vec<Vec<u8>> =
         [group(&long, 1000)].into_iter().chain((0..1000).map(|_| column.clone())).collect();
-    // Two billion flags in a field that nobody knows.
+    // Two billion flags in an unknown field.
     let flags = [&[0x69, 0xf1][..], &varint(0x7fff_ffff)].concat();
     for (footer, part) in [
         (
@@ -185,7 +188,7 @@ fn descriptions_of_parquet_files_that_lie_are_refused() {
         (described(&nested), "its columns are nested in too many groups"),
         (described(&named), "or their names are too long"),
         ([described(&plain), flags].concat(), "its footer has a list of flags"),
-        // What is sound but for that there is nothing in it.
+        // A valid file without rows.
         (described(&plain), "holds 0 images"),
     ] {
         let footer = [&footer[..], b"\0"].concat();

@@ -1,4 +1,4 @@
-//! Files made to do harm, by hand: each is refused with a sentence that names it, in bounded time
+//! Malicious files, written by hand: each is refused with a message that names it, in bounded time
 //! and memory. The fuzzer (tests/parsers/fuzz) looks for others.
 
 mod checkpoints;
@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Bytes that reading a file of `length` bytes may take.
+/// Returns the bytes of memory that reading a file of `length` bytes may take.
 fn bound(length: usize) -> usize {
     (64 << 20) + 32 * length
 }
 
-/// The error that `read` gives for a file of `length` bytes; it holds all of `parts` and comes
-/// within the bounds of memory and of `time`.
+/// Asserts that `read` fails with an error that contains all of `parts`, within `time` and `memory`
+/// bytes.
 #[track_caller]
 fn refused_within<T>(
     time: Duration,
@@ -29,7 +29,7 @@ fn refused_within<T>(
     read: impl Fn() -> Result<T, Error>,
 ) {
     let mut fastest = Duration::MAX;
-    // A busy machine is slow now and then; a slow parser is slow each time.
+    // A busy machine is slow now and then; a slow parser is slow every time.
     for _ in 0..3 {
         let start = Instant::now();
         let (result, peak) = memory::peak(&read);
@@ -63,7 +63,7 @@ fn write(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// The bounds themselves: what takes more than it may is seen.
+/// Checks the bounds themselves: exceeding them is detected.
 #[test]
 fn too_much_memory_and_time_are_noticed() {
     let _alone = memory::alone();
@@ -85,7 +85,7 @@ fn too_much_memory_and_time_are_noticed() {
     assert!(noticed(&|| refused(0, &["b.bin"], || Err::<(), _>(error()))));
 }
 
-/// configs/quick.toml with some changes.
+/// Returns configs/quick.toml with overrides.
 fn config(sets: &[&str]) -> Config {
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe")

@@ -1,11 +1,11 @@
-//! Checkpoints of PyTorch: pickles in zip archives.
+//! PyTorch checkpoints: pickles in zip archives.
 
 use super::{folder, refused, write};
 use crate::memory;
 use flate2::Crc;
 use soda::model::futurexiang::{self, Which};
 
-/// A zip archive of stored entries.
+/// Returns a zip archive of stored entries.
 fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, content) in entries {
@@ -56,13 +56,13 @@ fn pickles_that_run_code_are_refused_and_nothing_is_run() {
         (b"ctorch._utils\n_rebuild_tensor_v3\n", "_rebuild_tensor_v3"),
     ] {
         pickle_refused(&[b"\x80\x02", call, touch, b"\x85R."].concat(), part);
-        // Amid what a checkpoint holds.
+        // Within the contents of a checkpoint.
         pickle_refused(
             &[b"\x80\x02}X\x03\0\0\0EMA}X\x01\0\0\0a", call, touch, b"\x85Rss."].concat(),
             part,
         );
     }
-    // The other instructions that call something or make an object.
+    // The other instructions that call a function or construct an object.
     let instructions: [(&[u8], &str); 5] = [
         (b"\x80\x02(X\x02\0\0\0osios\nsystem\n.", "0x69"),
         (b"\x80\x02X\x02\0\0\0osX\x06\0\0\0system\x93.", "0x93"),
@@ -76,7 +76,7 @@ fn pickles_that_run_code_are_refused_and_nothing_is_run() {
 }
 
 #[test]
-fn pickles_that_make_much_of_little_take_no_memory() {
+fn pickles_that_expand_to_far_more_than_their_size_take_no_memory() {
     let _alone = memory::alone();
     let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQ";
     let start = [
@@ -85,7 +85,7 @@ fn pickles_that_make_much_of_little_take_no_memory() {
         b"K\0(K\x01K\x01K\x01K\x01t(K\x01K\x01K\x01K\x01tNNtq\x01",
     ]
     .concat();
-    // Five bytes a tensor.
+    // Five bytes per tensor.
     let tensors = [&start[..], &b"h\0h\x01R".repeat(1_000_000), b"."].concat();
     pickle_refused(&tensors, "more than 65536 tensors");
     pickle_refused(
@@ -103,7 +103,7 @@ fn pickles_that_make_much_of_little_take_no_memory() {
         &[&b"\x80\x02]q\0("[..], &b"h\0".repeat(3 << 20), b"t."].concat(),
         "holds no EMA",
     );
-    // A dictionary within a dictionary, and so on: nothing here follows it down.
+    // Deeply nested dictionaries: nothing here recurses into them.
     pickle_refused(
         &[&b"\x80\x02"[..], &b"}X\x01\0\0\0a".repeat(100_000), b"N", &b"s".repeat(100_000), b"."]
             .concat(),
@@ -112,7 +112,7 @@ fn pickles_that_make_much_of_little_take_no_memory() {
 }
 
 #[test]
-fn a_zip_that_claims_what_it_has_not_takes_no_memory() {
+fn a_zip_archive_with_false_claims_takes_no_memory() {
     let _alone = memory::alone();
     let folder = folder();
     let whole = zip(&[("a/data.pkl", b"\x80\x02}."), ("a/data/0", &[0; 64])]);
@@ -129,8 +129,8 @@ fn a_zip_that_claims_what_it_has_not_takes_no_memory() {
             .for_each(|(at, value)| bytes[*at..at + 4].copy_from_slice(&value.to_le_bytes()));
         bytes
     };
-    // An entry of nearly 4 GB; two lengths of one entry; an entry beyond the end; a table of
-    // contents of 4 GB, of 17 MB, elsewhere.
+    // An entry of nearly 4 GB; two different lengths of one entry; an entry beyond the end; a table
+    // of contents of 4 GB, or elsewhere.
     open(
         "entry.pth",
         &with(&[(directory + 20, 0xffff_fff0), (directory + 24, 0xffff_fff0)]),

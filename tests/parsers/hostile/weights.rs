@@ -32,7 +32,7 @@ fn weights_whose_header_lies_are_refused() {
     for claimed in [u64::MAX, 1 << 63, 4 << 30, 100_000_001, 3] {
         refused([&claimed.to_le_bytes()[..], b"{}"].concat(), "header");
     }
-    // 4 GB of numbers in a file of some bytes; more than there are numbers for.
+    // 4 GB of values in a file of a few bytes; more than any integer can count.
     refused(
         safetensors(&json!({ "a": tensor("F32", &[1 << 30], 0, 4 << 30) }).to_string(), 16),
         "",
@@ -42,7 +42,7 @@ fn weights_whose_header_lies_are_refused() {
         safetensors(&json!({ "a": tensor("F32", &[1 << 40, 1 << 40], 0, 16) }).to_string(), 16),
         "",
     );
-    // Overlapping, with a gap, the wrong way round.
+    // Overlapping, with a gap, reversed.
     for (from, to) in [(4, 12), (12, 20), (16, 8)] {
         let header = json!({ "a": tensor("F32", &[2], 0, 8), "b": tensor("F32", &[2], from, to) });
         refused(safetensors(&header.to_string(), 20), "");
@@ -63,7 +63,7 @@ fn weights_whose_header_lies_are_refused() {
 }
 
 #[test]
-fn weights_with_numbers_that_are_not_finite_are_refused_by_the_tensors_name() {
+fn weights_that_are_not_finite_are_refused_by_the_tensors_name() {
     let _alone = memory::alone();
     let folder = folder();
     let config = config(&TINY);
@@ -106,7 +106,7 @@ fn a_recipe_within_weights_takes_no_memory_for_the_networks_that_it_claims() {
     refused(bytes.len(), &["w.safetensors", "holds 2 values", "another network"], || {
         open_weights(&bytes)?.model(&device)
     });
-    // Larger ones are no recipe.
+    // Larger networks aren't a valid recipe.
     let header = header.replace("blocks = 64", "blocks = 1000000");
     let bytes = safetensors(&header, 8);
     refused(bytes.len(), &["w.safetensors", "model.unet.blocks = 1000000", "at most 64"], || {

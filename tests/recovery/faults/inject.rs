@@ -1,32 +1,32 @@
-//! Puts the libraries that fail below a command.
+//! Runs commands with libraries that inject faults.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What fails.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// The device is lost.
     Lost,
-    /// The device is lost, which only those learn who wait for it.
+    /// The device is lost, and only calls that wait for it get the error.
     LostWait,
-    /// Work that is handed in while more than so many bytes of memory are given out isn't done, and
-    /// counts as done.
+    /// Work that is submitted while more than this many bytes of memory are allocated is skipped,
+    /// but reported as done.
     Silent(u64),
-    /// The device has so many bytes of memory.
+    /// The device has this many bytes of memory.
     Memory(u64),
-    /// The driver leaves out every Nth dispatch.
+    /// The driver skips every Nth dispatch.
     Wrong(u64),
-    /// None: what goes to the driver is counted.
+    /// No fault: submissions, dispatches and copies are counted.
     Count,
-    /// The time of day is that many seconds ahead and behind by turns.
+    /// The time of day is alternately this many seconds ahead and behind.
     Clock(i64),
-    /// What lies in folders of that name can't be written for that reason.
+    /// Writing fails with this errno below folders of this name.
     Disk(&'static str, &'static str),
 }
 
-/// Builds tests/recovery/faults/NAME.rs into a library of its own; where it is.
+/// Builds tests/recovery/faults/NAME.rs as a library; returns its path.
 fn library(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
     std::fs::create_dir_all(&folder).expect("writable");
@@ -44,14 +44,15 @@ fn library(name: &str) -> PathBuf {
     library
 }
 
-/// The folder of the Vulkan layer's manifest.
+/// Returns the folder of the Vulkan layer's manifest.
 fn layer() -> &'static Path {
     static LAYER: OnceLock<PathBuf> = OnceLock::new();
     LAYER.get_or_init(|| {
         let library = library("vulkan_layer");
         let layer = serde_json::json!({ "file_format_version": "1.0.0", "layer": {
-            "name": "VK_LAYER_SODA_faults", "type": "GLOBAL", "library_path": library, "api_version": "1.3.0",
-            "implementation_version": "1", "description": "a driver that fails",
+            "name": "VK_LAYER_SODA_faults", "type": "GLOBAL", "library_path": library,
+            "api_version": "1.3.0", "implementation_version": "1",
+            "description": "a driver that fails",
         }});
         let folder = library.parent().expect("a folder");
         std::fs::write(folder.join("faults.json"), layer.to_string()).expect("writable");
@@ -64,7 +65,7 @@ fn preload() -> &'static Path {
     PRELOAD.get_or_init(|| library("preload"))
 }
 
-/// `command`, in which `fault` happens while the file `when` is there, or always.
+/// Injects `fault` into `command`, while the file `when` exists, or always.
 pub fn inject<'a>(command: &'a mut Command, fault: Fault, when: Option<&Path>) -> &'a mut Command {
     let said = match fault {
         Fault::Lost => "lost".into(),

@@ -1,7 +1,7 @@
 //! Faults from below the program: a driver that loses its device, has little memory or computes
-//! wrongly, a disk that is full, read-only or someone else's, a clock that jumps. Two small
-//! libraries inject them, one between the program and the Vulkan driver, one between it and libc;
-//! the program under test is the one that users have. (Linux: both are ways of its loaders.)
+//! wrongly, a disk that is full, read-only or forbidden, a clock that jumps. Two small libraries
+//! inject them, one between the program and the Vulkan driver, one between it and libc; the program
+//! under test is the one that users have. (Linux only, because of how the libraries are loaded.)
 
 #![cfg(target_os = "linux")]
 
@@ -15,17 +15,17 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The adapter that the tests run on, as `soda` names it.
+/// Returns the name of the adapter that the tests run on.
 fn adapter() -> String {
     soda::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one").name
 }
 
-/// Where it is noted that the adapter has passed the self test, for tests that aren't about it: it
-/// takes longer than most of them.
+/// The cache that records that the adapter has passed the self test, for tests of other things: the
+/// self test takes longer than most of them.
 const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
 
-/// `soda train` of the tiny networks into `run` (empty: a new one), on a graphics adapter unless
-/// `more` says otherwise.
+/// Returns the command `soda train` with the tiny networks into `run` (empty: a new run), on a
+/// graphics adapter unless `more` says otherwise.
 fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     let mut command = program(at);
     command.args(["train", "--config", &recipe()]);
@@ -46,7 +46,7 @@ fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     command
 }
 
-/// Weights, average and moments of the newest checkpoint.
+/// Returns weights, EMA and moments of the newest checkpoint.
 fn tensors(run: &RunDir) -> Vec<Vec<u8>> {
     let path = run.checkpoint(newest(run));
     ["model.safetensors", "ema.safetensors", "optimizer.safetensors"]
@@ -55,13 +55,13 @@ fn tensors(run: &RunDir) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_no_checkpoint() {
+fn a_lost_device_ends_training_with_the_command_that_resumes_it_and_costs_no_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let run = RunDir::new(at.join("r"));
     let sets = ["train.steps=10", "train.checkpoint_every=2"];
     let mut command = train(at, "r", &[], &sets);
-    // Once the first checkpoint is there: in one of the next steps, or where they are fast in the
+    // Once the first checkpoint exists: in one of the next steps, or, if those are fast, in the
     // pictures after them.
     let output = inject(&mut command, Fault::Lost, Some(&run.checkpoint(2).join("COMPLETE")))
         .output()
@@ -74,7 +74,7 @@ fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_n
     let step = newest(&run);
     assert!((2..=10).contains(&step), "{step}");
 
-    // The command that was named goes on, and ends where a run without the fault does.
+    // The command in the message resumes the run, which ends where a run without the fault does.
     let mut named = program(at);
     named
         .args(["train", "--resume", "--run", "r", "--device", "wgpu"])
@@ -87,7 +87,7 @@ fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_n
 }
 
 #[test]
-fn a_device_whose_loss_only_those_learn_who_wait_for_it_ends_the_program_with_advice() {
+fn a_device_whose_loss_only_waiting_calls_report_ends_the_program_with_advice() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let run = RunDir::new(at.join("r"));
@@ -113,11 +113,10 @@ fn a_device_whose_loss_only_those_learn_who_wait_for_it_ends_the_program_with_ad
 }
 
 #[test]
-fn work_that_the_device_silently_leaves_out_is_found_in_the_next_row_and_before_a_checkpoint_is_replaced()
- {
+fn work_that_the_device_silently_skips_is_detected_before_a_checkpoint_is_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    // With a row for every step; with none before the next checkpoint.
+    // With a row for every step; and with none before the next checkpoint.
     for (name, rows) in [("rows", "train.log_every=1"), ("no_rows", "train.log_every=1000")] {
         let run = RunDir::new(at.join(name));
         let sets =
@@ -126,16 +125,16 @@ fn work_that_the_device_silently_leaves_out_is_found_in_the_next_row_and_before_
         let when = run.checkpoint(4).join("COMPLETE");
         let output = inject(&mut command, Fault::Silent(0), Some(&when)).output().expect("starts");
         fails(&output, 1, &["silently left out", "checkpoints are intact", "train.micro_batch=4"]);
-        // Those that were made before the fault, whenever it came.
+        // The checkpoints from before the fault, whenever it happened.
         let (step, metrics) = (newest(&run), run.read_metrics().expect("metrics"));
         let row = metrics.rows.last().map_or(0, |row| row.step);
         assert!((4..1000).contains(&step) && row < 1000, "{step}, {row}");
-        assert!(!run.failure().exists(), "nothing is wrong with the numbers of the run");
+        assert!(!run.failure().exists(), "a failed step is recorded");
     }
 }
 
 #[test]
-fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_batch() {
+fn a_device_that_skips_what_is_too_large_gets_micro_batches_from_auto_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, "first", &[], &["train.steps=1"]).output().expect("starts"));
@@ -152,7 +151,7 @@ fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_
     let run = RunDir::new(at.join("r"));
     let parts = run.read_config().expect("a recipe").train.at_once();
     assert!((1..16).contains(&parts), "{parts}");
-    // What it takes of the adapter stands in the log.
+    // The log has the memory that it takes on the adapter.
     let row = &run.read_metrics().expect("metrics").rows[0];
     let [reserved, used] =
         [row.pool_bytes, row.pool_bytes_used].map(|bytes| bytes.expect("an adapter has pools"));
@@ -163,11 +162,11 @@ fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_
 fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_trains_with_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    // The self test, once an adapter, takes more.
+    // The self test, once per adapter, takes more.
     succeeds(&train(at, "first", &[], &["train.steps=1"]).output().expect("starts"));
     let little = Fault::Memory(60_000_000);
     let sets = ["train.batch_size=16", "train.steps=2"];
-    // The program names a run that the command line doesn't.
+    // The program picks the run's name, since the command line doesn't.
     let output = inject(&mut train(at, "", &[], &sets), little, None).output().expect("starts");
     fails(
         &output,
@@ -232,7 +231,7 @@ fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
             fails(&output, 1, &parts);
             assert!(
                 !text(&output.stderr).contains("wrongly"),
-                "a lost device isn't one that computes wrongly"
+                "a lost device is reported as one that computes wrongly"
             );
         }
         assert!(!at.join("z.npy").exists());
@@ -249,19 +248,19 @@ fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
     let mut untested = train(at, "r", &[], &["train.steps=1"]);
     untested.env("XDG_CACHE_HOME", at.join("cache"));
     fails(&inject(&mut untested, wrong, None).output().expect("starts"), 1, &[name, "wrongly"]);
-    assert!(!at.join("r").exists(), "training began on a driver that computes wrongly");
+    assert!(!at.join("r").exists(), "training started on a driver that computes wrongly");
     let selftest = |fault: Option<&Path>| -> Output {
         let mut command = program(at);
         command.args(["selftest", "--device", "wgpu"]);
         inject(&mut command, wrong, fault).output().expect("starts")
     };
     fails(&selftest(None), 1, &[name, "wrongly"]);
-    // With the layer in place and nothing wrong it passes.
+    // With the layer in place but no fault it passes.
     succeeds(&selftest(Some(&at.join("never"))));
 }
 
-/// Submissions, dispatches and copies of buffers of a run of so many steps, on the adapter as if it
-/// were a real GPU.
+/// Returns the submissions, dispatches and buffer copies of a run of `steps` steps, on the adapter
+/// as if it were a real GPU.
 fn counts(at: &Path, steps: usize) -> [f64; 3] {
     let path = at.join(format!("counts_{steps}"));
     let (run, steps) = (format!("r{steps}"), format!("train.steps={steps}"));
@@ -286,18 +285,18 @@ fn counts(at: &Path, steps: usize) -> [f64; 3] {
     numbers.try_into().expect("three counts")
 }
 
-/// What a driver charges for. (A step of configs/quick.toml at 8 channels: 88 submissions, 1,857
-/// dispatches, 41 copies.)
+/// Submissions and copies cost driver time. (A step of configs/quick.toml at 8 channels: 88
+/// submissions, 1,857 dispatches, 41 copies.)
 #[test]
 fn a_step_on_a_gpu_takes_few_submissions() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    // The self test, once an adapter, comes first.
+    // The self test, once per adapter, comes first.
     counts(at, 1);
     let (few, many) = (counts(at, 2), counts(at, 4));
     let [submissions, dispatches, copies] = [0, 1, 2].map(|i| (many[i] - few[i]) / 2.0);
     println!("a step: {submissions} submissions, {dispatches} dispatches, {copies} copies");
-    // That it counts what it says.
+    // Checks that the counts are plausible.
     assert!(
         dispatches > 300.0 && submissions >= 1.0,
         "{submissions} submissions, {dispatches} dispatches"
@@ -327,7 +326,7 @@ fn a_clock_that_jumps_by_days_changes_nothing_but_the_times_of_starts() {
     };
     assert_eq!(losses(&rows), losses(&others));
     assert_eq!(rows.evaluations.len(), 2);
-    // Seconds go forward, and are seconds.
+    // The seconds increase and are plausible.
     let seconds: Vec<f64> = rows.rows.iter().map(|r| r.seconds).collect();
     assert!(
         seconds.windows(2).all(|pair| pair[0] < pair[1]) && seconds[0] > 0.0 && seconds[11] < 600.0,
@@ -340,10 +339,10 @@ fn a_clock_that_jumps_by_days_changes_nothing_but_the_times_of_starts() {
 }
 
 #[test]
-fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_alone() {
+fn a_disk_that_is_full_read_only_or_forbidden_during_a_save_costs_only_that_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    // Room for the weights and not for their average; for nothing.
+    // Space for the weights but not for the EMA; and for nothing.
     let faults = [
         ("ENOSPC:200000", "No space left"),
         ("ENOSPC:0", "No space left"),
@@ -366,9 +365,9 @@ fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_al
             if policy == "continue" {
                 let (step, saved) = (logged(), newest(&run));
                 wait_for("steps over three checkpoints", || logged() >= step + 20);
-                assert!(newest(&run) <= saved + 10, "checkpoints were written all the same");
+                assert!(newest(&run) <= saved + 10, "checkpoints were written nevertheless");
                 assert_eq!(tensors(&run).len(), 3);
-                assert!(run.leftovers("partial").len() <= 1, "half-written ones add up");
+                assert!(run.leftovers("partial").len() <= 1, "partial checkpoints pile up");
                 std::fs::remove_file(&fails_now).expect("there");
                 let step = logged();
                 wait_for("a checkpoint once there is room", || newest(&run) > step);
@@ -385,7 +384,7 @@ fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_al
                 fails(&output, 1, &["was not written", said]);
             }
             std::fs::remove_file(&fails_now).ok();
-            // What is there is whole, and the run goes on.
+            // The remaining checkpoints are intact, and the run resumes.
             let step = newest(&run);
             let more = format!("train.steps={}", step + 1);
             succeeds(

@@ -1,11 +1,11 @@
-//! A system that fails: a library loaded before libc (LD_PRELOAD). Once the file $FAULT_WHEN is
-//! there (from the start where none is named) it does what $FAULT says:
+//! A failing system: a library loaded before libc (LD_PRELOAD). While the file $FAULT_WHEN exists
+//! (always if none is named), it does what $FAULT says:
 //!
-//! - `clock:SECONDS`: the time of day is that much ahead and behind by turns, from one question to
+//! - `clock:SECONDS`: the time of day is alternately this much ahead and behind, from one call to
 //!   the next;
-//! - `ENOSPC:BYTES`: after so many bytes writing to files whose path contains $FAULT_UNDER fails,
-//!   as on a full disk, until the file $FAULT_WHEN is gone (which gives the room back);
-//! - `EROFS`, `EACCES`: files and folders there can't be made or opened for writing, as on a
+//! - `ENOSPC:BYTES`: after this many bytes, writing to files whose path contains $FAULT_UNDER fails
+//!   as on a full disk, until the file $FAULT_WHEN is gone (which resets the count);
+//! - `EROFS`, `EACCES`: files and folders there can't be created or opened for writing, as on a
 //!   read-only disk or without permission.
 //!
 //! Built with plain rustc by tests/recovery/faults/inject.rs.
@@ -32,21 +32,23 @@ pub struct Time {
     nanoseconds: i64,
 }
 
-/// Files that were opened for writing where the disk is to fail.
+/// Files opened for writing where the disk fails.
 static OPEN: Mutex<Option<HashSet<c_int>>> = Mutex::new(None);
-/// Bytes that were written there since the disk is nearly full.
+/// Bytes written there since the fault started.
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 static AHEAD: AtomicBool = AtomicBool::new(false);
 
-/// libc's own function. (-1: the next library after this one.)
+/// Returns libc's own function. (-1 is RTLD_NEXT: the next library after this one.)
 fn next(name: &CStr) -> *const c_void {
     unsafe { dlsym(-1isize as *const c_void, name.as_ptr()) }
 }
 
-/// What is to happen now, if anything.
+/// Returns the fault to inject now, if any.
 fn fault() -> Option<String> {
     let fault = std::env::var("FAULT").ok()?;
-    std::env::var_os("FAULT_WHEN").is_none_or(|path| std::path::Path::new(&path).exists()).then_some(fault)
+    std::env::var_os("FAULT_WHEN")
+        .is_none_or(|path| std::path::Path::new(&path).exists())
+        .then_some(fault)
 }
 
 fn fail(errno: c_int) -> c_int {
@@ -54,13 +56,13 @@ fn fail(errno: c_int) -> c_int {
     -1
 }
 
-/// Whether `path` lies where the disk is to fail.
+/// Checks whether `path` lies where the disk fails.
 fn under(path: *const c_char) -> bool {
     let path = unsafe { CStr::from_ptr(path) }.to_string_lossy();
     std::env::var("FAULT_UNDER").is_ok_and(|part| path.contains(&part))
 }
 
-/// The error of making or opening `path` for writing.
+/// Returns the error of creating `path` or opening it for writing.
 fn refused(path: *const c_char) -> Option<c_int> {
     let errno = match fault()?.as_str() {
         "EROFS" => EROFS,
@@ -72,9 +74,10 @@ fn refused(path: *const c_char) -> Option<c_int> {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Time) -> c_int {
-    let own: unsafe extern "C" fn(c_int, *mut Time) -> c_int = unsafe { transmute(next(c"clock_gettime")) };
+    let own: unsafe extern "C" fn(c_int, *mut Time) -> c_int =
+        unsafe { transmute(next(c"clock_gettime")) };
     let result = unsafe { own(clock, time) };
-    // 0 is the time of day; other clocks only ever run forward.
+    // 0 is the time of day; other clocks are monotonic.
     if clock == 0
         && result == 0
         && let Some(jump) = fault().and_then(|f| f.strip_prefix("clock:")?.parse::<i64>().ok())
@@ -91,11 +94,12 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_int) 
     if writing && let Some(errno) = refused(path) {
         return fail(errno);
     }
-    let own: unsafe extern "C" fn(*const c_char, c_int, ...) -> c_int = unsafe { transmute(next(c"open64")) };
+    let own: unsafe extern "C" fn(*const c_char, c_int, ...) -> c_int =
+        unsafe { transmute(next(c"open64")) };
     let file = unsafe { own(path, flags, mode) };
     let mut open = OPEN.lock().expect("no panic");
     let open = open.get_or_insert_default();
-    // Numbers of closed files are given again.
+    // The descriptors of closed files are reused.
     if file >= 0 && writing && under(path) {
         open.insert(file)
     } else {
@@ -106,15 +110,19 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_int) 
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) -> isize {
-    let listed = OPEN.lock().is_ok_and(|open| open.as_ref().is_some_and(|open| open.contains(&file)));
+    let listed =
+        OPEN.lock().is_ok_and(|open| open.as_ref().is_some_and(|open| open.contains(&file)));
     if listed {
         match fault().and_then(|f| f.strip_prefix("ENOSPC:")?.parse::<usize>().ok()) {
-            Some(room) if WRITTEN.fetch_add(count, SeqCst) + count > room => return fail(ENOSPC) as isize,
+            Some(room) if WRITTEN.fetch_add(count, SeqCst) + count > room => {
+                return fail(ENOSPC) as isize;
+            }
             Some(_) => {}
             None => WRITTEN.store(0, SeqCst),
         }
     }
-    let own: unsafe extern "C" fn(c_int, *const c_void, usize) -> isize = unsafe { transmute(next(c"write")) };
+    let own: unsafe extern "C" fn(c_int, *const c_void, usize) -> isize =
+        unsafe { transmute(next(c"write")) };
     unsafe { own(file, bytes, count) }
 }
 
@@ -123,6 +131,7 @@ pub unsafe extern "C" fn mkdir(path: *const c_char, mode: u32) -> c_int {
     if let Some(errno) = refused(path) {
         return fail(errno);
     }
-    let own: unsafe extern "C" fn(*const c_char, u32) -> c_int = unsafe { transmute(next(c"mkdir")) };
+    let own: unsafe extern "C" fn(*const c_char, u32) -> c_int =
+        unsafe { transmute(next(c"mkdir")) };
     unsafe { own(path, mode) }
 }

@@ -1,21 +1,21 @@
-//! A Vulkan layer: a driver that fails. It lies between the Vulkan loader and the real driver, and
-//! once the file $FAULT_WHEN is there (from the start where none is named) does what $FAULT says:
+//! A Vulkan layer that simulates a failing driver. It lies between the Vulkan loader and the real
+//! driver. While the file $FAULT_WHEN exists (always if none is named), it does what $FAULT says:
 //!
-//! - `lost`: work that is handed in is answered with VK_ERROR_DEVICE_LOST, as after a driver's
-//!   reset;
-//! - `lost_wait`: work is taken, and who waits for it or asks how far it is gets that answer;
-//! - `silent:BYTES`: work that is handed in while the device has given out more than BYTES of
-//!   memory isn't done, and counts as finished, as on Metal after an error;
-//! - `memory:BYTES`: the device has that much memory and answers more with
+//! - `lost`: submissions fail with VK_ERROR_DEVICE_LOST, as after a driver's reset;
+//! - `lost_wait`: submissions succeed, and calls that wait for them or query their progress get
+//!   that error;
+//! - `silent:BYTES`: work that is submitted while more than BYTES of device memory are allocated
+//!   isn't done, but counts as finished, as on Metal after an error;
+//! - `memory:BYTES`: the device has that much memory; further allocations fail with
 //!   VK_ERROR_OUT_OF_DEVICE_MEMORY;
-//! - `wrong:N`: every Nth dispatch is left out, without a word;
-//! - `idle:VENDOR`: a GPU of that vendor (its PCI vendor ID) that takes no time: nothing that is
-//!   handed in is done, and all of it counts as finished. What is measured then is the host's;
-//! - `count`: nothing fails; how often work was handed in, dispatched and copied stands in the file
-//!   $FAULT_COUNTS once the process ends.
+//! - `wrong:N`: every Nth dispatch is silently skipped;
+//! - `idle:VENDOR`: a GPU of that vendor (its PCI vendor ID) that takes no time: submitted work
+//!   isn't done, but counts as finished, so that only the host's time is measured;
+//! - `count`: nothing fails; the numbers of submissions, dispatches and copies are written to the
+//!   file $FAULT_COUNTS.
 //!
-//! Built with plain rustc by tests/recovery/faults/inject.rs; of the Vulkan API only what is needed
-//! is written down here (Vulkan-Loader, docs/LoaderLayerInterface.md).
+//! Built with plain rustc by tests/recovery/faults/inject.rs; declares only what it needs of the
+//! Vulkan API (Vulkan-Loader, docs/LoaderLayerInterface.md).
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
@@ -32,7 +32,8 @@ type Submit = unsafe extern "system" fn(Handle, u32, Handle, u64) -> i32;
 type WaitSemaphores = unsafe extern "system" fn(Handle, Handle, u64) -> i32;
 type WaitFences = unsafe extern "system" fn(Handle, u32, *const u64, u32, u64) -> i32;
 type CounterValue = unsafe extern "system" fn(Handle, u64, *mut u64) -> i32;
-type Allocate = unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Handle, *mut u64) -> i32;
+type Allocate =
+    unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Handle, *mut u64) -> i32;
 type Free = unsafe extern "system" fn(Handle, u64, Handle);
 type Dispatch = unsafe extern "system" fn(Handle, u32, u32, u32);
 type CopyBuffer = unsafe extern "system" fn(Handle, u64, u64, u32, Handle);
@@ -46,14 +47,14 @@ const LOADER_INSTANCE_CREATE_INFO: u32 = 47;
 const LOADER_DEVICE_CREATE_INFO: u32 = 48;
 const LAYER_LINK_INFO: u32 = 0;
 
-/// What every structure begins with.
+/// The first fields of every structure.
 #[repr(C)]
 struct Header {
     kind: u32,
     next: *const Header,
 }
 
-/// Of an instance and of a device: the loader's chain of layers.
+/// The loader's chain of layers, of an instance or of a device.
 #[repr(C)]
 struct LayerCreateInfo {
     header: Header,
@@ -65,7 +66,7 @@ struct LayerCreateInfo {
 struct Link {
     next: *mut Link,
     get_instance_proc_addr: GetProcAddr,
-    /// Of a physical device in an instance's chain, of a device in a device's.
+    /// For physical devices in an instance's chain, for devices in a device's.
     get_other_proc_addr: GetProcAddr,
 }
 
@@ -90,7 +91,7 @@ struct SubmitInfo {
     signal_semaphores: Handle,
 }
 
-/// The beginning of VkPhysicalDeviceProperties.
+/// The first fields of VkPhysicalDeviceProperties.
 #[repr(C)]
 struct PhysicalDeviceProperties {
     api_version: u32,
@@ -98,36 +99,37 @@ struct PhysicalDeviceProperties {
     vendor: u32,
     device: u32,
     device_type: u32,
-    /// Name, the cache's UUID, and what aligns the limits, which follow.
+    /// The name, the cache's UUID, and padding before the limits, which follow.
     between: [u32; 69],
     limits: [u32; 8],
 }
 
-/// The beginning of VkPhysicalDeviceProperties2.
+/// The first fields of VkPhysicalDeviceProperties2.
 #[repr(C)]
 struct PhysicalDeviceProperties2 {
     header: Header,
     properties: PhysicalDeviceProperties,
 }
 
-/// The next layer's (the driver's) ways to find functions: the same ones for all instances and
-/// devices of a process.
+/// The function lookups of the next layer (the driver), the same for all instances and devices of a
+/// process.
 static INSTANCE: AtomicUsize = AtomicUsize::new(0);
 static PROPERTIES: AtomicUsize = AtomicUsize::new(0);
 static PROPERTIES_2: AtomicUsize = AtomicUsize::new(0);
 static DEVICE: AtomicUsize = AtomicUsize::new(0);
-/// Any device, to ask with.
+/// Any device, for function lookups.
 static ANY_DEVICE: AtomicUsize = AtomicUsize::new(0);
 static DISPATCHES: AtomicU64 = AtomicU64::new(0);
 static SUBMISSIONS: AtomicU64 = AtomicU64::new(0);
 static COPIES: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED: Mutex<Option<HashMap<u64, u64>>> = Mutex::new(None);
 
-/// The value of `fault` in $FAULT, once it is to happen.
+/// Returns the value of `fault` in $FAULT, if the fault is active.
 fn fault(fault: &str) -> Option<u64> {
     let asked = std::env::var("FAULT").ok()?;
     let (name, value) = asked.split_once(':').unwrap_or((&asked, "0"));
-    let now = std::env::var_os("FAULT_WHEN").is_none_or(|path| std::path::Path::new(&path).exists());
+    let now =
+        std::env::var_os("FAULT_WHEN").is_none_or(|path| std::path::Path::new(&path).exists());
     (name == fault && now).then(|| value.parse().expect("a number in $FAULT"))
 }
 
@@ -144,13 +146,17 @@ unsafe fn link(mut info: *const Header, kind: u32) -> *mut LayerCreateInfo {
     panic!("the loader names no next layer");
 }
 
-/// The driver's own function of the name of ours.
+/// Returns the driver's own function of this name.
 fn next(name: &CStr) -> Function {
     let find: GetProcAddr = unsafe { transmute(DEVICE.load(SeqCst)) };
     unsafe { find(ANY_DEVICE.load(SeqCst) as Handle, name.as_ptr()) }
 }
 
-unsafe extern "system" fn create_instance(info: *const Header, allocator: Handle, instance: *mut Handle) -> i32 {
+unsafe extern "system" fn create_instance(
+    info: *const Header,
+    allocator: Handle,
+    instance: *mut Handle,
+) -> i32 {
     unsafe {
         let chain = link(info, LOADER_INSTANCE_CREATE_INFO);
         let find = (*(*chain).link).get_instance_proc_addr;
@@ -158,22 +164,26 @@ unsafe extern "system" fn create_instance(info: *const Header, allocator: Handle
         INSTANCE.store(find as usize, SeqCst);
         let create: Create3 = transmute(find(std::ptr::null_mut(), c"vkCreateInstance".as_ptr()));
         let result = create(info, allocator, instance);
-        // Later the loader would answer with its first layer's functions.
+        // Later the loader would return the functions of its first layer.
         if result == 0 {
-            PROPERTIES.store(find(*instance, c"vkGetPhysicalDeviceProperties".as_ptr()) as usize, SeqCst);
-            PROPERTIES_2.store(find(*instance, c"vkGetPhysicalDeviceProperties2".as_ptr()) as usize, SeqCst);
+            PROPERTIES
+                .store(find(*instance, c"vkGetPhysicalDeviceProperties".as_ptr()) as usize, SeqCst);
+            PROPERTIES_2.store(
+                find(*instance, c"vkGetPhysicalDeviceProperties2".as_ptr()) as usize,
+                SeqCst,
+            );
         }
         result
     }
 }
 
-/// An idle GPU is a card of its vendor, whatever the driver below it is.
+/// An idle GPU pretends to be a discrete card of its vendor, whatever the driver below it is.
 fn disguise(properties: &mut PhysicalDeviceProperties) {
     const DISCRETE_GPU: u32 = 2;
     if let Some(vendor) = fault("idle") {
         properties.vendor = vendor as u32;
         properties.device_type = DISCRETE_GPU;
-        // maxStorageBufferRange: lavapipe's is less than feature maps take.
+        // maxStorageBufferRange: lavapipe's is smaller than some feature maps.
         properties.limits[7] = i32::MAX as u32;
     }
 }
@@ -186,7 +196,10 @@ unsafe extern "system" fn properties(physical: Handle, properties: *mut Physical
     }
 }
 
-unsafe extern "system" fn properties2(physical: Handle, properties: *mut PhysicalDeviceProperties2) {
+unsafe extern "system" fn properties2(
+    physical: Handle,
+    properties: *mut PhysicalDeviceProperties2,
+) {
     unsafe {
         let get: Properties2 = transmute(PROPERTIES_2.load(SeqCst));
         get(physical, properties);
@@ -194,10 +207,16 @@ unsafe extern "system" fn properties2(physical: Handle, properties: *mut Physica
     }
 }
 
-unsafe extern "system" fn create_device(physical: Handle, info: *const Header, allocator: Handle, device: *mut Handle) -> i32 {
+unsafe extern "system" fn create_device(
+    physical: Handle,
+    info: *const Header,
+    allocator: Handle,
+    device: *mut Handle,
+) -> i32 {
     unsafe {
         let chain = link(info, LOADER_DEVICE_CREATE_INFO);
-        let (find, find_device) = ((*(*chain).link).get_instance_proc_addr, (*(*chain).link).get_other_proc_addr);
+        let (find, find_device) =
+            ((*(*chain).link).get_instance_proc_addr, (*(*chain).link).get_other_proc_addr);
         (*chain).link = (*(*chain).link).next;
         let create: Create4 = transmute(find(std::ptr::null_mut(), c"vkCreateDevice".as_ptr()));
         let result = create(physical, info, allocator, device);
@@ -218,20 +237,28 @@ unsafe extern "C" {
 
 extern "C" fn write_counts() {
     if let Some(path) = std::env::var_os("FAULT_COUNTS") {
-        let counts = [&SUBMISSIONS, &DISPATCHES, &COPIES].map(|count| count.load(SeqCst).to_string());
+        let counts =
+            [&SUBMISSIONS, &DISPATCHES, &COPIES].map(|count| count.load(SeqCst).to_string());
         std::fs::write(path, counts.join(" ")).expect("writable");
     }
 }
 
-unsafe extern "system" fn queue_submit(queue: Handle, count: u32, submits: Handle, fence: u64) -> i32 {
+unsafe extern "system" fn queue_submit(
+    queue: Handle,
+    count: u32,
+    submits: Handle,
+    fence: u64,
+) -> i32 {
     SUBMISSIONS.fetch_add(1, SeqCst);
     if fault("lost").is_some() {
         return ERROR_DEVICE_LOST;
     }
     let submit: Submit = unsafe { transmute(next(c"vkQueueSubmit")) };
     if fault("idle").is_some() || fault("silent").is_some_and(|limit| allocated() > limit) {
-        // Semaphores and fences are signalled, nothing is done.
-        let mut submits = unsafe { std::slice::from_raw_parts(submits as *const SubmitInfo, count as usize) }.to_vec();
+        // Semaphores and fences are signalled, but nothing is done.
+        let mut submits =
+            unsafe { std::slice::from_raw_parts(submits as *const SubmitInfo, count as usize) }
+                .to_vec();
         submits.iter_mut().for_each(|submit| submit.command_buffers = 0);
         return unsafe { submit(queue, count, submits.as_mut_ptr().cast(), fence) };
     }
@@ -246,7 +273,13 @@ unsafe extern "system" fn wait_semaphores(device: Handle, info: Handle, timeout:
     unsafe { wait(device, info, timeout) }
 }
 
-unsafe extern "system" fn wait_for_fences(device: Handle, count: u32, fences: *const u64, all: u32, timeout: u64) -> i32 {
+unsafe extern "system" fn wait_for_fences(
+    device: Handle,
+    count: u32,
+    fences: *const u64,
+    all: u32,
+    timeout: u64,
+) -> i32 {
     if fault("lost_wait").is_some() {
         return ERROR_DEVICE_LOST;
     }
@@ -262,7 +295,7 @@ unsafe extern "system" fn semaphore_value(device: Handle, semaphore: u64, value:
     unsafe { get(device, semaphore, value) }
 }
 
-/// Bytes of the device's memory that are given out.
+/// Returns the allocated bytes of device memory.
 fn allocated() -> u64 {
     ALLOCATED.lock().expect("no panic").get_or_insert_default().values().sum()
 }
@@ -293,7 +326,7 @@ unsafe extern "system" fn free_memory(device: Handle, memory: u64, allocator: Ha
     unsafe { free(device, memory, allocator) }
 }
 
-/// Whether this dispatch is one that the driver forgets.
+/// Checks whether this dispatch is to be skipped.
 fn forgotten() -> bool {
     let number = DISPATCHES.fetch_add(1, SeqCst);
     fault("wrong").is_some_and(|every| number % every == every - 1)
@@ -313,7 +346,13 @@ unsafe extern "system" fn cmd_dispatch_indirect(commands: Handle, buffer: u64, o
     }
 }
 
-unsafe extern "system" fn cmd_copy_buffer(commands: Handle, from: u64, to: u64, count: u32, regions: Handle) {
+unsafe extern "system" fn cmd_copy_buffer(
+    commands: Handle,
+    from: u64,
+    to: u64,
+    count: u32,
+    regions: Handle,
+) {
     COPIES.fetch_add(u64::from(count), SeqCst);
     let copy: CopyBuffer = unsafe { transmute(next(c"vkCmdCopyBuffer")) };
     unsafe { copy(commands, from, to, count, regions) }
@@ -326,7 +365,9 @@ fn ours(name: *const c_char) -> Option<Function> {
         "vkCreateInstance" => create_instance as Function,
         "vkCreateDevice" => create_device as Function,
         "vkGetPhysicalDeviceProperties" => properties as Function,
-        "vkGetPhysicalDeviceProperties2" | "vkGetPhysicalDeviceProperties2KHR" => properties2 as Function,
+        "vkGetPhysicalDeviceProperties2" | "vkGetPhysicalDeviceProperties2KHR" => {
+            properties2 as Function
+        }
         "vkQueueSubmit" => queue_submit as Function,
         "vkWaitSemaphores" => wait_semaphores as Function,
         "vkWaitForFences" => wait_for_fences as Function,
@@ -340,17 +381,22 @@ fn ours(name: *const c_char) -> Option<Function> {
     })
 }
 
-/// What the loader asks for the functions of an instance.
+/// Entry point through which the loader looks up an instance's functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn vkGetInstanceProcAddr(instance: Handle, name: *const c_char) -> Function {
+pub unsafe extern "system" fn vkGetInstanceProcAddr(
+    instance: Handle,
+    name: *const c_char,
+) -> Function {
     ours(name).unwrap_or_else(|| match INSTANCE.load(SeqCst) {
         0 => std::ptr::null(),
         find => unsafe { transmute::<usize, GetProcAddr>(find)(instance, name) },
     })
 }
 
-/// What the loader asks for the functions of a device.
+/// Entry point through which the loader looks up a device's functions.
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn vkGetDeviceProcAddr(device: Handle, name: *const c_char) -> Function {
-    ours(name).unwrap_or_else(|| unsafe { transmute::<usize, GetProcAddr>(DEVICE.load(SeqCst))(device, name) })
+    ours(name).unwrap_or_else(|| unsafe {
+        transmute::<usize, GetProcAddr>(DEVICE.load(SeqCst))(device, name)
+    })
 }

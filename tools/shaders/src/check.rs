@@ -7,14 +7,14 @@ use crate::translate::Target;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What was found.
+/// The result of the checks.
 #[derive(Default)]
 pub struct Report {
     /// One line each: kernel, variant, file, reason.
     pub failures: Vec<String>,
     /// Every translation that was written.
     pub translations: Vec<Translation>,
-    /// How many shaders weren't written in a language that lacks an extension.
+    /// The number of shaders that weren't translated, because the language lacks an extension.
     pub unwritable: BTreeMap<(Target, Extension), usize>,
     shaders: usize,
     operations: usize,
@@ -29,12 +29,20 @@ pub struct Translation {
     pub text: Vec<u8>,
 }
 
-/// The line of counts.
+/// The summary line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} shaders of {} operations: {} valid", self.shaders, self.operations, self.valid)?;
+        write!(
+            f,
+            "{} shaders of {} operations: {} valid",
+            self.shaders, self.operations, self.valid
+        )?;
         for target in Target::ALL {
-            write!(f, ", {} in {target}", self.translations.iter().filter(|t| t.target == target).count())?;
+            write!(
+                f,
+                ", {} in {target}",
+                self.translations.iter().filter(|t| t.target == target).count()
+            )?;
         }
         write!(f, "; {} failures", self.failures.len())
     }
@@ -44,13 +52,14 @@ impl fmt::Display for Report {
 pub fn folder(folder: &Folder) -> Report {
     let shaders = &folder.manifest.shaders;
     let operations: BTreeSet<_> = shaders.iter().map(|s| s.operation.as_str()).collect();
-    let mut report = Report { shaders: shaders.len(), operations: operations.len(), ..Default::default() };
+    let mut report =
+        Report { shaders: shaders.len(), operations: operations.len(), ..Default::default() };
     if shaders.is_empty() {
         report.failures.push("manifest.json: names no shader".to_owned());
     }
     for operation in operations {
         if !shaders.iter().any(|s| s.operation == operation && s.extensions.is_empty()) {
-            report.failures.push(format!("{operation}: no variant that needs no extension"));
+            report.failures.push(format!("{operation}: every variant needs an extension"));
         }
     }
     let named: BTreeSet<_> = shaders.iter().map(|s| s.file.as_str()).collect();
@@ -58,11 +67,11 @@ pub fn folder(folder: &Folder) -> Report {
         report.failures.push(format!("{file}: manifest.json doesn't name it"));
     }
 
-    // The first entry of each file and of each text.
+    // The first entry of each file and of each source.
     let (mut files, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for shader in shaders {
         if let Some(first) = files.insert(shader.file.as_str(), shader) {
-            report.failures.push(format!("{shader}: its file is also that of {first}"));
+            report.failures.push(format!("{shader}: {first} has the same file"));
             continue;
         }
         let Some(text) = folder.texts.get(&shader.file) else {
@@ -70,7 +79,7 @@ pub fn folder(folder: &Folder) -> Report {
             continue;
         };
         if let Some(first) = texts.insert(text.as_str(), shader) {
-            report.failures.push(format!("{shader}: its text is also that of {first}"));
+            report.failures.push(format!("{shader}: {first} has the same source"));
         }
         report.shader(shader, text);
     }
@@ -81,7 +90,8 @@ impl Report {
     fn shader(&mut self, shader: &Shader, text: &str) {
         for mark in ["{{", "{%", "{#"] {
             if text.contains(mark) {
-                self.failures.push(format!("{shader}: a value of the template was left out (`{mark}`)"));
+                self.failures
+                    .push(format!("{shader}: a value of the template was left out (`{mark}`)"));
             }
         }
         let valid = match module::validate(text, &shader.extensions) {
@@ -93,9 +103,9 @@ impl Report {
             self.failures.push(format!("{shader}: names {extension} and doesn't use it"));
         }
         let mut reasons = interface(shader, &valid);
-        // Cooperative matrices are no part of WebGPU.
+        // Cooperative matrices aren't part of WebGPU.
         if !shader.extensions.contains(&Extension::CooperativeMatrix) {
-            reasons.extend(limits::passed(&valid));
+            reasons.extend(limits::exceeded(&valid));
         }
         self.failures.extend(reasons.into_iter().map(|reason| format!("{shader}: {reason}")));
         for target in Target::ALL {
@@ -109,18 +119,21 @@ impl Report {
             return;
         }
         match target.translate(valid, &shader.extensions) {
-            Ok(text) => self.translations.push(Translation { file: shader.file.clone(), target, text }),
+            Ok(text) => {
+                self.translations.push(Translation { file: shader.file.clone(), target, text })
+            }
             Err(reason) => self.failures.push(format!("{shader}: to {target}: {reason}")),
         }
     }
 }
 
-/// Returns a line for each thing that the manifest says of `shader` and the module contradicts.
+/// Returns a line for each contradiction between the manifest's entry for `shader` and the module.
 fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     let mut reasons = Vec::new();
     let size = module.workgroup_size();
     if size != shader.workgroup_size {
-        reasons.push(format!("a workgroup of {size:?}, {:?} in the manifest", shader.workgroup_size));
+        reasons
+            .push(format!("a workgroup of {size:?}, {:?} in the manifest", shader.workgroup_size));
     }
     let bytes = module.workgroup_bytes();
     if let Some(claimed) = shader.workgroup_bytes.filter(|&claimed| claimed != bytes) {
@@ -131,7 +144,9 @@ fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     let numbered = buffers.iter().enumerate().all(|(i, b)| b.group == 0 && b.binding as usize == i);
     if !numbered {
         let places: Vec<_> = buffers.iter().map(|b| (b.group, b.binding)).collect();
-        reasons.push(format!("buffers at (group, binding) {places:?} instead of group 0, from binding 0 without gaps"));
+        reasons.push(format!(
+            "buffers at (group, binding) {places:?} instead of group 0, from binding 0 without gaps"
+        ));
     }
     let kinds: Vec<_> = buffers.iter().map(|b| b.kind).collect();
     let claimed: Vec<_> = shader.bindings.iter().copied().map(Some).collect();
@@ -147,13 +162,16 @@ fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     reasons
 }
 
-/// Returns kinds of buffers, shortened: "2 storage, 1 uniform".
+/// Summarises kinds of buffers, for example "2 storage, 1 uniform".
 fn list(kinds: &[Option<Binding>]) -> String {
     let name = |kind: Option<Binding>| match kind {
         Some(Binding::Storage) => "storage",
         Some(Binding::Uniform) => "uniform",
         None => "neither",
     };
-    let runs: Vec<_> = kinds.chunk_by(|a, b| a == b).map(|run| format!("{} {}", run.len(), name(run[0]))).collect();
+    let runs: Vec<_> = kinds
+        .chunk_by(|a, b| a == b)
+        .map(|run| format!("{} {}", run.len(), name(run[0])))
+        .collect();
     if runs.is_empty() { "nothing".to_owned() } else { runs.join(", ") }
 }

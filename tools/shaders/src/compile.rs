@@ -1,5 +1,6 @@
-//! Compiles shaders of the folder that `soda shaders DIR` writes by the Vulkan driver that the loader finds, which may have no
-//! hardware, and prints what came out as JSON. The same of a disassembly that was made elsewhere.
+//! Compiles shaders of the folder that `soda shaders DIR` writes with the Vulkan driver that the
+//! loader finds, which may have no hardware, and prints the results as JSON. Also analyses
+//! disassemblies from other compilers.
 
 use check_shaders::disassembly::Code;
 use check_shaders::manifest::Folder;
@@ -11,10 +12,10 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What a Vulkan driver, or another compiler, makes of filled shaders
+/// Prints what a Vulkan driver, or another compiler, makes of generated shaders
 #[derive(Parser)]
 struct Arguments {
-    /// The folder: manifest.json and the texts that it names
+    /// The folder: manifest.json and the shaders that it names
     #[arg(required_unless_present = "disassembly")]
     dir: Option<PathBuf>,
     /// Only these files of the folder
@@ -51,7 +52,12 @@ fn run(arguments: &Arguments) -> Result<Value, String> {
             let text = std::fs::read_to_string(path).map_err(named(path))?;
             Ok((path.display().to_string(), Code::read(&text).json()))
         };
-        return arguments.disassembly.iter().map(read).collect::<Result<serde_json::Map<_, _>, String>>().map(Value::Object);
+        return arguments
+            .disassembly
+            .iter()
+            .map(read)
+            .collect::<Result<serde_json::Map<_, _>, String>>()
+            .map(Value::Object);
     };
     let folder = Folder::read(dir)?;
     if let Some(unknown) = arguments.only.iter().find(|file| !folder.texts.contains_key(*file)) {
@@ -62,16 +68,29 @@ fn run(arguments: &Arguments) -> Result<Value, String> {
     }
     let driver = Driver::new()?;
     let mut shaders = serde_json::Map::new();
-    for shader in folder.manifest.shaders.iter().filter(|s| arguments.only.is_empty() || arguments.only.contains(&s.file)) {
+    for shader in folder
+        .manifest
+        .shaders
+        .iter()
+        .filter(|s| arguments.only.is_empty() || arguments.only.contains(&s.file))
+    {
         let valid = validate(&folder.texts[&shader.file], &shader.extensions)?;
         let spirv = Target::SpirV.translate(&valid, &shader.extensions)?;
-        let Compiled { statistics, assembly } = driver.compile(&valid, &spirv).map_err(|e| format!("{shader}: {e}"))?;
+        let Compiled { statistics, assembly } =
+            driver.compile(&valid, &spirv).map_err(|e| format!("{shader}: {e}"))?;
         if let Some(out) = &arguments.out {
             let path = out.join(&shader.file).with_extension("txt");
             std::fs::write(&path, &assembly).map_err(named(&path))?;
         }
-        let statistics: serde_json::Map<_, _> = statistics.into_iter().map(|(name, value)| (name, json!(value))).collect();
-        shaders.insert(shader.file.clone(), json!({ "workgroup_memory": valid.workgroup_bytes(), "element_bytes": valid.element_bytes(), "statistics": statistics, "code": Code::read(&assembly).json() }));
+        let statistics: serde_json::Map<_, _> =
+            statistics.into_iter().map(|(name, value)| (name, json!(value))).collect();
+        let compiled = json!({
+            "workgroup_memory": valid.workgroup_bytes(),
+            "element_bytes": valid.element_bytes(),
+            "statistics": statistics,
+            "code": Code::read(&assembly).json(),
+        });
+        shaders.insert(shader.file.clone(), compiled);
     }
     Ok(json!({ "adapter": driver.name, "driver": driver.driver, "shaders": shaders }))
 }

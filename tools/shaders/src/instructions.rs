@@ -1,23 +1,23 @@
-//! Kinds of machine instructions, by vendor.
+//! Classification of machine instructions, by vendor.
 
-/// What an instruction is.
+/// The kind of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A multiply-add of floats.
     MultiplyAdd,
-    /// A multiplication of integers that takes more than one place.
+    /// An integer multiplication that takes more than one issue slot.
     IntegerMultiply,
     Transcendental,
     Move,
-    /// Anything else of the vector units.
+    /// Any other instruction of the vector units.
     OtherAlu,
     SharedLoad,
     SharedStore,
     Load,
     Store,
-    /// From or to memory that stands in for registers.
+    /// A load or store of spilled registers.
     Spill,
-    /// Of constants, or by the scalar unit.
+    /// A load of constants, or by the scalar unit.
     ScalarLoad,
     Scalar,
     Barrier,
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns its name in tables.
+    /// Returns its name in the tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::MultiplyAdd => "multiply_adds",
@@ -47,9 +47,16 @@ impl Kind {
         }
     }
 
-    /// Whether it takes a place of the vector units.
+    /// Whether it takes an issue slot of the vector units.
     pub fn is_alu(self) -> bool {
-        matches!(self, Self::MultiplyAdd | Self::IntegerMultiply | Self::Transcendental | Self::Move | Self::OtherAlu)
+        matches!(
+            self,
+            Self::MultiplyAdd
+                | Self::IntegerMultiply
+                | Self::Transcendental
+                | Self::Move
+                | Self::OtherAlu
+        )
     }
 }
 
@@ -57,14 +64,26 @@ fn starts(op: &str, all: &[&str]) -> bool {
     all.iter().any(|prefix| op.starts_with(prefix))
 }
 
-/// Of an instruction of GCN and RDNA.
+/// Classifies an instruction of GCN or RDNA.
 fn amd(op: &str) -> Kind {
     match op {
-        _ if starts(op, &["v_fma", "v_mac", "v_mad_f32", "v_pk_fma", "v_dual_fma", "v_dot", "v_wmma", "v_mfma"]) => {
+        _ if starts(
+            op,
+            &["v_fma", "v_mac", "v_mad_f32", "v_pk_fma", "v_dual_fma", "v_dot", "v_wmma", "v_mfma"],
+        ) =>
+        {
             Kind::MultiplyAdd
         }
-        _ if starts(op, &["v_exp", "v_log", "v_rcp", "v_rsq", "v_sqrt", "v_sin", "v_cos"]) => Kind::Transcendental,
-        _ if starts(op, &["v_mul_lo_u32", "v_mul_hi", "v_mad_u64", "v_mad_i64", "v_mad_co_u64"]) => Kind::IntegerMultiply,
+        _ if starts(op, &["v_exp", "v_log", "v_rcp", "v_rsq", "v_sqrt", "v_sin", "v_cos"]) => {
+            Kind::Transcendental
+        }
+        _ if starts(
+            op,
+            &["v_mul_lo_u32", "v_mul_hi", "v_mad_u64", "v_mad_i64", "v_mad_co_u64"],
+        ) =>
+        {
+            Kind::IntegerMultiply
+        }
         _ if starts(op, &["v_mov", "v_dual_mov"]) => Kind::Move,
         _ if starts(op, &["v_"]) => Kind::OtherAlu,
         _ if starts(op, &["ds_read", "ds_load"]) => Kind::SharedLoad,
@@ -76,12 +95,27 @@ fn amd(op: &str) -> Kind {
         _ if starts(op, &["s_load", "s_buffer_load"]) => Kind::ScalarLoad,
         _ if starts(op, &["s_barrier"]) => Kind::Barrier,
         _ if starts(op, &["s_branch", "s_cbranch", "s_endpgm"]) => Kind::Branch,
-        _ if starts(op, &["s_waitcnt", "s_wait", "s_nop", "s_delay", "s_clause", "s_inst", "s_code", "s_sendmsg"]) => Kind::Wait,
+        _ if starts(
+            op,
+            &[
+                "s_waitcnt",
+                "s_wait",
+                "s_nop",
+                "s_delay",
+                "s_clause",
+                "s_inst",
+                "s_code",
+                "s_sendmsg",
+            ],
+        ) =>
+        {
+            Kind::Wait
+        }
         _ => Kind::Scalar,
     }
 }
 
-/// Of an instruction of NVIDIA's, as nvdisasm or NAK writes it.
+/// Classifies an NVIDIA instruction, as nvdisasm or NAK writes it.
 fn nvidia(op: &str) -> Kind {
     let op = &op.to_lowercase();
     match op.as_str() {
@@ -96,7 +130,14 @@ fn nvidia(op: &str) -> Kind {
         _ if starts(op, &["ld"]) => Kind::Load,
         _ if starts(op, &["st"]) => Kind::Store,
         _ if starts(op, &["bar", "membar"]) => Kind::Barrier,
-        _ if starts(op, &["bra", "exit", "bsync", "bssy", "bclear", "break", "warpsync", "brx", "jmp", "call", "ret"]) => {
+        _ if starts(
+            op,
+            &[
+                "bra", "exit", "bsync", "bssy", "bclear", "break", "warpsync", "brx", "jmp",
+                "call", "ret",
+            ],
+        ) =>
+        {
             Kind::Branch
         }
         _ if starts(op, &["nop", "errbar", "depbar"]) => Kind::Wait,
@@ -104,7 +145,7 @@ fn nvidia(op: &str) -> Kind {
     }
 }
 
-/// Of an instruction of Intel's; messages are called after what they do.
+/// Classifies an Intel instruction; messages are named after what they do.
 fn intel(op: &str) -> Kind {
     match op {
         _ if starts(op, &["mad", "dpas"]) => Kind::MultiplyAdd,
@@ -119,14 +160,21 @@ fn intel(op: &str) -> Kind {
         _ if starts(op, &["send", "fence", "barrier"]) => Kind::Barrier,
         _ if starts(op, &["mov"]) => Kind::Move,
         _ if starts(op, &["sync", "nop"]) => Kind::Wait,
-        _ if starts(op, &["if", "else", "endif", "while", "break", "cont", "jmpi", "halt", "brd"]) => Kind::Branch,
+        _ if starts(
+            op,
+            &["if", "else", "endif", "while", "break", "cont", "jmpi", "halt", "brd"],
+        ) =>
+        {
+            Kind::Branch
+        }
         _ => Kind::OtherAlu,
     }
 }
 
-/// Returns what `op` is; Intel's begin with "eu:".
+/// Returns the kind of `op`; Intel's start with "eu:".
 pub fn kind(op: &str) -> Kind {
-    let of_amd = starts(op, &["v_", "s_", "ds_", "buffer_", "global_", "flat_", "scratch_", "image_"]);
+    let of_amd =
+        starts(op, &["v_", "s_", "ds_", "buffer_", "global_", "flat_", "scratch_", "image_"]);
     match op.strip_prefix("eu:") {
         Some(op) => intel(op),
         None if of_amd => amd(op),
@@ -134,7 +182,7 @@ pub fn kind(op: &str) -> Kind {
     }
 }
 
-/// Returns the bytes that an invocation loads or stores by `op`.
+/// Returns the bytes that one invocation loads or stores with `op`.
 pub fn width(op: &str) -> u32 {
     let op = op.to_lowercase();
     let has = |all: &[&str]| all.iter().any(|part| op.contains(part));

@@ -1,5 +1,5 @@
-//! What tools do with the folder of filled shaders that `soda shaders DIR` writes: check it (the program check-shaders), and compile it
-//! for GPUs that aren't there (compile-shaders).
+//! Tools for the folder of generated shaders that `soda shaders DIR` writes: check-shaders checks
+//! it, and compile-shaders compiles it for GPUs that this machine doesn't have.
 
 pub mod check;
 pub mod disassembly;

@@ -1,5 +1,6 @@
-//! Checks the folder of filled shaders that `soda shaders DIR` writes: its manifest, every shader's validity with exactly the
-//! extensions that it names, its translations for Vulkan, Metal and Direct3D 12, its interface and WebGPU's default limits.
+//! Checks the folder of generated shaders that `soda shaders DIR` writes: its manifest, every
+//! shader's validity with exactly the extensions that it names, its translations for Vulkan, Metal
+//! and Direct3D 12, its interface, and WebGPU's default limits.
 
 use check_shaders::check::{self, Translation};
 use check_shaders::manifest::Folder;
@@ -7,10 +8,10 @@ use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Checks the folder of filled shaders that `soda shaders DIR` writes
+/// Checks the folder of generated shaders that `soda shaders DIR` writes
 #[derive(Parser)]
 struct Arguments {
-    /// The folder: manifest.json and the texts that it names
+    /// The folder: manifest.json and the shaders that it names
     dir: PathBuf,
     /// Keep the translations: OUT/NAME.spv, .metal and .hlsl for each NAME.wgsl
     #[arg(long, value_name = "OUT")]
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether all is well; prints what isn't.
+/// Prints every failure; returns whether there was none.
 fn run(arguments: &Arguments) -> Result<bool, String> {
     let report = check::folder(&Folder::read(&arguments.dir)?);
     if let Some(out) = &arguments.out {
@@ -39,7 +40,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         println!("FAILED {failure}");
     }
     for ((target, extension), n) in &report.unwritable {
-        println!("{n} shaders not translated to {target}: naga can't write {extension} there");
+        println!("{n} shaders not translated to {target}: naga can't write {extension} in it");
     }
     println!("{report}");
     Ok(report.failures.is_empty())
@@ -47,6 +48,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
 
 fn keep(out: &Path, translation: &Translation) -> Result<(), String> {
     let path = out.join(&translation.file).with_extension(translation.target.ending());
-    let written = std::fs::create_dir_all(out).and_then(|()| std::fs::write(&path, &translation.text));
+    let written =
+        std::fs::create_dir_all(out).and_then(|()| std::fs::write(&path, &translation.text));
     written.map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! The folder of filled shaders: what its manifest says, and the texts.
+//! The folder of generated shaders: its manifest and their source.
 
 use naga::valid::Capabilities;
 use serde::Deserialize;
@@ -19,18 +19,18 @@ pub enum Extension {
 }
 
 impl Extension {
-    /// Returns what naga must allow for this extension, as wgpu sets it for a device that has the extension.
+    /// Returns the naga capabilities that wgpu sets for a device with this extension.
     pub fn capabilities(self) -> Capabilities {
         match self {
-            // Vulkan's devices have the packing of halves into u32 exactly where they have f16.
+            // Vulkan devices can pack f16 values into a u32 exactly if they have f16.
             Self::F16 => Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-            // Without SUBGROUP_BARRIER: WebGPU's extension has no such barrier, and neither has HLSL.
+            // Without SUBGROUP_BARRIER: neither WebGPU's extension nor HLSL has such a barrier.
             Self::Subgroups => Capabilities::SUBGROUP,
             Self::CooperativeMatrix => Capabilities::COOPERATIVE_MATRIX,
         }
     }
 
-    /// Returns the line by which a text turns this extension on; that of subgroups is for Tint only.
+    /// Returns the line that enables this extension in a shader; for subgroups only Tint takes it.
     pub fn directive(self) -> &'static str {
         match self {
             Self::F16 => "enable f16;",
@@ -62,24 +62,25 @@ pub enum Binding {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shader {
-    /// The file of its text, in the folder.
+    /// The file of its source, in the folder.
     pub file: String,
     /// The operation that it belongs to.
     pub operation: String,
     /// The name that profiles show.
     pub kernel: String,
-    /// The values of its template, for people.
+    /// The values of its template, in readable form.
     pub variant: String,
-    /// All that it needs.
+    /// All extensions that it needs.
     pub extensions: BTreeSet<Extension>,
     /// Invocations of a workgroup, by dimension.
     pub workgroup_size: [u32; 3],
     /// Bound buffers, by binding number.
     pub bindings: Vec<Binding>,
-    /// Workgroup memory, counted as WebGPU does; not claimed where absent.
+    /// Bytes of workgroup memory as WebGPU counts them; not checked if absent.
     #[serde(default)]
     pub workgroup_bytes: Option<u32>,
-    /// Multiply-adds of an invocation in one round of each loop that makes them; none where memory decides.
+    /// Multiply-adds of an invocation in one iteration of each loop that has them; empty for
+    /// memory-bound kernels.
     #[serde(default)]
     pub multiply_adds: Vec<u32>,
     /// The recipes that launch it on GPUs.
@@ -93,36 +94,40 @@ impl fmt::Display for Shader {
     }
 }
 
-/// What manifest.json holds.
+/// The contents of manifest.json.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     pub shaders: Vec<Shader>,
 }
 
-/// A manifest and the text of every other file beside it, by name.
+/// A manifest, and the contents of every other file of the folder by name.
 pub struct Folder {
     pub manifest: Manifest,
     pub texts: BTreeMap<String, String>,
 }
 
 impl Folder {
-    /// Reads all of `dir`.
+    /// Reads all files of `dir`.
     ///
     /// # Errors
-    /// Where the folder, its manifest or a file can't be read, isn't text or isn't what a manifest must be.
+    /// The folder or a file can't be read, a file isn't text, or the manifest is missing or
+    /// invalid.
     pub fn read(dir: &Path) -> Result<Self, String> {
         let mut texts = BTreeMap::new();
         let entries = std::fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         for entry in entries {
             let entry = entry.map_err(|e| format!("{}: {e}", dir.display()))?;
             let path = entry.path();
-            let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let text =
+                std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             texts.insert(entry.file_name().to_string_lossy().into_owned(), text);
         }
-        let manifest =
-            texts.remove(MANIFEST).ok_or_else(|| format!("{}: no {MANIFEST} (`soda shaders {0}` writes one)", dir.display()))?;
-        let manifest = serde_json::from_str(&manifest).map_err(|e| format!("{}: {e}", dir.join(MANIFEST).display()))?;
+        let manifest = texts.remove(MANIFEST).ok_or_else(|| {
+            format!("{}: no {MANIFEST} (`soda shaders {0}` writes one)", dir.display())
+        })?;
+        let manifest = serde_json::from_str(&manifest)
+            .map_err(|e| format!("{}: {e}", dir.join(MANIFEST).display()))?;
         Ok(Self { manifest, texts })
     }
 }

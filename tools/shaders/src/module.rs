@@ -1,4 +1,4 @@
-//! A shader as naga understands it.
+//! A shader as naga parses and validates it.
 
 use crate::manifest::{Binding, Extension};
 use naga::front::wgsl;
@@ -19,18 +19,19 @@ pub struct Valid {
 pub struct Buffer {
     pub group: u32,
     pub binding: u32,
-    /// None where it is neither a storage nor a uniform buffer.
+    /// None if it is neither a storage nor a uniform buffer.
     pub kind: Option<Binding>,
-    /// Bytes, or the fewest where its last array has no size.
+    /// Its size in bytes, or its minimum if its last array is runtime-sized.
     pub bytes: u32,
 }
 
-/// Returns the module of `text` if it is valid WGSL for a device that has `extensions` and no others.
+/// Parses and validates `text` as WGSL for a device that has exactly `extensions`.
 ///
 /// # Errors
-/// In one line what is wrong, and where.
+/// One line that says what is wrong, and where.
 pub fn validate(text: &str, extensions: &BTreeSet<Extension>) -> Result<Valid, String> {
-    let capabilities = extensions.iter().fold(Capabilities::empty(), |all, e| all | e.capabilities());
+    let capabilities =
+        extensions.iter().fold(Capabilities::empty(), |all, e| all | e.capabilities());
     let options = wgsl::Options { capabilities, ..wgsl::Options::new() };
     let module = wgsl::Frontend::new_with_options(options).parse(text);
     let module = module.map_err(|e| located(e.location(text), e.message()))?;
@@ -45,11 +46,11 @@ pub fn validate(text: &str, extensions: &BTreeSet<Extension>) -> Result<Valid, S
     Ok(Valid { module, info, layouter })
 }
 
-/// Returns those of `extensions` without which `text` is valid just as well.
+/// Returns those of `extensions` that `text` doesn't need.
 pub fn needless(text: &str, extensions: &BTreeSet<Extension>) -> Vec<Extension> {
     let without = |left_out: Extension| {
         let others = extensions.iter().copied().filter(|&e| e != left_out).collect();
-        // naga's validator alone would let cooperative matrices through that are no variable's type.
+        // naga's validator alone would accept cooperative matrices that aren't a variable's type.
         validate(&text.replace(left_out.directive(), ""), &others).is_ok()
     };
     extensions.iter().copied().filter(|&e| without(e)).collect()
@@ -70,7 +71,12 @@ impl Valid {
                 AddressSpace::Uniform => Some(Binding::Uniform),
                 _ => None,
             };
-            Some(Buffer { group: at.group, binding: at.binding, kind, bytes: self.layouter[v.ty].size })
+            Some(Buffer {
+                group: at.group,
+                binding: at.binding,
+                kind,
+                bytes: self.layouter[v.ty].size,
+            })
         });
         let mut buffers: Vec<_> = bound.collect();
         buffers.sort_by_key(|b| (b.group, b.binding));
@@ -79,7 +85,11 @@ impl Valid {
 
     /// Returns the bytes of an element of each storage buffer that is an array.
     pub fn element_bytes(&self) -> BTreeSet<u32> {
-        let variables = self.module.global_variables.iter().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
+        let variables = self
+            .module
+            .global_variables
+            .iter()
+            .filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
         let stride = |ty| match self.module.types[ty].inner {
             TypeInner::Array { stride, .. } => Some(stride),
             _ => None,
@@ -87,24 +97,28 @@ impl Valid {
         variables.filter_map(|(_, v)| stride(v.ty)).collect()
     }
 
-    /// Returns the bytes of workgroup memory as WebGPU counts them: of each variable in use, a multiple of 16.
+    /// Returns the bytes of workgroup memory as WebGPU counts them: the size of each variable in
+    /// use, rounded up to a multiple of 16.
     pub fn workgroup_bytes(&self) -> u32 {
         let uses = self.info.get_entry_point(0);
         let variables = self.module.global_variables.iter();
-        let variables = variables.filter(|&(handle, v)| v.space == AddressSpace::WorkGroup && !uses[handle].is_empty());
+        let variables = variables
+            .filter(|&(handle, v)| v.space == AddressSpace::WorkGroup && !uses[handle].is_empty());
         variables.map(|(_, v)| self.layouter[v.ty].size.next_multiple_of(16)).sum()
     }
 }
 
-/// Puts the place, where it is known, before a message.
+/// Prefixes a message with its position in the source, if known.
 fn located(location: Option<naga::SourceLocation>, message: &str) -> String {
     match location {
-        Some(l) => format!("line {}, column {}: {}", l.line_number, l.line_position, one_line(message)),
+        Some(l) => {
+            format!("line {}, column {}: {}", l.line_number, l.line_position, one_line(message))
+        }
         None => one_line(message),
     }
 }
 
-/// Returns an error and its causes in one line.
+/// Formats an error and its causes in one line.
 pub fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&e| e.source());
     one_line(&causes.map(|e| e.to_string()).collect::<Vec<_>>().join(": "))

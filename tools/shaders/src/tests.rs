@@ -1,4 +1,4 @@
-//! What must pass passes, and each way to be wrong is found by its own line.
+//! Valid folders pass, and each kind of error is reported in a line of its own.
 
 use crate::check::{self, Report};
 use crate::manifest::{Binding, Extension, Folder, Manifest, Shader};
@@ -6,7 +6,8 @@ use crate::translate::Target;
 use Extension::{CooperativeMatrix, F16, Subgroups};
 use std::collections::BTreeMap;
 
-/// Sums pairs; one early return, one barrier in uniform control flow, 1 KiB of workgroup memory, an info block.
+/// Sums pairs, with an early return, a barrier in uniform control flow, 1 KiB of workgroup memory
+/// and an info block.
 const PLAIN: &str = "
 struct Info { n: u32, rows: u32, pad0: u32, pad1: u32 }
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
@@ -32,7 +33,8 @@ fn main(@builtin(local_invocation_index) i: u32) { x[i] = x[i] + 1.0h; }
 const GROUPED: &str = "
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
 @compute @workgroup_size(64)
-fn main(@builtin(local_invocation_index) i: u32) { x[i] = subgroupAdd(x[i]) + subgroupShuffleXor(x[i], 1u); }
+fn main(@builtin(local_invocation_index) i: u32) \
+{ x[i] = subgroupAdd(x[i]) + subgroupShuffleXor(x[i], 1u); }
 ";
 
 const MATRICES: &str = "enable f16;
@@ -49,7 +51,7 @@ fn main() {
 }
 ";
 
-/// An entry of the manifest for `text`, all of `storage` buffers and perhaps one uniform.
+/// Returns the manifest's entry for `file`, with `storage` storage buffers and perhaps a uniform.
 fn entry(file: &str, size: u32, storage: usize, uniform: bool, extensions: &[Extension]) -> Shader {
     let uniform = if uniform { &[Binding::Uniform][..] } else { &[] };
     Shader {
@@ -66,33 +68,42 @@ fn entry(file: &str, size: u32, storage: usize, uniform: bool, extensions: &[Ext
     }
 }
 
-/// A folder of one kernel in four variants, in which nothing is wrong.
+/// Returns a valid folder with one kernel in four variants.
 fn good() -> Folder {
     let plain = Shader { workgroup_bytes: Some(1024), ..entry("plain.wgsl", 256, 2, true, &[]) };
     let half = entry("half.wgsl", 64, 1, false, &[F16]);
     let grouped = entry("grouped.wgsl", 64, 1, false, &[Subgroups]);
     let matrices = entry("matrices.wgsl", 32, 3, false, &[F16, CooperativeMatrix]);
-    let texts = [("plain.wgsl", PLAIN), ("half.wgsl", HALF), ("grouped.wgsl", GROUPED), ("matrices.wgsl", MATRICES)];
-    let texts: BTreeMap<_, _> = texts.into_iter().map(|(file, text)| (file.to_owned(), text.to_owned())).collect();
+    let texts = [
+        ("plain.wgsl", PLAIN),
+        ("half.wgsl", HALF),
+        ("grouped.wgsl", GROUPED),
+        ("matrices.wgsl", MATRICES),
+    ];
+    let texts: BTreeMap<_, _> =
+        texts.into_iter().map(|(file, text)| (file.to_owned(), text.to_owned())).collect();
     Folder { manifest: Manifest { shaders: vec![plain, half, grouped, matrices] }, texts }
 }
 
-/// Checks the good folder after a change.
+/// Checks the valid folder after a change.
 fn changed(change: impl FnOnce(&mut Folder)) -> Report {
     let mut folder = good();
     change(&mut folder);
     check::folder(&folder)
 }
 
-/// Asserts that the change is found, in one failure of one line that holds `reason`.
+/// Asserts that the change causes exactly one failure, one line that contains `reason`.
 #[track_caller]
 fn refused(reason: &str, change: impl FnOnce(&mut Folder)) {
     let failures = changed(change).failures;
     assert_eq!(failures.len(), 1, "{failures:#?}");
-    assert!(failures[0].contains(reason) && !failures[0].contains('\n'), "{failures:#?} instead of {reason}");
+    assert!(
+        failures[0].contains(reason) && !failures[0].contains('\n'),
+        "{failures:#?} instead of {reason}"
+    );
 }
 
-/// As [`refused`], of a change of the text of `file`.
+/// Like [`refused`], for a change in the source of `file`.
 #[track_caller]
 fn text_refused(reason: &str, file: &str, from: &str, to: &str) {
     refused(reason, |folder| {
@@ -106,21 +117,28 @@ fn text_refused(reason: &str, file: &str, from: &str, to: &str) {
 fn a_good_folder_passes_in_every_language() {
     let report = changed(|_| {});
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
-    assert_eq!(report.to_string(), "4 shaders of 1 operations: 4 valid, 4 in SPIR-V, 4 in MSL, 3 in HLSL; 0 failures");
+    assert_eq!(
+        report.to_string(),
+        "4 shaders of 1 operations: 4 valid, 4 in SPIR-V, 4 in MSL, 3 in HLSL; 0 failures"
+    );
     assert_eq!(report.unwritable, [((Target::Hlsl, CooperativeMatrix), 1)].into());
 
     let text = |file: &str, target| {
-        let translation = report.translations.iter().find(|t| t.file == file && t.target == target).unwrap();
+        let translation =
+            report.translations.iter().find(|t| t.file == file && t.target == target).unwrap();
         String::from_utf8_lossy(&translation.text).into_owned()
     };
     assert!(text("plain.wgsl", Target::SpirV).as_bytes().starts_with(&[0x03, 0x02, 0x23, 0x07]));
     assert!(text("plain.wgsl", Target::Msl).contains("[[buffer(2)]]"));
-    assert!(text("plain.wgsl", Target::Hlsl).contains("register(b2)") && text("half.wgsl", Target::Hlsl).contains("half"));
+    assert!(
+        text("plain.wgsl", Target::Hlsl).contains("register(b2)")
+            && text("half.wgsl", Target::Hlsl).contains("half")
+    );
     assert!(text("matrices.wgsl", Target::Msl).contains("simdgroup"));
 }
 
 #[test]
-fn the_table_of_what_a_language_lacks_is_nagas_own() {
+fn what_a_language_lacks_agrees_with_naga() {
     for extension in [F16, Subgroups, CooperativeMatrix] {
         for target in Target::ALL {
             let supported = match target {
@@ -128,7 +146,11 @@ fn the_table_of_what_a_language_lacks_is_nagas_own() {
                 Target::Msl => naga::back::msl::supported_capabilities(),
                 Target::Hlsl => naga::back::hlsl::supported_capabilities(),
             };
-            assert_eq!(target.writes(extension), supported.contains(extension.capabilities()), "{extension} in {target}");
+            assert_eq!(
+                target.writes(extension),
+                supported.contains(extension.capabilities()),
+                "{extension} in {target}"
+            );
         }
     }
 }
@@ -143,15 +165,25 @@ fn broken_shaders_are_refused_where_they_break() {
         "workgroupBarrier();",
         "let n: f32 = 0u;",
     );
-    text_refused("Entry point main at Compute is invalid", "grouped.wgsl", "workgroup_size(64)", "workgroup_size(0)");
+    text_refused(
+        "Entry point main at Compute is invalid",
+        "grouped.wgsl",
+        "workgroup_size(64)",
+        "workgroup_size(0)",
+    );
     text_refused(
         "one entry point, a compute shader",
         "half.wgsl",
         "@compute",
         "@compute @workgroup_size(1) fn other() {}\n@compute",
     );
-    text_refused("a value of the template was left out", "plain.wgsl", "fn main", "// {{ name }}\nfn main");
-    // A uniform's arrays have strides of 16 bytes.
+    text_refused(
+        "a value of the template was left out",
+        "plain.wgsl",
+        "fn main",
+        "// {{ name }}\nfn main",
+    );
+    // Arrays in uniform buffers need strides of 16 bytes.
     text_refused(
         "array stride 4 is not a multiple of the required alignment 16",
         "plain.wgsl",
@@ -170,21 +202,40 @@ fn shaders_use_exactly_the_extensions_that_they_name() {
     };
     refused("`f16` extension is not supported", extensions("half.wgsl", &[]));
     refused("Capabilities", extensions("grouped.wgsl", &[]));
-    refused("`wgpu_cooperative_matrix` extension is not supported", extensions("matrices.wgsl", &[F16]));
+    refused(
+        "`wgpu_cooperative_matrix` extension is not supported",
+        extensions("matrices.wgsl", &[F16]),
+    );
     refused("names subgroups and doesn't use it", extensions("half.wgsl", &[F16, Subgroups]));
     refused("names f16 and doesn't use it", extensions("grouped.wgsl", &[F16, Subgroups]));
     text_refused("the `f16` enable extension is not enabled", "half.wgsl", "enable f16;", "");
-    // naga doesn't know this line yet: who hands a text to Tint puts it in front.
-    text_refused("`subgroups` enable-extension is not yet supported", "grouped.wgsl", "\n@group", "enable subgroups;\n@group");
-    // HLSL and WebGPU have no barrier of a subgroup.
-    text_refused("SUBGROUP_BARRIER", "grouped.wgsl", "{ x[i] = subgroupAdd", "{ subgroupBarrier(); x[i] = subgroupAdd");
+    // naga doesn't support this line yet; code that passes a shader to Tint adds it.
+    text_refused(
+        "`subgroups` enable-extension is not yet supported",
+        "grouped.wgsl",
+        "\n@group",
+        "enable subgroups;\n@group",
+    );
+    // HLSL and WebGPU have no subgroup barrier.
+    text_refused(
+        "SUBGROUP_BARRIER",
+        "grouped.wgsl",
+        "{ x[i] = subgroupAdd",
+        "{ subgroupBarrier(); x[i] = subgroupAdd",
+    );
 }
 
 #[test]
-fn what_the_manifest_says_of_a_shader_is_so() {
-    refused("a workgroup of [256, 1, 1], [128, 1, 1] in the manifest", |f| f.manifest.shaders[0].workgroup_size[0] = 128);
-    refused("1024 bytes of workgroup memory, 512 in the manifest", |f| f.manifest.shaders[0].workgroup_bytes = Some(512));
-    refused("binds 2 storage, 1 uniform, in the manifest 3 storage", |f| f.manifest.shaders[0].bindings[2] = Binding::Storage);
+fn the_manifest_must_describe_each_shader_correctly() {
+    refused("a workgroup of [256, 1, 1], [128, 1, 1] in the manifest", |f| {
+        f.manifest.shaders[0].workgroup_size[0] = 128
+    });
+    refused("1024 bytes of workgroup memory, 512 in the manifest", |f| {
+        f.manifest.shaders[0].workgroup_bytes = Some(512)
+    });
+    refused("binds 2 storage, 1 uniform, in the manifest 3 storage", |f| {
+        f.manifest.shaders[0].bindings[2] = Binding::Storage
+    });
     refused("binds 1 storage, in the manifest nothing", |f| f.manifest.shaders[1].bindings.clear());
     text_refused("from binding 0 without gaps", "half.wgsl", "@binding(0)", "@binding(1)");
     text_refused("from binding 0 without gaps", "half.wgsl", "@group(0)", "@group(1)");
@@ -206,10 +257,13 @@ fn what_the_manifest_says_of_a_shader_is_so() {
 #[test]
 fn webgpus_default_limits_are_kept() {
     refused("9 storage buffers, 8 at most", |folder| {
-        let more = (2..9).map(|i| format!("@group(0) @binding({i}) var<storage, read_write> b{i}: array<f32>;\n"));
+        let more = (2..9).map(|i| {
+            format!("@group(0) @binding({i}) var<storage, read_write> b{i}: array<f32>;\n")
+        });
         let text = folder.texts.get_mut("plain.wgsl").unwrap();
         *text = more.collect::<String>() + &text.replace("@binding(2)", "@binding(9)");
-        folder.manifest.shaders[0].bindings = [vec![Binding::Storage; 9], vec![Binding::Uniform]].concat();
+        folder.manifest.shaders[0].bindings =
+            [vec![Binding::Storage; 9], vec![Binding::Uniform]].concat();
     });
     refused("16400 bytes of workgroup memory, 16384 at most", |folder| {
         let text = folder.texts.get_mut("plain.wgsl").unwrap();
@@ -222,16 +276,23 @@ fn webgpus_default_limits_are_kept() {
         "pad1: u32",
         "pad1: u32, a: array<vec4<u32>, 4096>",
     );
-    for (size, reason) in [([16, 32, 1], "512 invocations"), ([1, 1, 128], "a workgroup of [1, 1, 128], [256, 256, 64] at most")]
-    {
+    for (size, reason) in [
+        ([16, 32, 1], "512 invocations"),
+        ([1, 1, 128], "a workgroup of [1, 1, 128], [256, 256, 64] at most"),
+    ] {
         refused(reason, |folder| {
             let text = folder.texts.get_mut("plain.wgsl").unwrap();
-            *text = text.replace("workgroup_size(256)", &format!("workgroup_size({}, {}, {})", size[0], size[1], size[2]));
+            *text = text.replace(
+                "workgroup_size(256)",
+                &format!("workgroup_size({}, {}, {})", size[0], size[1], size[2]),
+            );
             folder.manifest.shaders[0].workgroup_size = size;
         });
     }
-    // Memory that isn't used isn't counted, and what is no WebGPU has its adapter's limits.
-    let unused = |f: &mut Folder| f.texts.get_mut("plain.wgsl").unwrap().push_str("var<workgroup> spare: array<f32, 8192>;");
+    // Unused memory isn't counted, and shaders that aren't WebGPU have their adapter's limits.
+    let unused = |f: &mut Folder| {
+        f.texts.get_mut("plain.wgsl").unwrap().push_str("var<workgroup> spare: array<f32, 8192>;")
+    };
     assert!(changed(unused).failures.is_empty());
     let large = |folder: &mut Folder| {
         let text = folder.texts.get_mut("matrices.wgsl").unwrap();
@@ -243,14 +304,20 @@ fn webgpus_default_limits_are_kept() {
 
 #[test]
 fn manifest_and_files_name_each_other() {
-    refused("spare.wgsl: manifest.json doesn't name it", |f| drop(f.texts.insert("spare.wgsl".to_owned(), PLAIN.to_owned())));
+    refused("spare.wgsl: manifest.json doesn't name it", |f| {
+        drop(f.texts.insert("spare.wgsl".to_owned(), PLAIN.to_owned()))
+    });
     refused("half.wgsl: no such file in the folder", |f| drop(f.texts.remove("half.wgsl")));
-    refused("its file is also that of pairs forward", |f| f.manifest.shaders.push(f.manifest.shaders[0].clone()));
-    refused("its text is also that of pairs forward, Forward(plain.wgsl), plain.wgsl", |folder| {
+    refused("pairs forward, Forward(plain.wgsl), plain.wgsl has the same file", |f| {
+        f.manifest.shaders.push(f.manifest.shaders[0].clone())
+    });
+    refused("pairs forward, Forward(plain.wgsl), plain.wgsl has the same source", |folder| {
         folder.manifest.shaders.push(entry("again.wgsl", 256, 2, true, &[]));
         folder.texts.insert("again.wgsl".to_owned(), PLAIN.to_owned());
     });
-    refused("halves: no variant that needs no extension", |f| f.manifest.shaders[1].operation = "halves".to_owned());
+    refused("halves: every variant needs an extension", |f| {
+        f.manifest.shaders[1].operation = "halves".to_owned()
+    });
     let empty = Folder { manifest: Manifest { shaders: vec![] }, texts: BTreeMap::new() };
     assert_eq!(check::folder(&empty).failures, ["manifest.json: names no shader"]);
 }

@@ -1,5 +1,5 @@
-//! Translations of a module for the graphics APIs, as an unchecked launch asks wgpu for them: without bounds of loops, checks of
-//! indices and divisors, and zeroed workgroup memory.
+//! Translations of a module for the graphics APIs, with the options that wgpu uses for an unchecked
+//! launch: without loop bounds, index and divisor checks, or zeroed workgroup memory.
 
 use crate::manifest::Extension;
 use crate::module::{Buffer, Valid, chain};
@@ -31,7 +31,7 @@ impl fmt::Display for Target {
 impl Target {
     pub const ALL: [Self; 3] = [Self::SpirV, Self::Msl, Self::Hlsl];
 
-    /// Whether naga can write `extension` in this language. What it can't is reported, not tried.
+    /// Whether naga can write `extension` in this language. If not, that is reported, not tried.
     pub fn writes(self, extension: Extension) -> bool {
         match extension {
             Extension::F16 | Extension::Subgroups => true,
@@ -39,7 +39,7 @@ impl Target {
         }
     }
 
-    /// Returns the ending of this language's files.
+    /// Returns the extension of this language's files.
     pub fn ending(self) -> &'static str {
         match self {
             Self::SpirV => "spv",
@@ -51,12 +51,16 @@ impl Target {
     /// Translates `shader`, which uses `extensions`. Buffers keep their binding numbers.
     ///
     /// # Errors
-    /// In one line what the language lacks.
-    pub fn translate(self, shader: &Valid, extensions: &BTreeSet<Extension>) -> Result<Vec<u8>, String> {
+    /// One line that says what the language lacks.
+    pub fn translate(
+        self,
+        shader: &Valid,
+        extensions: &BTreeSet<Extension>,
+    ) -> Result<Vec<u8>, String> {
         let has = |extension| extensions.contains(&extension);
         match self {
             Self::SpirV => {
-                // Vulkan 1.1 has subgroups; who has cooperative matrices has 1.3.
+                // Vulkan 1.1 has subgroups; devices with cooperative matrices have 1.3.
                 let version = if has(Extension::CooperativeMatrix) { (1, 6) } else { (1, 3) };
                 spirv(shader, version)
             }
@@ -88,11 +92,12 @@ fn spirv(shader: &Valid, lang_version: (u8, u8)) -> Result<Vec<u8>, String> {
         emit_int_div_checks: false,
         ..Default::default()
     };
-    let words = spv::write_vec(&shader.module, &shader.info, &options, None).map_err(|e| chain(&e))?;
+    let words =
+        spv::write_vec(&shader.module, &shader.info, &options, None).map_err(|e| chain(&e))?;
     Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
 }
 
-/// What Metal binds to a kernel, one of it for lengths of arrays.
+/// The number of buffers that Metal can bind to a kernel; one holds the array lengths.
 const METAL_BUFFERS: u32 = 31;
 
 fn metal(shader: &Valid, lang_version: (u8, u8)) -> Result<Vec<u8>, String> {
@@ -100,10 +105,13 @@ fn metal(shader: &Valid, lang_version: (u8, u8)) -> Result<Vec<u8>, String> {
     if buffers >= METAL_BUFFERS {
         return Err(format!("{buffers} buffers and one of lengths, {METAL_BUFFERS} at most"));
     }
-    let resources =
-        bound(shader, |binding| msl::BindTarget { buffer: Some(binding as msl::Slot), mutable: true, ..Default::default() });
+    let resources = bound(shader, |binding| msl::BindTarget {
+        buffer: Some(binding as msl::Slot),
+        mutable: true,
+        ..Default::default()
+    });
     let resources = msl::EntryPointResources {
-        // Lengths of arrays, as wgpu puts them: behind the buffers.
+        // The array lengths come after the buffers, as in wgpu.
         sizes_buffer: Some(buffers as msl::Slot),
         resources,
         ..Default::default()
@@ -117,7 +125,8 @@ fn metal(shader: &Valid, lang_version: (u8, u8)) -> Result<Vec<u8>, String> {
         emit_int_div_checks: false,
         ..Default::default()
     };
-    let written = msl::write_string(&shader.module, &shader.info, &options, &msl::PipelineOptions::default());
+    let written =
+        msl::write_string(&shader.module, &shader.info, &options, &msl::PipelineOptions::default());
     let (text, names) = written.map_err(|e| chain(&e))?;
     for name in names.entry_point_names {
         name.map_err(|e| chain(&e))?;
@@ -137,20 +146,27 @@ fn direct3d(shader: &Valid, shader_model: hlsl::ShaderModel) -> Result<Vec<u8>, 
     };
     let mut text = String::new();
     let pipeline = hlsl::PipelineOptions::default();
-    let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(&shader.module, &shader.info, None);
+    let written =
+        hlsl::Writer::new(&mut text, &options, &pipeline).write(&shader.module, &shader.info, None);
     for name in written.map_err(|e| chain(&e))?.entry_point_names {
         name.map_err(|e| chain(&e))?;
     }
     with("numthreads", text)
 }
 
-/// Returns `text`, which must hold the mark of a compute shader.
+/// Returns `text` if it contains `mark`, which every compute shader has.
 fn with(mark: &str, text: String) -> Result<Vec<u8>, String> {
-    if text.contains(mark) { Ok(text.into_bytes()) } else { Err(format!("no `{mark}` in the translation")) }
+    if text.contains(mark) {
+        Ok(text.into_bytes())
+    } else {
+        Err(format!("no `{mark}` in the translation"))
+    }
 }
 
-/// Returns what `target` makes of each buffer's binding number.
+/// Maps each buffer's binding number through `target`.
 fn bound<T>(shader: &Valid, target: impl Fn(u32) -> T) -> BTreeMap<naga::ResourceBinding, T> {
-    let place = |b: Buffer| (naga::ResourceBinding { group: b.group, binding: b.binding }, target(b.binding));
+    let place = |b: Buffer| {
+        (naga::ResourceBinding { group: b.group, binding: b.binding }, target(b.binding))
+    };
     shader.buffers().into_iter().map(place).collect()
 }
