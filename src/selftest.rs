@@ -165,6 +165,12 @@ pub fn whole(device: &Selected, mut each: impl FnMut(&Outcome, usize)) -> Result
     Ok(Findings { outcomes, speed })
 }
 
+/// Returns the speed that [`once`] measured on `device` when the test passed, in floating-point
+/// operations per second; `None` if it hasn't passed with these shaders and this driver.
+pub fn measured(device: &Selected) -> Option<f64> {
+    std::fs::read_to_string(record(device)?).ok()?.trim().parse().ok()
+}
+
 /// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and
 /// its driver. Returns the speed of the largest layer's convolution, as measured when it passed, in
 /// floating-point operations per second; `None` on the CPU backend.

@@ -1,6 +1,7 @@
 //! The devices of this machine, and how a selection such as `vulkan:0` or `auto` picks one.
 
 mod lasting;
+mod memory;
 mod missed;
 mod profile;
 mod rank;
@@ -62,6 +63,9 @@ pub struct Adapter {
     pub driver: String,
     /// The index among the adapters of this backend: the N of `vulkan:N`.
     pub index: usize,
+    /// The size of its memory in bytes, if the driver tells: its own, or for integrated GPUs and
+    /// software the system's memory that it may use.
+    pub memory: Option<u64>,
     /// The limits that matter for training.
     pub limits: Limits,
     /// The features that matter for training, by name.
@@ -296,6 +300,7 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
                 backend: name,
                 kind,
                 index,
+                memory: memory::bytes(&adapter),
                 limits,
                 features: named
                     .iter()

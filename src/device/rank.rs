@@ -65,6 +65,7 @@ mod tests {
             kind,
             driver: driver.into(),
             index,
+            memory: None,
             limits: profile.limits.clone(),
             features: Vec::new(),
             pci: pci.into(),

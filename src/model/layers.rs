@@ -25,16 +25,28 @@ pub fn denoiser(model: &ModelConfig) -> Vec<Layer> {
 /// Returns the floating-point operations per image of the most expensive convolution, which makes
 /// up the longest dispatch of a step. The denoiser processes `draws` noised versions of each image.
 pub fn longest_convolution(model: &ModelConfig, draws: usize) -> f64 {
-    let operations = |layer| match layer {
+    let most = |layers: Vec<Layer>| layers.iter().map(multiply_adds).max().unwrap_or(0);
+    2.0 * most(encoder(model)).max(draws * most(denoiser(model))) as f64
+}
+
+/// Returns the floating-point operations per image of all convolutions of a training step: the
+/// forward pass, and twice as many in the backward pass. The denoiser processes `draws` noised
+/// versions of each image.
+pub fn step_operations(model: &ModelConfig, draws: usize) -> f64 {
+    let all = |layers: Vec<Layer>| layers.iter().map(multiply_adds).sum::<usize>();
+    3.0 * 2.0 * (all(encoder(model)) + draws * all(denoiser(model))) as f64
+}
+
+/// Returns the multiply-adds per image of a convolution; 0 for other layers.
+fn multiply_adds(layer: &Layer) -> usize {
+    match *layer {
         // On an upsampled input the nine taps reduce to four, on four times the pixels.
         Layer::Conv2d { from, to, side, upsample: true, .. } => 4 * 4 * from * to * side * side,
         Layer::Conv2d { from, to, kernel, stride, side, .. } => {
             kernel * kernel * from * to * side.div_ceil(stride).pow(2)
         }
         _ => 0,
-    };
-    let most = |layers: Vec<Layer>| layers.into_iter().map(operations).max().unwrap_or(0);
-    2.0 * most(encoder(model)).max(draws * most(denoiser(model))) as f64
+    }
 }
 
 struct Layers(Vec<Layer>);

@@ -1,0 +1,25 @@
+//! How much memory an adapter has, as its driver reports it.
+
+/// Returns the size in bytes of the largest memory that is the adapter's own. For integrated GPUs
+/// and software adapters this is the part of the system's memory that they may use. `None` for
+/// graphics APIs other than Vulkan, which don't tell wgpu.
+#[cfg(any(target_os = "linux", target_os = "windows"))]
+#[allow(unsafe_code)]
+pub(super) fn bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+    /// VK_MEMORY_HEAP_DEVICE_LOCAL_BIT.
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: the adapter outlives the guard, and the driver is only asked for numbers.
+    let memory = unsafe {
+        let adapter = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = adapter.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(adapter.raw_physical_device())
+    };
+    let heaps = memory.memory_heaps.iter().take(memory.memory_heap_count as usize);
+    heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+}
+
+/// See the other systems' version.
+#[cfg(not(any(target_os = "linux", target_os = "windows")))]
+pub(super) fn bytes(_: &wgpu::Adapter) -> Option<u64> {
+    None
+}
