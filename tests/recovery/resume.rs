@@ -278,7 +278,7 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     // Where it stands there is a cooldown to be gone on with, ends by itself, or has no constant
     // rate.
     let again = cool("r-cooldown-4", "4");
-    fails(&again, 2, &["falls by itself"]);
+    fails(&again, 2, &["already falls"]);
     succeeds(&cool("r", "0.25"));
     assert_eq!(
         RunDir::new(at.join("r-cooldown-6")).read_config().expect("a recipe").train.steps,
@@ -286,7 +286,7 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     );
     fails(&cool("r", "2"), 2, &["r-cooldown-6 is there already", "--resume --run"]);
     succeeds(&train(at, &["--run", "cosine"]));
-    fails(&cool("cosine", "2"), 2, &["falls by itself"]);
+    fails(&cool("cosine", "2"), 2, &["already falls"]);
     fails(&cool("nothing", "2"), 2, &["holds no run"]);
     assert_eq!(
         soda(at, &["train", "--run", "r", "--cooldown", "2"]).status.code(),

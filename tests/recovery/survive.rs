@@ -80,7 +80,7 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
             "{trained} trained, {found} found after {kills} kills"
         );
         assert!(
-            said.len() <= 1 && said.iter().all(|line| line.contains("not written to its end")),
+            said.len() <= 1 && said.iter().all(|line| line.contains("not completely written")),
             "{said:?}"
         );
         reached = found;
