@@ -33,9 +33,10 @@ pub struct AdamW {
 }
 
 /// Returns the learning rate of the denoiser at `update` of the optimizer (from 1): linear warmup,
-/// then constant, with or without a cooldown (1 - sqrt, which Haegele et al. 2024, arXiv 2405.18392,
-/// found better than a line), or half a cosine. Cooldown and cosine reach 0 at `progress` = 1.
-/// `progress` is the completed fraction of the run, in steps or in time, whichever ends first.
+/// then constant, with or without a cooldown (1 - sqrt, which Haegele et al. 2024, arXiv
+/// 2405.18392, found better than a line), or half a cosine. Cooldown and cosine reach 0 at
+/// `progress` = 1. `progress` is the completed fraction of the run, in steps or in time, whichever
+/// ends first.
 pub fn learning_rate(config: &TrainConfig, update: u64, progress: f64) -> f64 {
     let warmup = (update as f64 / config.warmup_steps.max(1) as f64).min(1.0);
     let decay = match config.lr_schedule {

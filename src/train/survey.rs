@@ -143,8 +143,8 @@ mod tests {
     use crate::train::checkpoint::Position;
     use std::time::{Duration, UNIX_EPOCH};
 
-    /// Makes a run of 10 steps in `folder`, with a checkpoint for each of `steps`, whose time is its
-    /// step in seconds.
+    /// Makes a run of 10 steps in `folder`, with a checkpoint for each of `steps`, whose time is
+    /// its step in seconds.
     fn run(folder: &Path, name: &str, steps: &[u64]) -> RunDir {
         let run = RunDir::new(folder.join(name));
         let config = Config::load(Path::new("configs/quick.toml"), &["train.steps=10".into()])

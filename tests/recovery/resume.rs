@@ -35,7 +35,7 @@ fn another_recipe_is_refused_by_name_unless_it_is_allowed_and_other_networks_alw
     let allowed = [&resume[..], &["--allow-change"]].concat();
     let output = soda(at, &allowed);
     succeeds(&output);
-    assert!(text(&output.stderr).contains("another recipe"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("a changed recipe"), "{}", text(&output.stderr));
     assert_eq!((newest(&run), run.read_config().expect("a recipe").train.batch_size), (4, 16));
     let rows = run.read_metrics().expect("metrics").rows;
     assert_eq!(rows.iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(), [(2, 16), (4, 48)]);

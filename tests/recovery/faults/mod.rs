@@ -377,7 +377,7 @@ fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_al
                 succeeds(&output);
                 let said_all = text(&output.stderr);
                 assert!(
-                    said_all.contains(said) && said_all.contains("training goes on"),
+                    said_all.contains(said) && said_all.contains("training continues"),
                     "{said_all}"
                 );
             } else {
