@@ -55,7 +55,8 @@ mod tests {
             "An IO error happened\nCaused by:\n  can't allocate buffer of size: 5000000000",
             "out of device memory allocating 4096 bytes",
             "No room for 64 bytes in the memory held, and no page may be added",
-            "Can't allocate 64 bytes: every page size the memory tracks still holds live allocations",
+            "Can't allocate 64 bytes: every page size the memory tracks still holds live \
+            allocations",
         ] {
             assert_eq!(Fault::of(text), Fault::OutOfMemory, "{text}");
         }

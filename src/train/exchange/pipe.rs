@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 /// for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spent {
-    /// The total. It is less than the sum of its parts, because reading, exchange and writing
-    /// overlap.
+    /// The total. Reading, exchange and writing overlap.
     pub whole: f64,
     /// Reading the device.
     pub read: f64,
