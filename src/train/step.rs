@@ -229,11 +229,11 @@ impl<'a> Draws<'a> {
 
     /// Samples the values of the next `n` images, which form one part.
     fn next(&mut self, n: usize) -> Draw {
-        let drawn = n * self.config.train.denoisings;
+        let count = n * self.config.train.denoisings;
         Draw {
-            levels: self.levels.drain(..drawn).collect(),
-            mask: draw_masks(drawn, self.config, &mut self.masks),
-            eps: rng::normal(&mut self.noise, drawn * bytes_of(self.config.model.sides.target)),
+            levels: self.levels.drain(..count).collect(),
+            mask: draw_masks(count, self.config, &mut self.masks),
+            eps: rng::normal(&mut self.noise, count * bytes_of(self.config.model.sides.target)),
             dropout: self.dropout.random(),
         }
     }

@@ -78,8 +78,8 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
         assert_eq!(run.checkpoints(), [2]);
         boundaries += 1;
     }
-    // Five files with four points in time each, two folders, a rename; then the old one is renamed
-    // and removed.
+    // Five files with four possible crashes each, two folders, a rename; then the old one is
+    // renamed and removed.
     assert!(
         before_the_rename >= 20 && boundaries >= before_the_rename + 6,
         "{boundaries}, {before_the_rename}"

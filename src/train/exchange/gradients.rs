@@ -115,7 +115,7 @@ impl Exchange {
 thread_local! {
     /// The receive buffer of the thread that sends. It is reused, because allocating it each time
     /// would take as long as the copy.
-    static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Sends each owner the gradients of its parameters from `values`, and sums those that all ranks
@@ -141,16 +141,16 @@ fn add_up(
     };
     let [sent, received] = [counts, &arriving].map(|counts| wire.bytes(counts));
     match wire {
-        Wire::F32 => ROOM.with_borrow_mut(|room| {
+        Wire::F32 => BUFFER.with_borrow_mut(|buffer| {
             let count: usize = arriving.iter().sum();
-            room.resize(count.max(room.len()), 0.0);
+            buffer.resize(count.max(buffer.len()), 0.0);
             link.all_to_all(
                 bytemuck::cast_slice(values),
                 &sent,
-                bytemuck::cast_slice_mut(&mut room[..count]),
+                bytemuck::cast_slice_mut(&mut buffer[..count]),
                 &received,
             );
-            sum(&room[..count])
+            sum(&buffer[..count])
         }),
         Wire::F16 => {
             let mut all = vec![0; received.iter().sum()];

@@ -141,8 +141,8 @@ impl Limit {
         allowed + 0.5 * (LATE.0 * allowed + LATE.1) - self.elapsed()
     }
 
-    /// Returns the closing picture that there is time for. First the linear decoder is fitted to
-    /// fewer images, and then fewer images are drawn.
+    /// Returns the closing picture that there is time for. To save time, the linear decoder is
+    /// fitted to fewer images first, and then fewer images are drawn.
     pub fn picture(&self, pace: &Pace) -> Picture {
         let spare = self.allowed.map_or(f64::INFINITY, |allowed| self.spare(allowed).max(0.0));
         let passes = (spare / self.pass(Work::Picture, pace).max(1e-12)) as usize;

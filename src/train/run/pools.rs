@@ -77,7 +77,7 @@ mod tests {
         let told = pools.seen(190, 282).expect("grown");
         assert!(told.contains("at step 150") && told.contains("at step 190"), "{told}");
         assert!(pools.seen(200, 1000).is_none(), "once");
-        // Memory taken before the base isn't allowed a second time.
+        // Other work before the base was measured doesn't count.
         let mut pools = Pools::new(0);
         pools.other_work();
         assert!(pools.seen(100, 400).is_none() && pools.seen(110, 501).is_some());
