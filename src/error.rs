@@ -1,4 +1,4 @@
-//! The one error type: a sentence that names the file, field or device and the remedy.
+//! The error type of the crate: a sentence that names the file, field or device, and the remedy.
 
 mod fault;
 mod hint;
@@ -11,43 +11,43 @@ use std::fmt::{Display, Formatter};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What every fallible function of the crate returns.
+/// The result of the crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure that a user can act on. `Display` is one sentence, ready to print after `error: `;
-/// of some it is followed by a list, a line each.
+/// A failure that a user can act on. `Display` writes one sentence, ready to print after `error: `;
+/// some errors add a list, one line per item.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The command line, the configuration or an argument asks for something impossible.
+    /// A request that can't be met, on the command line, in the configuration or in an argument.
     Usage(String),
-    /// The work could not be done.
+    /// A failure during the work.
     Failed(String),
-    /// A file or folder could not be read, written, ..
+    /// A failure to read, write or create a file or folder.
     Io {
-        /// What was tried: "read", "create".
+        /// The action that failed: "read", "create".
         action: String,
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A device was lost, ran out of memory or failed otherwise.
+    /// A device that was lost, ran out of memory or failed in another way.
     Device {
         /// What it was doing: "reading the losses of step 7".
         doing: String,
-        /// The first line of what wgpu or CubeCL say, or what was found.
+        /// The first line of the message of wgpu or CubeCL, or what the program detected.
         said: String,
         /// How it failed.
         fault: Fault,
     },
 }
 
-/// Most characters of a message.
+/// The maximum length of a message in characters.
 const LONGEST: usize = 2000;
 
-/// `message` as one line that a terminal shows as it is: names in a foreign file may be of any
-/// length and hold anything.
+/// Turns `message` into one line of bounded length without control characters. Names in files from
+/// elsewhere may have any length and hold any characters.
 fn line(message: String) -> String {
     let harmless = |c: char| match c {
         '\n' | '\t' => ' ',
@@ -58,7 +58,7 @@ fn line(message: String) -> String {
     if n <= LONGEST {
         return message.chars().map(harmless).collect();
     }
-    // Its beginning names the file, its end the remedy.
+    // The beginning names the file, and the end the remedy.
     let (start, end) =
         (message.chars().take(LONGEST / 2), message.chars().skip(n - LONGEST / 2 + 4));
     start.chain(" .. ".chars()).chain(end).map(harmless).collect()
@@ -89,7 +89,7 @@ impl StdError for Error {
     }
 }
 
-/// What a user can do about a failure of the file system.
+/// Returns what a user can do about a failure of the file system.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind;
     match kind {
@@ -105,38 +105,39 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
 }
 
 impl Error {
-    /// A mistake in the command line or the configuration; `message` names the field and the
+    /// Makes an error of the command line or the configuration. `message` names the field and the
     /// remedy.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage(line(message.into()))
     }
 
-    /// A failure while working; `message` names the file or device and the remedy.
+    /// Makes an error of the work itself. `message` names the file or device and the remedy.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(line(message.into()))
     }
 
-    /// A failure with a list: `what` with the file it is about, a line for each of `items`, and the
-    /// remedy.
+    /// Makes an error with a list: `what`, which names the file, one line for each of `items`, and
+    /// the remedy.
     pub fn list(what: &str, items: impl Iterator<Item = String>, remedy: &str) -> Self {
         let items: String = items.map(|item| format!("\n  {}", line(item))).collect();
         Self::Failed(format!("{}{items}\n{}", line(what.to_owned()), line(remedy.to_owned())))
     }
 
-    /// A device that failed while `doing` something ("reading the losses of step 7"), by what wgpu
-    /// or CubeCL say.
+    /// Makes an error of a device that failed while `doing` something ("reading the losses of step
+    /// 7"). `source` is the error of wgpu or CubeCL.
     pub fn device(doing: &str, source: &dyn Display) -> Self {
         let source = source.to_string();
         let said = source.lines().next().unwrap_or_default().to_owned();
         Self::Device { doing: doing.to_owned(), said, fault: Fault::of(&source) }
     }
 
-    /// A device that reports success and hasn't computed: `found` is what gave it away.
+    /// Makes an error of a device that reports success without having done the work. `found` says
+    /// how that was detected.
     pub fn left_out(doing: &str, found: impl Into<String>) -> Self {
         Self::Device { doing: doing.to_owned(), said: found.into(), fault: Fault::LeftOut }
     }
 
-    /// An I/O failure while doing `action` ("read", "create", ..) to `path`.
+    /// Makes an error of a failed `action` ("read", "create") on `path`.
     pub fn io(action: &str, path: &Path, source: &io::Error) -> Self {
         // `io::Error` can't be cloned.
         let source = match source.raw_os_error() {
@@ -146,7 +147,7 @@ impl Error {
         Self::Io { action: action.to_owned(), path: path.to_owned(), source }
     }
 
-    /// Process exit code: 2 for usage, 1 for failure.
+    /// Returns the exit code of the process: 2 for usage, 1 for failures.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_one_line_of_bounded_length_whatever_a_file_calls_its_parts() {
+    fn messages_are_one_line_of_bounded_length_whatever_names_a_file_contains() {
         assert_eq!(
             Error::failed("a.bin is bad; get it again").to_string(),
             "a.bin is bad; get it again"

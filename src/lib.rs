@@ -1,9 +1,10 @@
 //! SODA (bottleneck diffusion for representation learning, arXiv 2311.17901) on any GPU: training,
-//! probe evaluation and generation on Burn and wgpu, with hand-written WGSL kernels.
+//! evaluation by probes and generation on Burn and wgpu, with hand-written WGSL kernels.
 //!
-//! The rooms stand in dependency order; each uses only what stands before it.
+//! The modules are listed in dependency order: each uses only those above it.
 
-// Standard output may take a file's contents: lines go there through `outln!`, which knows.
+// Standard output may carry the contents of a file (`--json -`), so the command line prints through
+// its `outln!`, which checks for that.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 pub mod error;

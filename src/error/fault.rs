@@ -1,23 +1,23 @@
-//! How a device failed, by what wgpu and CubeCL say of it.
+//! How a device failed, classified by the messages of wgpu and CubeCL.
 
 /// How a device failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It takes no more work: the driver reset it, or a kernel broke it.
+    /// The device takes no more work: the driver reset it, or a kernel broke it.
     Lost,
-    /// A buffer was larger than its memory or its limits.
+    /// A buffer exceeded the memory or the limits of the device.
     OutOfMemory,
-    /// It reports success and has computed nothing.
+    /// The device reported success without having done the work.
     LeftOut,
-    /// Anything else.
+    /// Any other failure.
     Other,
 }
 
 impl Fault {
-    /// Classifies an error or panic of wgpu or CubeCL by its text: their types do not reach callers
-    /// of Burn. Both call every later use of a failed device a loss or a poisoning, so memory is
-    /// looked for first.
+    /// Classifies an error or panic of wgpu or CubeCL by its text, because their types do not reach
+    /// callers of Burn. Both report every later use of a failed device as lost or poisoned, so
+    /// words about memory are checked first.
     pub fn of(text: &str) -> Self {
         let text = text.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -30,8 +30,8 @@ impl Fault {
         }
     }
 
-    /// Whether a panic says that the device takes no more work. A thread that waits for a lost
-    /// device gets "Error in Device::poll: .." from wgpu, whatever the cause.
+    /// Checks whether a panic means that the device takes no more work. A thread that waits for a
+    /// lost device gets "Error in Device::poll: .." from wgpu, whatever the cause.
     pub fn ends_the_device(panic: &str) -> bool {
         panic.contains("Error in Device::poll") || panic.to_lowercase().contains("device is lost")
     }
@@ -41,11 +41,11 @@ impl Fault {
 mod tests {
     use super::*;
 
-    /// The texts as they stand in wgpu 30.0.1, wgpu-core 30.0.1 and cubecl-runtime 0.11.3.
+    /// The texts are those of wgpu 30.0.1, wgpu-core 30.0.1 and cubecl-runtime 0.11.3.
     #[test]
-    fn every_text_of_wgpu_and_cubecl_is_the_fault_that_it_means() {
+    fn the_messages_of_wgpu_and_cubecl_map_to_the_right_fault() {
         for text in [
-            // wgpu: `Error::OutOfMemory`, and the cause that wgpu-core gives.
+            // wgpu: `Error::OutOfMemory`, and the cause from wgpu-core.
             "wgpu error: Out of Memory",
             "Not enough memory left.",
             "Buffer size 536870912 is greater than the maximum buffer size (268435456)",
@@ -55,7 +55,8 @@ mod tests {
             "An IO error happened\nCaused by:\n  can't allocate buffer of size: 5000000000",
             "out of device memory allocating 4096 bytes",
             "No room for 64 bytes in the memory held, and no page may be added",
-            "Can't allocate 64 bytes: every page size the memory tracks still holds live allocations",
+            "Can't allocate 64 bytes: every page size the memory tracks still holds live \
+            allocations",
         ] {
             assert_eq!(Fault::of(text), Fault::OutOfMemory, "{text}");
         }
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lost_device_takes_no_more_work() {
+    fn only_a_lost_device_ends_the_work() {
         let poll =
             "Error in Device::poll: Validation Error\n\nCaused by:\n  Parent device is lost\n";
         assert!(Fault::ends_the_device(poll) && Fault::ends_the_device("Device is lost"));

@@ -1,13 +1,13 @@
-//! What a user can do about an error, in words that each program chooses.
+//! What a user can do about an error, in the words of the program that reports it.
 //!
-//! The library knows no flags: it says "resume it", and the command line "add --resume".
+//! The library knows no flags: it says "resume it", where the command line says "add --resume".
 
 use std::fmt::{Display, Formatter, Result};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// A remedy that programs word differently: a library user sets an option, a user of the command
-/// line adds a flag. `Display` is half a sentence.
+/// A remedy that each program words in its own way: a user of the library sets an option, a user
+/// of the command line adds a flag. `Display` writes half a sentence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hint {
     /// Continue the run that is there, or choose another directory.
@@ -20,9 +20,9 @@ pub enum Hint {
     RecipeOfWeights,
     /// Start a new run from these weights.
     StartFrom(PathBuf),
-    /// Start from what the run's starts.jsonl names.
+    /// Start from the weights that the run's starts.jsonl names.
     SameStart,
-    /// Don't continue the training behind the weights: start at step 0.
+    /// Start at step 0 instead of continuing the training behind the weights.
     StartAtZero,
     /// Open the data that the run began with.
     SameData,
@@ -52,14 +52,13 @@ pub enum Hint {
     Which(&'static str),
     /// The PyTorch export format.
     PyTorchFormat,
-    /// Give one value of the recipe: `train.micro_batch=4`.
+    /// Set one value of the recipe: `train.micro_batch=4`.
     Set(String),
-    /// Let so few images go through the networks at once; where `search`, the largest number that
-    /// fits can also be searched for.
+    /// Pass fewer images through the networks at once.
     MicroBatch {
-        /// Images at once.
+        /// The number of images that fits.
         size: usize,
-        /// Whether a search is possible.
+        /// Whether the program can also search for the largest number that fits.
         search: bool,
     },
     /// Compute on the CPU.
@@ -76,13 +75,13 @@ pub enum Hint {
     NameAdapter,
     /// Give a rank a smaller share of the batch.
     Shares,
-    /// The time limit of a training, in minutes.
+    /// The time limit of a call of training, in minutes.
     TimeLimit(f64),
     /// Train that run.
     Train(PathBuf),
     /// Continue that run.
     Continue(PathBuf),
-    /// Take the step again that broke that run.
+    /// Replay the step at which that run broke.
     Replay(PathBuf),
     /// Score that run on held-out training images.
     Score(PathBuf),
@@ -90,13 +89,13 @@ pub enum Hint {
     Reconstruct(PathBuf),
 }
 
-/// Writes a [`Hint`] in a program's own words.
+/// A function that writes a [`Hint`] in a program's own words.
 pub type Wording = fn(&Hint, &mut Formatter<'_>) -> Result;
 
 static WORDING: OnceLock<Wording> = OnceLock::new();
 
-/// From now on this process words hints so. Returns whether it is the first wording; a second one
-/// has no effect.
+/// Sets the wording of hints for this process. Returns whether it was the first to be set; later
+/// ones have no effect.
 pub fn word_with(wording: Wording) -> bool {
     WORDING.set(wording).is_ok()
 }

@@ -1,7 +1,9 @@
-//! The whole training state on disk: weights, EMA, optimizer, position. Written beside the last one
-//! and renamed, the completeness marker with every file's checksum last, so that a crash or a full
-//! disk costs the steps since the last checkpoint and nothing else, and damage is found before
-//! anything continues from it.
+//! The whole training state on disk: weights, EMA, optimizer and position.
+//!
+//! A checkpoint is written into a temporary folder next to the last one, with the completeness
+//! marker, which holds the checksum of every file, as the last file. Then the folder is renamed. So
+//! a crash or a full disk costs only the steps since the last checkpoint, and damage is found
+//! before a run resumes from it.
 
 use super::ema::Ema;
 use super::optim::{AdamW, Moments};
@@ -26,57 +28,58 @@ mod tests;
 
 pub use marker::{damage, verify_weights};
 
-/// Where a run stands, beside its tensors. Random streams need no position: they are numbered by
-/// step.
+/// The progress of a run, apart from its tensors. Random streams need no position, because they are
+/// numbered by step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
-    /// Optimizer steps done.
+    /// The number of optimizer steps so far.
     pub step: u64,
-    /// Images seen.
+    /// The number of images seen.
     pub images: u64,
-    /// Updates of the optimizer and the EMA.
+    /// The number of updates of the optimizer and the EMA.
     pub updates: u64,
-    /// Seconds of training so far.
+    /// The seconds of training so far.
     pub seconds: f64,
-    /// Share of the run that is done, which the learning rate follows: in steps or in time,
+    /// The completed fraction of the run, which the learning rate follows: in steps or in time,
     /// whichever ends first.
     pub progress: f64,
-    /// Mean loss of the first row of the log.
+    /// The mean loss of the first row of the log.
     pub loss_first: Option<f64>,
-    /// Whether the run reached its end.
+    /// Whether the run has reached its end.
     pub finished: bool,
-    /// Steps that the whole run was to have; 0 before its first.
+    /// The planned number of steps of the whole run; 0 before the first step.
     pub planned: u64,
-    /// SHA-256 of the data it was trained on.
+    /// The SHA-256 of the training data.
     pub data_sha256: String,
-    /// Where the weights stood that the run goes on from without their moments; step and images
-    /// count on from there.
+    /// The step and images behind the weights that the run continues from without their moments.
+    /// `step` and `images` count on from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued: Option<Continued>,
 }
 
-/// What a run that goes on from a weights file takes over from it.
+/// The counts that a run takes over from the weights file whose training it continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continued {
-    /// Optimizer steps behind the weights.
+    /// The number of optimizer steps behind the weights.
     pub step: u64,
-    /// Images seen by then.
+    /// The number of images seen by then.
     pub images: u64,
 }
 
 impl Position {
-    /// Images that this run itself has seen.
+    /// Returns the number of images that this run itself has seen.
     pub fn own_images(&self) -> u64 {
         self.images - self.continued.map_or(0, |continued| continued.images)
     }
 
-    /// Updates of the average, those behind the weights that the run goes on from counted.
-    fn averaged(&self) -> u64 {
+    /// Returns the number of EMA updates, including those behind the weights that the run continues
+    /// from.
+    fn ema_updates(&self) -> u64 {
         self.updates + self.continued.map_or(0, |continued| continued.step)
     }
 
-    /// Goes on with a run of `steps` steps, and with another recipe where it has `changed`: what
-    /// was the end, or half of the way, may be so no longer.
+    /// Adjusts progress and end to a run of `steps` steps, whose recipe may have `changed`: a
+    /// longer run is no longer finished, nor as far along.
     pub fn replan(&mut self, steps: u64, changed: bool) {
         let other_end = ![0, steps].contains(&self.planned);
         if other_end || (changed && self.finished) {
@@ -86,37 +89,37 @@ impl Position {
         self.finished |= self.step >= steps;
     }
 
-    /// What the weights files say of the training.
+    /// Returns what the weights files record of the training.
     pub fn trained(&self) -> Trained {
         Trained { data_sha256: self.data_sha256.clone(), step: self.step, images: self.images }
     }
 }
 
-/// Everything that training changes.
+/// The whole state of training.
 pub struct State {
     /// The networks in training (with autodiff).
     pub model: Soda,
-    /// Their average.
+    /// Their EMA.
     pub ema: Ema,
-    /// Moments of the gradients.
+    /// The optimizer with its moments.
     pub optim: AdamW,
-    /// Where the run stands.
+    /// The progress of the run.
     pub position: Position,
-    /// The steps that the device has taken in this process.
+    /// The count of the steps that the device has done in this process.
     pub tally: Tally,
 }
 
 impl State {
-    /// A fresh start on `device` (without autodiff).
+    /// Starts from random weights on `device` (without autodiff).
     pub fn new(config: &Config, data_sha256: &str, device: &Device) -> Self {
         let model = || Soda::new(&config.model, config.seed, &device.clone().autodiff());
         lasting(device, || Self::beginning(model(), data_sha256, device))
     }
 
-    /// A start from `weights`: moments and average begin anew.
+    /// Starts from `weights`, with new moments and a new EMA.
     ///
     /// # Errors
-    /// If the networks of `config` are others, or see images otherwise normalised.
+    /// If the networks of `config` or its normalisation of images differ from those of the weights.
     pub fn trained(
         config: &Config,
         weights: &WeightsFile,
@@ -126,7 +129,7 @@ impl State {
         let other = |what: &str| {
             let path = weights.path.display();
             Err(Error::usage(format!(
-                "{path} was trained with other {what} than the recipe's; {}",
+                "{path} differs from the recipe in {what}; {}",
                 Hint::RecipeOfWeights
             )))
         };
@@ -142,13 +145,13 @@ impl State {
         })
     }
 
-    /// Goes on with the training that made `weights`, which stand for the average and for the
-    /// networks in training: their step, images seen and so the streams of all draws. Moments begin
-    /// anew, and with them the warm-up of the learning rate.
+    /// Continues the training that made `weights`, which serve both as the EMA and as the networks
+    /// in training. Step and images seen are taken over, and so the random streams. Moments start
+    /// from scratch, and with them the warmup of the learning rate.
     ///
     /// # Errors
-    /// As [`State::trained`]; if the weights don't tell how long they were trained, or it was on
-    /// other data.
+    /// As [`State::trained`], and if the weights don't record how long they were trained, or were
+    /// trained on other data.
     pub fn continued(
         config: &Config,
         weights: &WeightsFile,
@@ -160,13 +163,15 @@ impl State {
             weights.trained().or_else(|| trained_beside(&weights.path))
         else {
             return Err(Error::usage(format!(
-                "{path} doesn't tell its step and images seen, so its training can't be continued; {}",
+                "{path} doesn't record its step and images seen, so its training can't be \
+                continued; {}",
                 Hint::StartAtZero
             )));
         };
         if own != data_sha256 {
             return Err(Error::usage(format!(
-                "{path} was trained on other data (checksum {own:.16}.. instead of {data_sha256:.16}..), so its training can't be continued on this; {}, or {}",
+                "{path} was trained on other data (checksum {own:.16}.. instead of \
+                {data_sha256:.16}..), so its training can't be continued on this data; {}, or {}",
                 Hint::SameData,
                 Hint::StartAtZero
             )));
@@ -174,7 +179,8 @@ impl State {
         let steps = config.train.steps as u64;
         if step >= steps {
             return Err(Error::usage(format!(
-                "{path} has {step} steps behind it and train.steps = {steps}; for more {}",
+                "{path} has already been trained for {step} steps, and train.steps = {steps}; to \
+                continue, {}",
                 Hint::Set(format!("train.steps={}", 2 * step))
             )));
         }
@@ -212,9 +218,9 @@ impl State {
     }
 }
 
-/// Which part of two recipes says that weights of one are of no use to the other. Dropout may
-/// differ, and so may the sides of the images: convolutions don't know them. The same stages must
-/// have attention.
+/// Returns the part of two recipes that makes the weights of one useless to the other. Dropout may
+/// differ, and so may the sides of the images, on which convolutions don't depend, as long as the
+/// same stages have attention.
 pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
     let mut model = one.model.clone();
     model.unet.dropout = other.model.unet.dropout;
@@ -243,7 +249,7 @@ pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
     (normalised(one) != normalised(other)).then_some("data.mean and data.std")
 }
 
-/// A copy of a state on the host, to be written while training goes on.
+/// A copy of a state on the host, which is written while training continues.
 pub struct Snapshot {
     model: Tensors,
     ema: Tensors,
@@ -256,7 +262,7 @@ const FILES: [&str; 4] =
     ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
 
 impl Snapshot {
-    /// Of `state` as it is.
+    /// Copies `state`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -270,7 +276,7 @@ impl Snapshot {
         })
     }
 
-    /// With the moments of parameters that other ranks update.
+    /// Adds the moments of the parameters that other ranks update.
     pub fn with_moments(mut self, others: Tensors) -> Self {
         let last = self.moments.pop_if(|(name, ..)| name == LOSS_SCALE);
         self.moments.extend(others);
@@ -279,8 +285,7 @@ impl Snapshot {
         self
     }
 
-    /// All of it as bytes, for another process: the contents of the files of a checkpoint, in
-    /// order.
+    /// Encodes the state for another process: the contents of the files of a checkpoint, in order.
     ///
     /// # Errors
     /// If it can't be encoded.
@@ -297,16 +302,16 @@ impl Snapshot {
         encoded(&self.position)
     }
 
-    /// The step it was taken after.
+    /// Returns the step after which it was taken.
     pub fn step(&self) -> u64 {
         self.position.step
     }
 
-    /// Writes the checkpoint of its step into `run`, then removes all but the newest `keep` (0:
-    /// none) and that of step `best`.
+    /// Writes the checkpoint of its step into `run`, then removes all checkpoints but the newest
+    /// `keep` (0: removes none) and that of step `best`.
     ///
     /// # Errors
-    /// If the disk is full or not writable; earlier checkpoints stay.
+    /// If the disk is full or not writable. Earlier checkpoints stay.
     pub fn write(&self, run: &RunDir, keep: usize, best: Option<u64>) -> Result<()> {
         let target = run.checkpoint(self.position.step);
         let partial = target.with_extension(PARTIAL);
@@ -315,7 +320,7 @@ impl Snapshot {
             .and_then(|()| discard(&target))
             .and_then(|()| rename_folder(&partial, &target));
         if let Err(e) = written {
-            // On a full disk the next checkpoint needs the room.
+            // On a full disk the next checkpoint needs the space.
             let _ = remove_folder(&partial);
             return Err(e);
         }
@@ -333,7 +338,7 @@ impl Snapshot {
         marker::write(folder)
     }
 
-    /// Whether every number of weights, average and moments is finite.
+    /// Checks whether all values of weights, EMA and moments are finite.
     pub fn is_finite(&self) -> bool {
         self.model
             .iter()
@@ -343,7 +348,8 @@ impl Snapshot {
     }
 }
 
-/// Writes the whole checkpoint of `step` of `run` into `to` as well, at `position`.
+/// Copies the intact checkpoint of `step` from `run` into the run `to`, with `position` as its
+/// state.
 ///
 /// # Errors
 /// If it can't be read or written.
@@ -363,8 +369,8 @@ pub(super) fn copy(run: &RunDir, step: u64, to: &RunDir, position: &Position) ->
     rename_folder(&partial, &target)
 }
 
-/// Removes all checkpoints but the newest `keep` (0: none) and that of step `best`. What can't be
-/// removed only takes room.
+/// Removes all checkpoints but the newest `keep` (0: removes none) and that of step `best`. A
+/// checkpoint that can't be removed is only logged: it does no harm but use space.
 fn prune(run: &RunDir, keep: usize, best: Option<u64>) {
     let steps = run.checkpoints();
     let keep = if keep == 0 { steps.len() } else { keep };
@@ -376,7 +382,8 @@ fn prune(run: &RunDir, keep: usize, best: Option<u64>) {
     }
 }
 
-/// Removes a checkpoint, if it is there. It is renamed first: half of it is never taken for one.
+/// Removes a checkpoint if it exists. It is renamed first, so that a half-removed folder is never
+/// mistaken for a checkpoint.
 fn discard(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
@@ -387,13 +394,13 @@ fn discard(path: &Path) -> Result<()> {
     remove_folder(&old)
 }
 
-/// Reads the newest checkpoint of `run` that is whole; `None` if there never was one. `say` gets a
-/// sentence for each that had to be passed over: half-written ones are removed, damaged ones
-/// renamed once an older one was found whole. Whoever calls it holds the run's lock.
+/// Reads the newest intact checkpoint of `run`; `None` if there never was a checkpoint. `say` gets
+/// a sentence for each that is skipped: half-written ones are removed, and damaged ones are renamed
+/// once an older intact one is found. The caller must hold the lock of the run.
 ///
 /// # Errors
-/// If all are damaged, one or their folder can't be read, or the newest whole one belongs to
-/// another network.
+/// If all checkpoints are damaged, one of them or their folder can't be read, or the newest intact
+/// one belongs to another network.
 pub fn load(
     run: &RunDir,
     config: &Config,
@@ -401,7 +408,7 @@ pub fn load(
     say: &mut dyn FnMut(&str),
 ) -> Result<Option<State>> {
     for partial in run.leftovers(PARTIAL) {
-        say(&format!("{} was not written to its end; it is passed over", partial.display()));
+        say(&format!("{} was not completely written and is removed", partial.display()));
         remove_folder(&partial)?;
     }
     for old in run.leftovers(OLD) {
@@ -424,7 +431,7 @@ pub fn load(
     }
     match damaged.first() {
         Some((_, what)) => Err(Error::failed(format!(
-            "{what}; {} holds no whole checkpoint; {}",
+            "{what}, and {} holds no whole checkpoint; {}",
             run.path.display(),
             Hint::OtherRun
         ))),
@@ -432,7 +439,7 @@ pub fn load(
     }
 }
 
-/// Reads the whole checkpoint of `step`.
+/// Reads the checkpoint of `step`.
 ///
 /// # Errors
 /// If it is damaged, or belongs to another network.
@@ -461,10 +468,10 @@ fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     )
 }
 
-/// The state whose [`Snapshot::sections`] these are.
+/// Decodes the state that [`Snapshot::sections`] encoded.
 ///
 /// # Errors
-/// If they are of another network.
+/// If it belongs to another network.
 pub fn of_sections(sections: &[Vec<u8>; 4], config: &Config, device: &Device) -> Result<State> {
     let origin = Path::new("the state of rank 0");
     let [model, ema, moments, position] = sections;
@@ -483,13 +490,12 @@ pub fn of_sections(sections: &[Vec<u8>; 4], config: &Config, device: &Device) ->
     })
 }
 
-/// The state of these weights, average and moments; `path` is what error messages call the place
-/// that they come from.
+/// Assembles a state from weights, EMA and moments. `path` names their origin in error messages.
 fn assemble(
     config: &Config,
     device: &Device,
     position: Position,
-    [model, averaged, moments]: [Tensors; 3],
+    [model, ema, moments]: [Tensors; 3],
     path: &Path,
 ) -> Result<State> {
     let load = |name: &str, tensors: Tensors, device: &Device| -> Result<Soda> {
@@ -502,21 +508,21 @@ fn assemble(
         )
     };
     let model = load(FILES[0], model, &device.clone().autodiff())?;
-    let averaged = load(FILES[1], averaged, device)?;
+    let ema = load(FILES[1], ema, device)?;
     let optim = match position.updates {
         0 => AdamW::default(),
-        updates => optimizer(moments, &path.join(FILES[2]), &averaged, updates, device)?,
+        updates => optimizer(moments, &path.join(FILES[2]), &ema, updates, device)?,
     };
     Ok(State {
         model,
-        ema: Ema::new(&averaged, position.averaged()),
+        ema: Ema::new(&ema, position.ema_updates()),
         optim,
         position,
         tally: Tally::new(device),
     })
 }
 
-/// Where the run stood at the checkpoint in the folder `path`.
+/// Reads the position of the run from the checkpoint in the folder `path`.
 ///
 /// # Errors
 /// If its state.json is missing or damaged.
@@ -527,18 +533,18 @@ pub fn position(path: &Path) -> Result<Position> {
         .map_err(|e| Error::failed(format!("{} is damaged ({e})", path.display())))
 }
 
-/// The training of the weights file `weights`, from the state that lies beside it in a checkpoint;
-/// `None` elsewhere.
+/// Reads the training of the weights file `weights` from the state.json next to it in a checkpoint;
+/// `None` if there is none.
 pub fn trained_beside(weights: &Path) -> Option<Trained> {
     position(weights.parent()?).ok().map(|position| position.trained())
 }
 
-/// The entry of a weights file's metadata that says how many images had been seen before the
-/// training that made the weights.
+/// The metadata key of a weights file for the number of images seen before the training that made
+/// the weights.
 pub const IMAGES_BEFORE: &str = "images_before";
 
-/// All images that made `weights` what they are: those of their own training, and those behind what
-/// it began with. `None` where either isn't known.
+/// Returns the number of all images behind `weights`: those of their own training, and those behind
+/// the weights that it started from. `None` if either is unknown.
 pub fn images_behind(weights: &WeightsFile) -> Option<u64> {
     let own = weights.trained().or_else(|| trained_beside(&weights.path))?.images;
     let first =
@@ -570,7 +576,7 @@ fn optimizer_to_host(optim: &AdamW) -> Result<Tensors> {
     weights::to_host(named.chain(scale).collect())
 }
 
-/// What the state of dynamic loss scaling is called among the moments.
+/// The name of the state of dynamic loss scaling among the moments.
 const LOSS_SCALE: &str = "loss_scale";
 
 fn optimizer(
@@ -590,7 +596,7 @@ fn optimizer(
                 continue;
             }
             return Err(Error::failed(format!(
-                "{} lacks the moments of {}; this checkpoint is of another network",
+                "{} lacks the moments of {}; this checkpoint belongs to another network",
                 path.display(),
                 parameter.name
             )));
@@ -598,7 +604,8 @@ fn optimizer(
         let len = parameter.shape.iter().product::<usize>();
         if first.len() != len || second.len() != len {
             return Err(Error::failed(format!(
-                "{}: the moments of {} have another size; this checkpoint is of another network",
+                "{}: the moments of {} have a different size; this checkpoint belongs to another \
+                network",
                 path.display(),
                 parameter.name
             )));
@@ -611,9 +618,9 @@ fn optimizer(
             Some(Tensor::from_floats(state.as_slice(), device))
         }
         Some(state) => {
-            let numbers = state.len();
+            let found = state.len();
             return Err(Error::failed(format!(
-                "{}: {LOSS_SCALE} has {numbers} numbers, not {}",
+                "{}: {LOSS_SCALE} has {found} values instead of {}",
                 path.display(),
                 adamw::STATE
             )));

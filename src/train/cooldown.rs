@@ -1,6 +1,6 @@
-//! Ending a run of constant rate: a cooldown from one of its checkpoints on, beside it, so that it
-//! can also go on (Haegele et al. 2024, arXiv 2405.18392: as good as a schedule that knew the end
-//! from the start).
+//! Ending a run with a constant learning rate: a cooldown that starts from one of its checkpoints,
+//! in a directory of its own, so that the run itself can still be resumed (Haegele et al. 2024,
+//! arXiv 2405.18392: as good as a schedule that knew the end from the start).
 
 use super::checkpoint::{self, Position};
 use crate::config::LrSchedule;
@@ -10,12 +10,12 @@ use crate::run_dir::RunDir;
 use std::path::Path;
 use std::str::FromStr;
 
-/// How long a cooldown lasts.
+/// The length of a cooldown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Length {
-    /// So many steps.
+    /// A number of steps.
     Steps(u64),
-    /// This share of the whole run, above 0 and below 1.
+    /// A fraction of the whole run, above 0 and below 1.
     Share(f64),
 }
 
@@ -26,13 +26,13 @@ impl FromStr for Length {
         match (text.parse(), text.parse()) {
             (Ok(steps @ 1..=0xff_ffff_ffff), _) => Ok(Self::Steps(steps)),
             (_, Ok(share)) if share > 0.0 && share < 1.0 => Ok(Self::Share(share)),
-            _ => Err("expected a number of steps, or a share of the run between 0 and 1".into()),
+            _ => Err("expected a number of steps, or a fraction of the run between 0 and 1".into()),
         }
     }
 }
 
 impl Length {
-    /// In steps, after `step` steps of constant rate; at least one.
+    /// Returns the length in steps, at least one, after `step` steps of constant rate.
     fn steps(self, step: u64) -> u64 {
         match self {
             Self::Steps(steps) => steps,
@@ -41,22 +41,23 @@ impl Length {
     }
 }
 
-/// Makes a run directory beside `run`, DIR-cooldown-STEP, that goes on from its newest whole
-/// checkpoint, of step STEP, and ends `length` later, its rate falling from the first step on.
-/// `run` itself stays as it is.
+/// Creates the run directory DIR-cooldown-STEP next to `run`. The new run continues from the newest
+/// intact checkpoint of `run`, that of step STEP, and ends `length` later; its learning rate falls
+/// from its first step on. `run` itself isn't changed.
 ///
 /// # Errors
-/// If the run's rate isn't constant, it has no whole checkpoint, it ended in such a way before, or
-/// nothing can be written.
+/// If the learning rate of `run` isn't constant, it has no intact checkpoint, that cooldown exists
+/// already, or the new directory can't be written.
 pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     let path = run.path.display();
     if !run.exists() {
-        return Err(Error::usage(format!("cooldown: {path} holds no run; name one that does")));
+        return Err(Error::usage(format!("cooldown: {path} holds no run; name a run directory")));
     }
     let mut config = run.read_config()?;
     if config.train.lr_schedule != LrSchedule::Constant || config.train.cooldown > 0.0 {
         return Err(Error::usage(format!(
-            "cooldown: the rate of {path} falls by itself (train.lr_schedule, train.cooldown); it is for runs of constant rate"
+            "cooldown: the learning rate of {path} already falls (train.lr_schedule, \
+            train.cooldown); a cooldown needs a run with a constant rate"
         )));
     }
     let mut whole = None;
@@ -75,7 +76,7 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     if cooled.exists() {
         let to = cooled.path.display();
         return Err(Error::usage(format!(
-            "cooldown: {to} is there already; {}, or move it away",
+            "cooldown: {to} already exists; {}, or move it away",
             Hint::Continue(cooled.path.clone())
         )));
     }
@@ -92,11 +93,12 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
             write_atomically(&to, &bytes)?;
         }
     }
-    // The recipe last: it is what makes a directory a run.
+    // The recipe comes last: it is what makes a directory a run.
     cooled.create(&config)?;
     Ok(cooled)
 }
 
+/// Returns the directory of a cooldown of `run` from `step`.
 fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
     let named = |path: &Path| {
         path.file_name()
@@ -106,7 +108,9 @@ fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
     let path = match named(&run.path) {
         Some(path) => path,
         None => named(&real()?).ok_or_else(|| {
-            Error::usage("cooldown: the run has no name to call another one after")
+            Error::usage(
+                "cooldown: the run directory has no name to derive another from; name one that has",
+            )
         })?,
     };
     Ok(RunDir::new(path))
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_steps_or_shares_of_the_whole() {
+    fn lengths_are_steps_or_fractions_of_the_whole_run() {
         assert_eq!("1500".parse(), Ok(Length::Steps(1500)));
         assert_eq!("0.2".parse(), Ok(Length::Share(0.2)));
         for wrong in ["0", "-3", "1.0", "1.5", "0.0", "nan", "20%", ""] {
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_is_called_after_the_run_and_the_step() {
+    fn the_directory_is_named_after_the_run_and_the_step() {
         let path = |run: &str| beside(&RunDir::new(run), 40).expect("a name").path;
         assert_eq!(path("runs/tiny-1"), Path::new("runs/tiny-1-cooldown-40"));
         assert_eq!(path("runs/tiny-1/"), Path::new("runs/tiny-1-cooldown-40"));

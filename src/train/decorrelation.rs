@@ -1,15 +1,15 @@
-//! A penalty on what the numbers of z share: the redundancy term of Barlow Twins (Zbontar et al.,
-//! arXiv 2103.03230) with one view, which is the covariance term of VICReg (Bardes et al., arXiv
-//! 2105.04906) on standardised z.
+//! A penalty on redundancy between the dimensions of z: the redundancy term of Barlow Twins
+//! (Zbontar et al., arXiv 2103.03230) with one view, which is the covariance term of VICReg (Bardes
+//! et al., arXiv 2105.04906) on standardised z.
 
 use burn::tensor::Tensor;
 
-/// Added to variances: a number of z that is the same for a whole batch correlates with none.
+/// Added to variances, so that a dimension of z that is constant over a batch correlates with none.
 const EPSILON: f64 = 1e-6;
 
-/// Squares of the correlations of different numbers of z `[B, Z]` within the batch, summed, over Z:
-/// `[1]`. Independent numbers give (Z - 1) / (B - 1) by chance; Z - 1 where all say the same. A
-/// single image gives 0.
+/// Returns the sum of the squared correlations between different dimensions of z `[B, Z]` within
+/// the batch, divided by Z: `[1]`. Independent dimensions give (Z - 1) / (B - 1) by chance,
+/// identical ones Z - 1. A single image gives 0.
 pub fn decorrelation(z: Tensor<2>) -> Tensor<1> {
     let [batch, dim] = z.dims();
     if batch < 2 {
@@ -39,11 +39,10 @@ mod tests {
     }
 
     #[test]
-    fn it_is_that_of_the_definition() {
+    fn it_agrees_with_the_definition() {
         let (dim, rows) = (5, 12);
         let mut values = rng::normal(&mut rng::stream(3, Purpose::Test, 0), rows * dim);
-        // Something to find: two numbers that share half of what they say, and scales that must not
-        // matter.
+        // Two dimensions share half of their variance, and their scales must not matter.
         values.chunks_exact_mut(dim).for_each(|row| row[1] = 30.0 * (row[0] + row[1]) + 7.0);
         let column = |j: usize| {
             values.iter().skip(j).step_by(dim).map(|v| f64::from(*v)).collect::<Vec<_>>()
@@ -63,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_say_the_same_cost_most_and_constant_ones_nothing() {
+    fn identical_dimensions_cost_most_and_constant_ones_nothing() {
         let (dim, rows) = (8, 64);
         let draws = rng::normal(&mut rng::stream(3, Purpose::Test, 1), rows);
         let same = of(draws.iter().flat_map(|v| vec![*v; dim]).collect(), dim);
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn its_gradient_is_finite_and_takes_correlation_away() {
+    fn its_gradient_is_finite_and_reduces_correlation() {
         let (dim, rows) = (4, 32);
         let mut values = rng::normal(&mut rng::stream(3, Purpose::Test, 3), rows * dim);
         values

@@ -1,4 +1,4 @@
-//! Exponential moving average of the weights.
+//! The exponential moving average (EMA) of the weights.
 
 use crate::config::TrainConfig;
 use crate::model::Soda;
@@ -7,19 +7,19 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use std::collections::HashMap;
 
-/// The averaged networks. BatchNorm statistics are copied, not averaged.
+/// The EMA of the networks. BatchNorm statistics are copied, not averaged.
 #[derive(Clone, Debug)]
 pub struct Ema {
-    /// The average by parameter name, outside the networks, so that it can be updated in place.
+    /// The averages by parameter name, outside the networks, so that they can be updated in place.
     average: HashMap<String, Named>,
     /// The networks without their tensors.
     hollow: Soda,
-    /// Updates so far.
+    /// The number of updates so far.
     pub updates: u64,
 }
 
 impl Ema {
-    /// Starts at the weights of `model`, after `updates` updates.
+    /// Starts an EMA at the weights of `model`, as if after `updates` updates.
     pub fn new(model: &Soda, updates: u64) -> Self {
         let (hollow, tensors) = parameters::take(model.valid());
         Self {
@@ -29,12 +29,13 @@ impl Ema {
         }
     }
 
-    /// The averaged networks, without autodiff.
+    /// Returns the averaged networks, without autodiff.
     pub fn model(&self) -> Soda {
         parameters::fill(self.hollow.clone(), &self.average)
     }
 
-    /// The decay of update number `n` (from 1): min(ema_decay, 1 - (1 + n)^-ema_power).
+    /// Returns the decay of update number `n` (from 1): min(ema_decay, 1 - (1 + n)^-ema_power), or
+    /// ema_decay if ema_power is 0.
     pub fn decay(config: &TrainConfig, n: u64) -> f64 {
         match config.ema_power {
             0.0 => config.ema_decay,
@@ -42,18 +43,18 @@ impl Ema {
         }
     }
 
-    /// Whether parameter `name` has one dimension: a gain, a shift, a bias.
+    /// Checks whether parameter `name` has one dimension: a gain, a shift or a bias.
     pub(super) fn is_vector(&self, name: &str) -> bool {
         self.average[name].shape.len() < 2
     }
 
-    /// The average of parameter `name`, flattened.
+    /// Returns the average of parameter `name`, flattened.
     pub(super) fn average(&self, name: &str) -> Tensor<1> {
         self.average[name].values.clone()
     }
 
-    /// Sets the average of parameter `name` to what `update` makes of it. Both are flattened;
-    /// nobody else holds it meanwhile, so it may be updated in place.
+    /// Replaces the average of parameter `name` by the result of `update`. Both are flattened.
+    /// Nothing else holds the tensor meanwhile, so it may be updated in place.
     pub(super) fn update<T>(
         &mut self,
         name: &str,
@@ -65,7 +66,7 @@ impl Ema {
         out
     }
 
-    /// Takes over the BatchNorm statistics of `model`.
+    /// Copies the BatchNorm statistics of `model`.
     pub(super) fn copy_statistics(&mut self, model: &Soda) {
         let tensors = parameters::collect(&model.valid());
         self.average.extend(

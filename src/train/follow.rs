@@ -1,4 +1,4 @@
-//! A rank other than 0: it takes the steps that rank 0 says, and writes nothing.
+//! The loop of the ranks other than 0: they follow the orders of rank 0 and write nothing.
 
 use super::exchange::{Invitation, Joined, Order, join_in};
 use super::limits;
@@ -13,11 +13,11 @@ use crate::ranks::Ranks;
 use crate::selftest;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Trains what rank 0 trains, until that says that it ends. `open` opens the device and the data;
-/// `interrupt`, set from outside, asks all ranks to stop.
+/// Trains what rank 0 trains until rank 0 ends it. `open` opens the device and the data. A caller
+/// sets `interrupt` to ask all ranks to stop.
 ///
 /// # Errors
-/// If they can't be opened, or the device fails.
+/// If device or data can't be opened, or the device fails.
 pub fn follow(
     ranks: &Ranks,
     open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
@@ -49,8 +49,8 @@ pub fn follow(
                 (state, _, _) = exchange.step(state, pair, &schedule, &config, number, lr, stop)?;
             }
             Order::Collect => {
-                // Rank 0 alone writes it; what this rank gives must be what its device should have
-                // computed.
+                // Rank 0 writes the checkpoint. This rank's part of it is valid only if its device
+                // has left out no work.
                 state.tally.check()?;
                 exchange.collect(&mut state)?;
             }

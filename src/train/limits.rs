@@ -1,4 +1,4 @@
-//! Whether an adapter takes the tensors of a recipe at all, known before the first step.
+//! The check, before the first step, that an adapter can hold the tensors of a recipe.
 
 use crate::config::Config;
 use crate::device::Selected;
@@ -7,21 +7,21 @@ use crate::model::activations::largest;
 use crate::ranks::watch;
 use crate::units::bytes;
 
-/// Bytes of a number.
+/// Bytes of an f32 value.
 const NUMBER: u64 = 4;
 
-/// Refuses a recipe of which one tensor is more than the adapter binds to a shader; names the
-/// `train.micro_batch` that fits. The CPU has no such limit.
+/// Checks that no tensor of a recipe exceeds what the adapter can bind to a shader. The CPU has no
+/// such limit.
 ///
 /// # Errors
-/// If it is.
+/// If one does; names the `train.micro_batch` that fits.
 pub fn check(config: &Config, device: &Selected) -> Result<()> {
     let Some(adapter) = &device.adapter else { return Ok(()) };
     fits(config, adapter.limits.max_storage_binding.min(adapter.limits.max_buffer))
         .map_err(|what| Error::usage(format!("{}: {what}", device.describe())))
 }
 
-/// What is wrong where a buffer holds `limit` bytes at most.
+/// Checks the recipe against buffers of at most `limit` bytes, or returns what is wrong with it.
 fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
     let (image, at_once) =
         (NUMBER * largest(&config.model, config.train.denoisings) as u64, config.train.at_once());
@@ -31,14 +31,15 @@ fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
     }
     let [needed, taken] = [whole, limit].map(|count| bytes(count as f64));
     let draws = if config.train.denoisings > 1 {
-        format!(", {} draws each,", config.train.denoisings)
+        format!(", {} denoisings each,", config.train.denoisings)
     } else {
         String::new()
     };
     let too_large = format!(
-        "{at_once} images at once{draws} make a tensor of {needed}, and the adapter takes {taken} in one buffer"
+        "{at_once} images at once{draws} make a tensor of {needed}, and the adapter takes at most \
+        {taken} in one buffer"
     );
-    // Equal parts of the batch, as a search for the largest number tries them.
+    // Equal parts of the batch, like those that the search for the largest number tries.
     let batch = config.train.batch_size;
     let mut sizes = (0..usize::BITS)
         .map(|halvings| batch.div_ceil(1 << halvings))

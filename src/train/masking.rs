@@ -1,28 +1,28 @@
-//! Layer masking: the sections of z that the denoiser doesn't see in a training step, and the whole z
-//! that classifier-free guidance drops (arXiv 2311.17901).
+//! Layer masking (arXiv 2311.17901): the sections of z that the denoiser doesn't see in a training
+//! step, and the whole z that is dropped for classifier-free guidance.
 
 use crate::config::Config;
 use crate::rng::Stream;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 
-/// Values of `[B, width]`, 1 where z passes.
+/// A mask of z: `[B, width]`, 1 where z is kept and 0 where it is dropped.
 pub struct Mask {
     values: Vec<f32>,
     width: usize,
 }
 
 impl Mask {
-    /// `[B, Z]`, or `[B, 1]` where all of z has one value.
+    /// Uploads the mask: `[B, Z]`, or `[B, 1]` if one value covers all of z.
     pub fn tensor(self, device: &Device) -> Tensor<2> {
         let shape = [self.values.len() / self.width, self.width];
         Tensor::from_data(TensorData::new(self.values, shape), device)
     }
 }
 
-/// Samples which dimensions of z each of `batch` images keeps: an image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each of
-/// its sections by itself with probability `layer_mask` (layer masking). The mask has a width of 1
-/// where layer_mask is 0.
+/// Samples which dimensions of z each of `batch` images keeps. The whole z of an image is dropped
+/// with probability `z_drop` (classifier-free guidance), otherwise each of its sections on its own
+/// with probability `layer_mask` (layer masking). If layer_mask is 0, the mask has a width of 1.
 pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream) -> Mask {
     let train = &config.train;
     let mut passes = |p: f64| if stream.random_bool(p) { 0.0 } else { 1.0 };
@@ -32,7 +32,7 @@ pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream) -> Mask {
     let sections = config.model.sections();
     let mut image = || {
         let whole = passes(train.z_drop);
-        // Drawn for dropped images too, so that every image takes as many numbers of the stream.
+        // Sampled for dropped images too, so that every image takes equally many random numbers.
         let kept: Vec<f32> = sections.iter().map(|_| whole * passes(train.layer_mask)).collect();
         sections
             .iter()

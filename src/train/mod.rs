@@ -1,4 +1,4 @@
-//! Training: the loop, the optimizer, the EMA and the whole state of a run on disk.
+//! Training: the loop, the step, the optimizer, the EMA, and the state of a run on disk.
 
 pub mod checkpoint;
 pub mod cooldown;

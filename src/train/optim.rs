@@ -1,5 +1,5 @@
-//! AdamW (Loshchilov and Hutter 2019) with one global-norm clip over both networks and a learning
-//! rate for each, and the EMA of the weights in the same pass.
+//! AdamW (Loshchilov and Hutter 2019) with gradient clipping by one global norm over both networks,
+//! a learning rate for each network, and the EMA of the weights in the same pass.
 
 use super::ema::Ema;
 use crate::config::{LrSchedule, Precision, TrainConfig};
@@ -11,31 +11,32 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as Tape, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
-/// First and second moments of one parameter.
+/// The first and second moments of one parameter.
 #[derive(Clone, Debug)]
 pub struct Moments {
-    /// Running mean of the gradient.
+    /// The running mean of the gradient.
     pub first: Tensor<1>,
-    /// Running mean of its square.
+    /// The running mean of its square.
     pub second: Tensor<1>,
 }
 
-/// The optimizer's state.
+/// The optimizer with its state.
 #[derive(Clone, Debug, Default)]
 pub struct AdamW {
-    /// By parameter name.
+    /// The moments by parameter name.
     pub moments: HashMap<String, Moments>,
-    /// Updates so far. (In mixed precision steps that are left out count too.)
+    /// The number of updates so far. (Steps that mixed precision skips count too.)
     pub updates: u64,
-    /// The state of dynamic loss scaling `[4]`, in mixed precision; see
+    /// The state of dynamic loss scaling in mixed precision, `[4]`; see
     /// [`adamw::loss_scale`](fn@adamw::loss_scale).
     pub loss_scale: Option<Tensor<1>>,
 }
 
-/// Learning rate of the denoiser at `update` of the optimizer (from 1): linear warm-up, then
-/// constant, with or without a cooldown (1 - sqrt, which Haegele et al. 2024, arXiv 2405.18392,
-/// found better than a line), or half a cosine, both down to 0 at `progress` = 1. `progress` is the
-/// share of the run that is done, in steps or in time, whichever ends first.
+/// Returns the learning rate of the denoiser at `update` of the optimizer (from 1): linear warmup,
+/// then constant, with or without a cooldown (1 - sqrt, which Haegele et al. 2024, arXiv
+/// 2405.18392, found better than a line), or half a cosine. Cooldown and cosine reach 0 at
+/// `progress` = 1. `progress` is the completed fraction of the run, in steps or in time, whichever
+/// ends first.
 pub fn learning_rate(config: &TrainConfig, update: u64, progress: f64) -> f64 {
     let warmup = (update as f64 / config.warmup_steps.max(1) as f64).min(1.0);
     let decay = match config.lr_schedule {
@@ -49,7 +50,7 @@ pub fn learning_rate(config: &TrainConfig, update: u64, progress: f64) -> f64 {
 }
 
 impl AdamW {
-    /// Returns what the loss is multiplied by before its backward pass, `[1]`; none in f32.
+    /// Returns the factor of the loss before its backward pass, `[1]`; `None` in f32.
     pub fn scale(&mut self, precision: Precision, device: &Device) -> Option<Tensor<1>> {
         match precision {
             Precision::F32 => self.loss_scale = None,
@@ -60,7 +61,7 @@ impl AdamW {
         self.loss_scale.as_ref().map(|state| state.clone().narrow(0, 0, 1))
     }
 
-    /// One update of every parameter and of its average in `ema`; see [`AdamW::update`].
+    /// Updates every parameter and its average in `ema` once; see [`AdamW::update`].
     pub fn step(
         &mut self,
         lr: f64,
@@ -73,10 +74,11 @@ impl AdamW {
         self.update(lr, model, (grads, norm), &|_| true, ema, config)
     }
 
-    /// One update of every parameter that is `mine` and of its average in `ema`, from gradients and
-    /// the norm `[1]` of those of all parameters. Returns the networks and that norm before the
-    /// clip, `[1]`, still on the device. In mixed precision the gradients are those of the scaled
-    /// loss; where they aren't finite, all but the loss scale stays as it is, and so is the norm.
+    /// Updates every parameter that is `mine` and its average in `ema` once, from the gradients and
+    /// the norm `[1]` of the gradients of all parameters. Returns the networks and that norm before
+    /// clipping, `[1]`, still on the device. In mixed precision the gradients are those of the
+    /// scaled loss; if they aren't finite, everything but the loss scale stays as it is, and the
+    /// returned norm isn't finite either.
     pub fn update(
         &mut self,
         lr: f64,
@@ -106,8 +108,8 @@ impl AdamW {
             update: self.updates as i32,
             ema_decay: Ema::decay(config, ema.updates),
         };
-        // One tensor for all parameters of a learning rate and a decay: the denoiser's, then the
-        // encoder's, each for matrices and for vectors.
+        // One tensor serves all parameters with the same learning rate and weight decay: the
+        // denoiser's, then the encoder's, each for matrices and for vectors.
         let factors = [lr, lr * config.encoder_lr_ratio].map(|lr| {
             let factors = |weight_decay| {
                 Tensor::<1>::from_floats(
@@ -140,8 +142,8 @@ impl AdamW {
                         clip.clone(),
                         factors,
                     ),
-                    // The first update makes the moments, and the average, which was the weights
-                    // themselves.
+                    // The first update allocates the moments, and the average, which until then
+                    // shared the tensor of the weights.
                     None => lasting(&grad.device(), || {
                         let [weight, average] = [&weight, &average].map(Tensor::clone);
                         let parameter = Parameter {
@@ -163,11 +165,11 @@ impl AdamW {
     }
 }
 
-/// Gradients by parameter name, flattened; in a fixed order, so that sums over them are
+/// Flattened gradients by parameter name, in a fixed order, so that sums over them are
 /// reproducible.
 pub type ByName = BTreeMap<String, Tensor<1>>;
 
-/// Loss and gradients of a batch, added up over its parts.
+/// The loss and gradients of a batch, summed over its parts.
 #[derive(Default)]
 pub struct Gradients {
     loss: Option<Tensor<1>>,
@@ -176,14 +178,14 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Of a whole batch.
+    /// Wraps the loss and gradients of a whole batch.
     pub fn of(loss: Tensor<1>, by_name: ByName) -> Self {
         Self { loss: Some(loss), by_name }
     }
 
-    /// Adds the gradients of `share` times `loss`, the mean over a part that is that share of the
-    /// batch, and of that times `scale` `[1]`, if there is one. (BatchNorm sees one part at a
-    /// time.)
+    /// Adds a part that is the fraction `share` of the batch, whose mean loss is `loss`: the loss
+    /// times `share`, and the gradients of that, times `scale` `[1]` if there is one. (BatchNorm
+    /// sees one part at a time.)
     pub fn add<M: Module>(
         &mut self,
         model: &M,
@@ -207,13 +209,13 @@ impl Gradients {
         self.loss = Some(self.loss.take().map_or(loss.clone(), |sum| sum + loss));
     }
 
-    /// Mean loss of the batch, `[1]`.
+    /// Returns the mean loss of the batch, `[1]`.
     pub fn loss(&self) -> Tensor<1> {
         self.loss.clone().expect("a batch has a part")
     }
 }
 
-/// The gradients of `model` on the tape.
+/// Collects the gradients of `model` from the tape `grads`.
 pub fn collect_gradients<M: Module>(model: &M, grads: &Tape) -> ByName {
     struct Collect<'a> {
         path: Vec<String>,

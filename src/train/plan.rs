@@ -1,4 +1,4 @@
-//! What a run takes, known before its first step: parameters, memory, disk.
+//! The resources of a run, known before its first step: parameters, memory and disk.
 
 use super::trial::recorded;
 use crate::config::Config;
@@ -11,53 +11,55 @@ use crate::model::{Soda, parameters};
 use crate::units::{bytes, grouped};
 use burn::tensor::Device;
 
-/// Bytes of a number.
+/// Bytes of an f32 value.
 const NUMBER: f64 = 4.0;
-/// Bytes of the program itself, and of what its allocator keeps.
+/// Bytes of the program itself and of the memory that its allocator keeps.
 const PROGRAM: f64 = 80.0 * 1024.0 * 1024.0;
-/// What of the activations is there at once: the backward pass begins to free them before the last
-/// ones are made. Measured from 8 to 128 images at once, base 16 to 128 (`train --try-step`, peak
-/// resident memory).
+/// The fraction of the activations that exist at the same time: the backward pass starts to free
+/// them before the last ones are computed. Measured from 8 to 128 images at once, base 16 to 128
+/// (`train --try-step`, peak resident memory).
 const AT_ONCE: f64 = 0.87;
-/// Weights, average and two moments: what training holds, and a checkpoint is made of.
+/// The copies of the parameters that training holds and a checkpoint stores: weights, EMA and two
+/// moments.
 const COPIES: f64 = 4.0;
-/// The same while the optimizer makes new ones of them, without activations.
+/// The same while the optimizer computes new ones, when there are no activations.
 const COPIES_IN_UPDATE: f64 = 5.5;
-/// Copies of its images that the fit of the linear decoder at the end holds, beside what training
-/// still holds.
+/// The copies of its images that the closing fit of the linear decoder holds, in addition to what
+/// training still holds.
 const COPIES_IN_FIT: f64 = 1.5;
-/// Bytes of a row of metrics.jsonl and of a picture, about.
+/// Approximate bytes of a row of metrics.jsonl.
 const ROW: f64 = 200.0;
+/// Approximate bytes of a picture.
 const PICTURE: f64 = 150e3;
 
-/// What a run takes.
+/// The resources of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Trainable parameters of the encoder.
+    /// The number of trainable parameters of the encoder.
     pub encoder: usize,
-    /// Trainable parameters of the denoiser.
+    /// The number of trainable parameters of the denoiser.
     pub denoiser: usize,
-    /// Bytes of memory at most: of the process on the CPU, an estimate; of the tensors on an
-    /// adapter, where [`Plan::count`] counted them.
+    /// Peak memory in bytes: on the CPU an estimate for the process; on an adapter the memory of
+    /// the tensors, once [`Plan::count`] has counted it.
     pub memory: Option<f64>,
     /// Bytes of a checkpoint.
     pub checkpoint: f64,
-    /// Checkpoints that lie there at the end.
+    /// The number of checkpoints at the end of the run.
     pub kept: usize,
     /// Bytes of the run directory at its end.
     pub disk: f64,
 }
 
 impl Plan {
-    /// Of `config` on `data` and `device`.
+    /// Estimates the resources of `config` on `data` and `device`.
     ///
-    /// The CPU's memory is four times the weights (themselves, average, two moments), and the
-    /// [`activations`] of as many images as go through the networks at once, or what the optimizer
-    /// needs if that is more; and the checkpoint that is being written, the images, the fit of the
-    /// linear decoder that the closing picture begins with, and the program.
+    /// On the CPU, memory is the sum of: four times the weights (weights, EMA, two moments) plus
+    /// the [`activations`] of as many images as pass through the networks at once, or what the
+    /// optimizer needs if that is more; the checkpoint that is being written; the images; the fit
+    /// of the linear decoder from which the closing picture starts; and the program.
     pub fn new(config: &Config, data: &Dataset, device: &Selected) -> Self {
         let train = &config.train;
-        // Names and shapes alone: the weights take no memory.
+        // Only names and shapes: the weights take no memory.
         let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));
         let count = |of_encoder: bool| {
             let wanted = shapes.iter().filter(|(name, _)| {
@@ -86,7 +88,7 @@ impl Plan {
         let saved = times(train.checkpoint_every).max(1);
         let kept =
             if train.keep_checkpoints == 0 { saved } else { saved.min(train.keep_checkpoints) };
-        // The best one, where that is known.
+        // The best one is kept too, if the run is scored.
         let kept = if train.evaluate_every > 0 && kept < saved { kept + 1 } else { kept };
         let checkpoint = COPIES * weights;
         let rows = times(train.log_every) + times(train.evaluate_every);
@@ -96,8 +98,8 @@ impl Plan {
         Self { encoder, denoiser, memory, checkpoint, kept, disk }
     }
 
-    /// Counts what the tensors of a step take of an adapter: its launches are [`recorded`]. Does
-    /// nothing on the CPU, which can't leave launches out.
+    /// Counts the memory of the tensors of a step on an adapter, whose launches are only
+    /// [`recorded`]. Does nothing on the CPU, where launches can't be skipped.
     ///
     /// # Errors
     /// If the device fails.
@@ -109,7 +111,7 @@ impl Plan {
         Ok(())
     }
 
-    /// "2,826,464 + 385,507 (encoder + denoiser)".
+    /// Describes the parameters: "2,826,464 + 385,507 (encoder + denoiser)".
     pub fn parameters(&self) -> String {
         format!(
             "{} + {} (encoder + denoiser)",
@@ -118,12 +120,12 @@ impl Plan {
         )
     }
 
-    /// "about 500 MiB", where it is known.
+    /// Describes the memory, if it is known: "about 500 MiB".
     pub fn memory(&self) -> Option<String> {
         self.memory.map(|memory| format!("about {}", bytes(memory)))
     }
 
-    /// "about 130 MiB (2 checkpoints of 50 MiB, metrics, pictures)".
+    /// Describes the disk space: "about 130 MiB (2 checkpoints of 50 MiB, metrics, pictures)".
     pub fn disk(&self) -> String {
         let checkpoints = if self.kept == 1 {
             "1 checkpoint"
@@ -145,7 +147,7 @@ mod tests {
     use crate::data::bundled;
 
     #[test]
-    fn memory_is_within_a_fifth_of_what_was_measured() {
+    fn memory_is_within_a_fifth_of_the_measured_peak() {
         let (cpu, data) = (Selected::cpu("a test"), bundled().expect("the subset"));
         let plan = |name: &str, sets: &[&str]| {
             let (_, text) = BUILT_IN.iter().find(|(n, _)| *n == name).expect("a recipe");

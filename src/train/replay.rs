@@ -1,4 +1,4 @@
-//! The step that broke a run, once more.
+//! Replaying the step that broke a run.
 
 use super::checkpoint::{self, State};
 use super::optim::learning_rate;
@@ -15,31 +15,31 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::Serialize;
 
-/// A step as it went.
+/// The course of a replayed step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Replayed {
-    /// Its number, from 1.
+    /// The number of the step, from 1.
     pub step: u64,
-    /// Learning rate of the denoiser.
+    /// The learning rate of the denoiser.
     pub lr: f64,
-    /// Seed of the run, from which with the step all draws follow.
+    /// The seed of the run, which together with the step determines all random values.
     pub seed: u64,
     /// The images, as positions in the training set.
     pub images: Vec<usize>,
-    /// Mean squared error on the noise or v, as the recipe weights it.
+    /// The mean squared error on eps or v, as the recipe weights it.
     pub loss: f64,
-    /// L2 norm of all gradients before the clip.
+    /// The L2 norm of all gradients before clipping.
     pub grad_norm: f64,
-    /// Whether it was left out: in mixed precision, where its gradients aren't finite.
+    /// Whether the step was skipped: in mixed precision, if its gradients aren't finite.
     pub left_out: bool,
-    /// What wasn't finite before the step: tensors of the weights and the optimizer.
+    /// The tensors of the weights and the optimizer that weren't finite before the step.
     pub broken_before: Vec<String>,
-    /// What isn't finite after it.
+    /// The tensors that aren't finite after it.
     pub broken_after: Vec<String>,
 }
 
 impl Replayed {
-    /// Whether all of its numbers are finite.
+    /// Checks whether all values of the step are finite.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite()
             && (self.grad_norm.is_finite() || self.left_out)
@@ -47,12 +47,13 @@ impl Replayed {
     }
 }
 
-/// Runs the steps of `run` again from its newest checkpoint before step `until`, and gives the
-/// first that isn't finite, else step `until`. `failure` knows the learning rate of a step that
+/// Repeats the steps of `run` from its newest checkpoint before step `until`, and returns the first
+/// step that isn't finite, or else step `until`. `failure` has the learning rate of a step that
 /// failed. Nothing is written.
 ///
 /// # Errors
-/// If there is no checkpoint before it, the checkpoint or the data is another, or the device fails.
+/// If there is no checkpoint before that step, the checkpoint or the data doesn't match, or the
+/// device fails.
 pub fn replay(
     config: &Config,
     data: &Dataset,
@@ -67,14 +68,15 @@ pub fn replay(
         Some(from) => checkpoint::load_step(run, from, config, &device.device)?,
         None if run.read_starts().first().is_some_and(|start| start.from.is_some()) => {
             return Err(Error::failed(format!(
-                "{path} began from trained weights and keeps no checkpoint before step {until}"
+                "{path} started from trained weights and has no checkpoint before step {until} to \
+                replay from; choose a later step"
             )));
         }
         None => State::new(config, &data.sha256, &device.device),
     };
     if state.position.data_sha256 != data.sha256 {
         return Err(Error::usage(format!(
-            "{path} began on other data than {}; {}",
+            "{path} was trained on other data than {}; {}",
             data.describe(),
             Hint::SameData
         )));
@@ -94,8 +96,8 @@ pub fn replay(
         let number = state.position.step + 1;
         let broken_before = broken(&state)?;
         let progress = state.position.progress.max(number as f64 / config.train.steps as f64);
-        // The rate of the step that failed is known; a cosine that followed a limit of time isn't
-        // for those before it.
+        // The rate of the failed step was recorded. If a cosine followed a time limit, the rates of
+        // the steps before it are unknown and follow the steps instead.
         let known = failure.filter(|failure| failure.step == number).map(|failure| failure.lr);
         let lr = known
             .unwrap_or_else(|| learning_rate(&config.train, state.position.updates + 1, progress));
@@ -130,7 +132,7 @@ pub fn replay(
     }
 }
 
-/// Names of the tensors of `state` that hold a number that isn't finite.
+/// Returns the names of the tensors of `state` that hold a value that isn't finite.
 fn broken(state: &State) -> Result<Vec<String>> {
     let model: Soda = state.model.valid();
     let mut sums: Vec<(String, Tensor<1>)> =
@@ -141,7 +143,7 @@ fn broken(state: &State) -> Result<Vec<String>> {
     );
     sums.sort_by(|(a, _), (b, _)| a.cmp(b));
     let (names, sums): (Vec<String>, Vec<_>) = sums.into_iter().unzip();
-    // 0 where all are finite, NaN elsewhere.
+    // 0 if all values are finite, NaN otherwise.
     let values = Tensor::cat(sums, 0).try_to_vec_as::<f32>();
     let values = values.map_err(|e| Error::device("reading the weights", &e))?;
     Ok(names.into_iter().zip(values).filter(|(_, v)| v.is_nan()).map(|(name, _)| name).collect())

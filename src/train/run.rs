@@ -1,4 +1,9 @@
 //! The training loop.
+//!
+//! Each step takes a batch of view pairs (x_source, x_0), encodes x_source to z, noises x_0 to x_t,
+//! lets the denoiser predict the noise eps (or v) from x_t, t and z, and updates both networks and
+//! their EMA. The step itself is in [`step`](super::step); the learning rate, the log, checkpoints,
+//! pictures and scores are in `bookkeeping`.
 
 mod announce;
 mod bookkeeping;
@@ -35,43 +40,44 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a call of [`train`] may decide.
+/// The options of a call of [`train`].
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Stop within this much time, closing work included, ending like a finished run; at least one
-    /// step is taken.
+    /// The time limit, closing work included. The call ends within it like a finished run; at least
+    /// one step is taken.
     pub limit: Option<Duration>,
-    /// Continue from the newest checkpoint, or start when there is none.
+    /// Whether to continue from the newest checkpoint, or start if there is none.
     pub resume: bool,
-    /// What a new run starts from; none: random weights. Of a run that goes on it is ignored.
+    /// The weights that a new run starts from; `None`: random weights. Ignored when a run resumes.
     pub from: Option<Arc<WeightsFile>>,
-    /// Go on with the training that made those, instead of beginning anew at step 0.
+    /// Whether to continue the training that made those weights instead of starting at step 0.
     pub continues: bool,
-    /// Go on with a recipe that isn't the run's own, where its networks are the same.
+    /// Whether to resume with a recipe that differs from the run's own, if its networks are the
+    /// same.
     pub allow_change: bool,
-    /// Set from outside to stop after the current step, with a checkpoint.
+    /// The flag that a caller sets to stop after the current step, with a checkpoint.
     pub interrupt: Arc<AtomicBool>,
-    /// What starts.jsonl is to note of the command line.
+    /// The details of the command line for starts.jsonl.
     pub called: Called,
-    /// The processes that train together, of which this is rank 0; none: it trains alone.
+    /// The processes that train together, of which this is rank 0; `None`: it trains alone.
     pub among: Option<Among>,
 }
 
-/// How training was asked for.
+/// How training was called.
 #[derive(Clone, Debug, Default)]
 pub struct Called {
     /// The command line, word by word.
     pub command: Vec<String>,
-    /// What the weights of [`Options::from`] are called: `shipped`, or their absolute path.
+    /// The name of the weights of [`Options::from`]: `shipped`, or their absolute path.
     pub from: Option<String>,
 }
 
-/// What a run came to.
+/// The result of a call of [`train`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Steps of the whole run.
     pub steps: u64,
-    /// Throughput of the whole run: training alone, checkpoints and pictures not counted.
+    /// Throughput of the whole run in training alone, without checkpoints, pictures and scores.
     pub images_per_s: f64,
     /// Mean loss of the first row of the log.
     pub loss_first: f64,
@@ -81,19 +87,18 @@ pub struct Summary {
     pub trained: u64,
     /// Whether it was interrupted before its last step.
     pub interrupted: bool,
-    /// Step of the checkpoint with the best k-NN on held-out training images, where that was
-    /// scored.
+    /// Step of the checkpoint with the best k-NN on held-out training images, if any was scored.
     pub best: Option<u64>,
 }
 
-/// Trains `config` on the training images of `data` until its last step, the time limit or an
-/// interrupt; all of them leave a checkpoint.
+/// Trains the networks of `config` on the training images of `data` until the last step, the time
+/// limit or an interrupt. Each of the three leaves a checkpoint.
 ///
 /// # Errors
 /// If `run` already holds a run and `resume` isn't set, another process trains it, its directory
-/// can't be written, its recipe or data is another, `device` fails the self test or takes no
-/// tensors of the recipe's size, or the loss is no longer finite; in the last case earlier
-/// checkpoints stay.
+/// can't be written, its recipe or data differs, `device` fails the self test or can't hold tensors
+/// of the recipe's size, or the loss is no longer finite. In the last case earlier checkpoints
+/// stay.
 pub fn train(
     config: &Config,
     data: &Dataset,
@@ -110,7 +115,7 @@ pub fn train(
         let batch = batches.next()?;
         let pair = Pair::of_batch(batch, config, &device);
         let outcome;
-        // Encode x_source to z, noise x_0, predict the noise from z, compare, update.
+        // z = encoder(x_source); noise x_0 to x_t; predict eps (or v) from x_t, t and z; update.
         (state, outcome) = match &mut ranks {
             None => step(state, pair, &schedule, config, number, lr),
             Some(ranks) => {
@@ -122,14 +127,14 @@ pub fn train(
                 (state, outcome)
             }
         };
-        // A row of the log, a checkpoint, a picture, scores: what is due.
+        // Whatever is due: a row of the log, a checkpoint, a picture, scores.
         books.end_step(&mut state, outcome, &mut ranks)?;
     }
     books.end(&state, ranks.as_ref())
 }
 
-/// Everything that training needs before its first step. Nothing is written before all of it was
-/// found to be in order.
+/// Prepares everything that training needs before its first step. Nothing is written until all
+/// checks have passed.
 fn begin<'a>(
     config: &'a Config,
     data: &'a Dataset,
@@ -157,7 +162,7 @@ fn begin<'a>(
     let (rows, step) = ((batch, 0..own.train.batch_size), state.position.step);
     let batches =
         Loader::of_rows(data.train.clone(), config.data.clone(), rows, config.seed, step)?;
-    // Only now: a mistake found above leaves nothing behind.
+    // Not earlier, so that an error above leaves nothing behind.
     let new = lock.is_none();
     if new {
         lock = Some(run.lock()?);
@@ -168,7 +173,8 @@ fn begin<'a>(
     }
     if !state.position.finished {
         let from = options.from.as_ref().filter(|_| state.position.updates == 0);
-        // Images seen before `--continue` are counted as the run's own.
+        // The position of a run that continues the training behind its weights counts the images of
+        // that training already.
         let counted = state.position.continued.map_or(0, |continued| continued.images);
         run.add_start(&Start {
             step: state.position.step,
@@ -178,7 +184,7 @@ fn begin<'a>(
                 .and_then(|weights| checkpoint::images_behind(weights)?.checked_sub(counted)),
             ..now
         })?;
-        // The recipe last: it is what makes a directory a run.
+        // The recipe comes last: it is what makes a directory a run.
         if new || changed {
             run.create(config)?;
         }

@@ -1,4 +1,4 @@
-//! Checkpoints written by a thread of their own, while training goes on.
+//! Writing of checkpoints in a background thread while training continues.
 
 use super::checkpoint::Snapshot;
 use crate::error::{Error, Result};
@@ -8,43 +8,43 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Checkpoints that are being written.
+/// The number of checkpoints that are being written.
 static WRITING: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether a checkpoint is being written: who ends the process would cost it.
+/// Checks whether a checkpoint is being written, which would be lost if the process ended now.
 pub fn is_writing() -> bool {
     WRITING.load(Ordering::Relaxed) > 0
 }
 
-/// Writes one checkpoint at a time.
+/// A writer of checkpoints, one at a time.
 pub struct Saver {
     run: RunDir,
     keep: usize,
     writing: Option<(u64, Writing)>,
-    /// How long the last checkpoint took to be written.
+    /// The time that writing the last checkpoint took.
     pub took: Option<Duration>,
 }
 
-/// What came of writing a checkpoint, and how long it took.
+/// The result of writing a checkpoint, and how long it took.
 type Written = (Result<()>, Duration);
 
 enum Writing {
     Thread(JoinHandle<Written>),
-    /// Where the system refused a thread.
+    /// Written synchronously, because the system refused a thread.
     Done(Written),
 }
 
 impl Saver {
-    /// For `run`, of which the newest `keep` checkpoints are kept (0: all).
+    /// Makes a writer for `run`, of which the newest `keep` checkpoints are kept (0: all).
     pub fn new(run: &RunDir, keep: usize) -> Self {
         Self { run: run.clone(), keep, writing: None, took: None }
     }
 
-    /// Begins to write `snapshot`, once the one before is written; [`Saver::wait`] tells what came
-    /// of it. `best` is the step of another checkpoint that is kept.
+    /// Starts writing `snapshot` once the previous one is written; [`Saver::wait`] returns its
+    /// result. `best` is the step of another checkpoint to keep.
     ///
     /// # Errors
-    /// If the one before couldn't be written.
+    /// If the previous checkpoint couldn't be written.
     pub fn save(&mut self, snapshot: Snapshot, best: Option<u64>) -> Result<()> {
         self.wait()?;
         let (step, run, keep) = (snapshot.step(), self.run.clone(), self.keep);
@@ -66,7 +66,7 @@ impl Saver {
         Ok(())
     }
 
-    /// Waits until nothing is being written; whether something was.
+    /// Waits until nothing is being written. Returns whether there was anything to wait for.
     ///
     /// # Errors
     /// If the checkpoint couldn't be written; names its step.
@@ -74,7 +74,7 @@ impl Saver {
         let Some((step, writing)) = self.writing.take() else { return Ok(false) };
         let written = match writing {
             Writing::Thread(handle) => handle.join().unwrap_or_else(|_| {
-                (Err(Error::failed("something failed that should not")), Duration::ZERO)
+                (Err(Error::failed("its thread panicked; please report this")), Duration::ZERO)
             }),
             Writing::Done(written) => written,
         };
@@ -85,7 +85,7 @@ impl Saver {
         })
     }
 
-    /// Waits for it, but no longer than `patience`.
+    /// Waits for the checkpoint that is being written, but no longer than `patience`.
     pub fn pause(&self, patience: Duration) {
         let clock = Instant::now();
         while matches!(&self.writing, Some((_, Writing::Thread(handle))) if !handle.is_finished())
@@ -96,8 +96,8 @@ impl Saver {
     }
 }
 
-/// What is being written is written to its end.
 impl Drop for Saver {
+    /// Waits for the checkpoint that is being written.
     fn drop(&mut self) {
         let _ = self.wait();
     }

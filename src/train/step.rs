@@ -1,4 +1,8 @@
-//! One training step, as the paper has it.
+//! One training step of SODA (arXiv 2311.17901).
+//!
+//! The encoder maps the view x_source to z. The target view x_0 is noised at a random timestep t,
+//! x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, and the denoiser predicts eps (or v)
+//! from x_t, t and z. The squared error trains both networks.
 
 use super::checkpoint::State;
 use super::decorrelation::decorrelation;
@@ -18,19 +22,19 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use std::collections::VecDeque;
 
-/// One batch on the device, the images `[B, 3, side, side]`.
+/// The two views of a batch on the device, images as `[B, 3, side, side]`.
 pub struct Pair {
     /// The encoder's view, normalised.
     pub x_source: Tensor<4>,
-    /// The denoiser's view, in [-1, 1].
+    /// The denoiser's target view, in [-1, 1].
     pub x_0: Tensor<4>,
-    /// How x_0 lies in x_source, `[B, 4]`, see
-    /// [`Geometry::within`](crate::data::crop::Geometry::within); none: as x_source.
+    /// The geometry of x_0 relative to x_source, `[B, 4]`, see
+    /// [`Geometry::within`](crate::data::crop::Geometry::within); `None`: the same as x_source.
     pub view: Option<Tensor<2>>,
 }
 
 impl Pair {
-    /// From values on the host, images of `sides` as NCHW.
+    /// Uploads views from the host: NCHW values, images of `sides`.
     pub fn new(
         sides: Sides,
         source: Vec<f32>,
@@ -46,13 +50,13 @@ impl Pair {
         Self { x_source: images(source, sides.source), x_0: images(target, sides.target), view }
     }
 
-    /// Uploads both views of `batch`; with view conditioning also how they lie to each other.
+    /// Uploads both views of `batch`, and with view conditioning their relative geometry.
     pub fn of_batch(batch: Batch, config: &Config, device: &Device) -> Self {
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
         Self::new(config.model.sides, batch.source, batch.target, view, device)
     }
 
-    /// In parts of these sizes.
+    /// Splits the batch into parts of these sizes.
     fn parts(self, sizes: &[usize]) -> Vec<Pair> {
         if sizes.len() == 1 {
             return vec![self];
@@ -71,19 +75,19 @@ impl Pair {
     }
 }
 
-/// What a step leaves to be read, still on the device.
+/// The results of a step, still on the device.
 pub struct Outcome {
-    /// Mean squared error on the noise (or v), weighted by level, with the penalty on z where there
-    /// is one, `[1]`.
+    /// The mean squared error on eps (or v), weighted by noise level, plus the penalty on z if the
+    /// recipe has one, `[1]`.
     pub loss: Tensor<1>,
-    /// L2 norm of all gradients before the clip, `[1]`.
+    /// The L2 norm of all gradients before clipping, `[1]`.
     pub grad_norm: Tensor<1>,
-    /// In mixed precision the state of its loss scaling, `[4]`.
+    /// The state of dynamic loss scaling in mixed precision, `[4]`.
     pub loss_scale: Option<Tensor<1>>,
 }
 
-/// Step number `step` (from 1) of training: encode, noise (`train.denoisings` times), predict,
-/// compare, update. `lr` is the denoiser's.
+/// Takes training step number `step` (from 1): encode x_source, noise x_0 (`train.denoisings`
+/// times), predict, compare, update. `lr` is the learning rate of the denoiser.
 pub fn step(
     mut state: State,
     pair: Pair,
@@ -99,26 +103,26 @@ pub fn step(
     update(state, gradients, norm, &|_| true, config, step, lr)
 }
 
-/// The parts of a batch that one process takes.
+/// The parts of a batch that one process handles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cut {
-    /// Sizes of the parts before its own, in order.
+    /// Sizes of the parts that come before its own, in order.
     pub before: Vec<usize>,
-    /// Sizes of its own.
+    /// Sizes of its own parts.
     pub own: Vec<usize>,
-    /// Images of the whole batch.
+    /// Number of images in the whole batch.
     pub batch: usize,
 }
 
 impl Cut {
-    /// All of a batch of `batch` images: what is tried may have fewer than the recipe.
+    /// Takes the whole of a batch of `batch` images. (A trial step may have fewer than the recipe.)
     pub fn whole(train: &TrainConfig, batch: usize) -> Self {
         Self { before: Vec::new(), own: train.micro_batch.parts(batch), batch }
     }
 }
 
-/// Loss and gradients of a batch, or of those parts of it that `pair` holds and `cut` names, each
-/// with its share of the whole: encode, noise, predict, compare.
+/// Computes the loss and the gradients of a batch, or of the parts of it that `cut` names and
+/// `pair` holds, each weighted by its share of the batch: encode, noise, predict, compare.
 pub fn gradients(
     state: &mut State,
     pair: Pair,
@@ -129,29 +133,33 @@ pub fn gradients(
 ) -> Gradients {
     let device = pair.x_0.device();
     let train = &config.train;
-    // The networks in training compute in the recipe's precision; their average, which is scored,
-    // always in f32.
+    // The networks in training compute in the recipe's precision. The EMA, which is evaluated,
+    // always computes in f32.
     state.model = state.model.clone().in_precision(match train.precision {
         Precision::F32 => Compute::F32,
         Precision::Mixed => Compute::F16,
     });
     let scale = state.optim.scale(train.precision, &device.clone().inner());
-    // The draws are the same however the batch is cut, and whoever takes its parts.
+    // The random values don't depend on how the batch is cut or on which process takes a part.
     let mut draws = Draws::new(schedule, config, step, cut.batch);
     cut.before.iter().for_each(|n| draws.skip(*n));
     let mut total = Gradients::default();
     for part in pair.parts(&cut.own) {
         let [n, ..] = part.x_0.dims();
+        // z = encoder(x_source), optionally with a penalty on correlated dimensions.
         let z = state.model.encode(part.x_source);
         let penalty =
             (train.decorrelation > 0.0).then(|| decorrelation(z.clone()) * train.decorrelation);
+        // One z serves all denoisings of its image, each with its own t, eps and mask.
         let z = repeated(z, train.denoisings);
         let x_0 = repeated(part.x_0, train.denoisings);
         let view = part.view.map(|view| repeated(view, train.denoisings));
+        // x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps.
         let Draw { levels, mask, eps, dropout } = draws.next(n);
         let t = times_of(&levels, &device);
         let eps = Tensor::from_data(TensorData::new(eps, x_0.dims()), &device);
         let x_t = q_sample(x_0.clone(), &t, eps.clone());
+        // The denoiser sees x_t, t and the masked z, and predicts the target: eps or v.
         let target = schedule.prediction().target(x_0, eps, &t);
         let output = state.model.predict(x_t, t.time, z, mask.tensor(&device), view, Some(dropout));
         let errors = (output - target).square();
@@ -165,8 +173,9 @@ pub fn gradients(
     total
 }
 
-/// The loss scale divided out, global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in
-/// one pass over the parameters that are `mine`. `norm` `[1]` is that of the gradients of all.
+/// Divides out the loss scale, clips by the global norm, and updates by AdamW (the encoder at
+/// lr x ratio) and the EMA, in one pass over the parameters that are `mine`. `norm` `[1]` is the
+/// norm of the gradients of all parameters.
 pub fn update(
     mut state: State,
     gradients: Gradients,
@@ -181,7 +190,7 @@ pub fn update(
     let (model, grad_norm) =
         state.optim.update(lr, state.model, (gradients.by_name, norm), mine, &mut state.ema, train);
     state.model = model;
-    // The last work of a step: what the device counts it has done.
+    // The last kernel of a step: a device that has counted it has done the step.
     state.tally.add();
     state.position.step = step;
     state.position.updates = state.optim.updates;
@@ -189,7 +198,7 @@ pub fn update(
     (state, Outcome { loss, grad_norm, loss_scale })
 }
 
-/// What is drawn for a step.
+/// The random values of a step.
 struct Draws<'a> {
     config: &'a Config,
     levels: VecDeque<Level>,
@@ -198,11 +207,11 @@ struct Draws<'a> {
     dropout: Stream,
 }
 
-/// What is drawn for a part of a batch, `train.denoisings` times for each of its images.
+/// The random values of a part of a batch: `train.denoisings` of each for every image.
 struct Draw {
     levels: Vec<Level>,
     mask: Mask,
-    /// Values of `[n denoisings, 3, side, side]`.
+    /// Values of `[n * denoisings, 3, side, side]`.
     eps: Vec<f32>,
     dropout: u64,
 }
@@ -218,24 +227,24 @@ impl<'a> Draws<'a> {
         Self { config, levels: levels.into(), masks, noise, dropout }
     }
 
-    /// For the next `n` images, which are one part.
+    /// Samples the values of the next `n` images, which form one part.
     fn next(&mut self, n: usize) -> Draw {
-        let drawn = n * self.config.train.denoisings;
+        let count = n * self.config.train.denoisings;
         Draw {
-            levels: self.levels.drain(..drawn).collect(),
-            mask: draw_masks(drawn, self.config, &mut self.masks),
-            eps: rng::normal(&mut self.noise, drawn * bytes_of(self.config.model.sides.target)),
+            levels: self.levels.drain(..count).collect(),
+            mask: draw_masks(count, self.config, &mut self.masks),
+            eps: rng::normal(&mut self.noise, count * bytes_of(self.config.model.sides.target)),
             dropout: self.dropout.random(),
         }
     }
 
-    /// Leaves out what is for the next `n` images, which are a part of another process.
+    /// Skips the values of the next `n` images, a part that another process takes.
     fn skip(&mut self, n: usize) {
         drop(self.next(n));
     }
 }
 
-/// Each row `draws` times, one after the other: `[B, ..]` to `[B draws, ..]`.
+/// Repeats each row `draws` times in succession: `[B, ..]` to `[B * draws, ..]`.
 fn repeated<const D: usize>(x: Tensor<D>, draws: usize) -> Tensor<D> {
     if draws == 1 {
         return x;

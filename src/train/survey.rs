@@ -1,5 +1,5 @@
-//! What runs have come to so far, read from their directories. Nothing is changed there, and what
-//! is damaged is told, not fatal.
+//! The state of runs, read from their directories. Nothing is changed there, and damage is
+//! reported, not fatal.
 
 use super::checkpoint;
 use crate::run_dir::{COMPLETE, Evaluation, Failure, RunDir, Start};
@@ -7,19 +7,19 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Whether a run goes on.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// A process trains it at this moment.
+    /// A process is training it.
     Training,
     /// It has reached its end.
     Finished,
-    /// It can be gone on with from its newest checkpoint.
+    /// It can be resumed from its newest checkpoint.
     Stopped,
-    /// A step gave numbers that aren't finite.
+    /// A step gave values that aren't finite.
     Broken,
-    /// It was started, and no checkpoint has been written.
+    /// It was started, but no checkpoint has been written.
     NoCheckpoint,
 }
 
@@ -28,29 +28,29 @@ pub enum State {
 pub struct Survey {
     /// Its directory.
     pub run: RunDir,
-    /// Whether it goes on.
+    /// Its state.
     pub state: State,
-    /// Steps of its newest checkpoint; while it is trained, of its log.
+    /// The step of its newest checkpoint; while it is training, of its log.
     pub step: u64,
-    /// Images seen by then.
+    /// The number of images seen by then.
     pub images: u64,
-    /// Steps that its recipe asks for.
+    /// The number of steps in its recipe.
     pub planned: Option<u64>,
-    /// Loss of the last row of its log.
+    /// The loss of the last row of its log.
     pub loss: Option<f64>,
-    /// The scores with the best k-NN, where any were taken.
+    /// The scores with the best k-NN, if any were taken.
     pub best: Option<Evaluation>,
-    /// Its first call of training, which knows what it began with.
+    /// Its first call of training, which records the weights that it started from.
     pub first: Option<Start>,
-    /// Its last call, which knows where the data lies.
+    /// Its last call, which records the location of the data.
     pub last: Option<Start>,
-    /// When it was last started or saved.
+    /// The time when it was last started or saved.
     pub newest: Option<SystemTime>,
-    /// What is wrong, a sentence each.
+    /// What is wrong with it, one sentence each.
     pub wrong: Vec<String>,
 }
 
-/// The runs directly below `folder`, the newest first.
+/// Surveys the runs directly below `folder`, the newest first.
 ///
 /// # Errors
 /// If the folder can't be read.
@@ -66,13 +66,13 @@ pub fn below(folder: &Path) -> std::io::Result<Vec<Survey>> {
     Ok(runs)
 }
 
-/// Whether anything in the directory of `run` says that it is one.
+/// Checks whether anything in the directory of `run` shows that it is a run.
 pub fn is_run(run: &RunDir) -> bool {
     run.exists() || run.starts().exists() || run.path.join("checkpoints").is_dir()
 }
 
 impl Survey {
-    /// Looks at `run`.
+    /// Surveys `run`.
     pub fn of(run: RunDir) -> Self {
         let mut wrong = Vec::new();
         let mut tell = |e: crate::error::Error| wrong.push(e.to_string());
@@ -94,7 +94,7 @@ impl Survey {
         }
         let starts = run.read_starts();
         if starts.is_empty() {
-            wrong.push("starts.jsonl doesn't tell how it was started".into());
+            wrong.push("starts.jsonl doesn't record how it was started".into());
         }
         let planned = config.map(|config| config.train.steps as u64);
         let finished = position.clone().is_some_and(|mut position| {
@@ -143,8 +143,8 @@ mod tests {
     use crate::train::checkpoint::Position;
     use std::time::{Duration, UNIX_EPOCH};
 
-    /// A run of 10 steps in `folder`, with a checkpoint of each of `steps` that is as old as its
-    /// number says.
+    /// Makes a run of 10 steps in `folder`, with a checkpoint for each of `steps`, whose time is
+    /// its step in seconds.
     fn run(folder: &Path, name: &str, steps: &[u64]) -> RunDir {
         let run = RunDir::new(folder.join(name));
         let config = Config::load(Path::new("configs/quick.toml"), &["train.steps=10".into()])
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_is_told_and_the_newest_run_comes_first() {
+    fn each_state_is_recognised_and_the_newest_run_comes_first() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path();
         run(at, "finished", &[5, 10]);
@@ -224,7 +224,7 @@ mod tests {
             ("finished", State::Finished, 10, 80),
             ("stopped", State::Stopped, 5, 40),
             ("broken", State::Broken, 4, 32),
-            // Its log is further than its checkpoint.
+            // Its log is ahead of its checkpoint.
             ("busy", State::Training, 9, 72),
             ("bare", State::NoCheckpoint, 0, 0),
         ];
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_damaged_is_named_and_the_rest_is_told() {
+    fn damaged_files_are_named_and_the_rest_is_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         type Harm = fn(&RunDir) -> std::path::PathBuf;
         let harms: [Harm; 4] = [

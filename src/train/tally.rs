@@ -1,34 +1,35 @@
-//! Whether a device does what it says it has done.
+//! The check that a device has really done the work it reports as finished.
 //!
-//! Some drivers count work that failed as finished: Metal does after a command buffer ran too long
-//! or out of memory. Memory then keeps what was there, which can be finite and plausible. So the
-//! last kernel of every step adds one to a number on the device.
+//! Some drivers report failed work as finished: Metal does after a command buffer ran too long or
+//! out of memory. Memory then keeps its old contents, which can be finite and plausible. Therefore
+//! the last kernel of every step adds one to a counter on the device.
 
 use crate::error::{Error, Result};
 use burn::tensor::{Device, Int, Tensor};
 
-/// Steps and checks so far, as the device has counted them and as they were asked for.
+/// The number of steps and checks so far, as counted by the device and as requested.
 pub struct Tally {
-    /// `[1]`; none on the CPU backend, whose work is done when it returns.
+    /// The device's count, `[1]`; `None` on the CPU backend, whose calls return when the work is
+    /// done.
     counted: Option<Tensor<1, Int>>,
     asked: i32,
 }
 
 impl Tally {
-    /// Nothing yet, on `device` (without autodiff).
+    /// Starts at zero on `device` (without autodiff).
     pub fn new(device: &Device) -> Self {
         let counted = (*device != Device::flex()).then(|| Tensor::from_ints([0], device));
         Self { counted, asked: 0 }
     }
 
-    /// Counts a step, after all else that it hands to the device.
+    /// Counts a step. Must be the last work that the step submits to the device.
     pub fn add(&mut self) {
         self.counted = self.counted.take().map(|count| count + 1);
         self.asked = self.asked.wrapping_add(1);
     }
 
-    /// Counts once more, so that what was read before is not taken for the answer, and reads the
-    /// count. What was read from the device before a check that passes is what it had computed.
+    /// Adds one, so that a value read earlier isn't mistaken for the answer, and reads the count.
+    /// If the check passes, everything read from the device before it had really been computed.
     ///
     /// # Errors
     /// If the device has left out work, or fails.
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_that_the_device_left_out_is_found() {
+    fn a_step_that_the_device_left_out_is_detected() {
         let device = crate::device::select("wgpu")
             .expect("an adapter; scripts/test.sh installs a software one")
             .device;
@@ -70,7 +71,7 @@ mod tests {
             message.contains("the count is 7, not 8") && message.contains("silently left out"),
             "{message}"
         );
-        // The CPU backend takes no part.
+        // The CPU backend isn't counted.
         let mut tally = Tally::new(&Device::flex());
         tally.asked += 1;
         tally.check().expect("nothing is counted");

@@ -1,4 +1,4 @@
-//! Steps on images of noise: what a recipe costs on a device, before anything is trained.
+//! Trial steps on images of noise, which measure what a recipe costs on a device before training.
 
 use super::checkpoint::State;
 use super::step::{Outcome, Pair, step};
@@ -11,33 +11,33 @@ use crate::kernels::record::{Recording, record};
 use crate::rng::{self, Purpose};
 use std::time::{Duration, Instant};
 
-/// Networks that take steps of any number of images.
+/// Networks for trial steps with any number of images.
 pub struct Trial<'a> {
     config: &'a Config,
     device: &'a Selected,
     schedule: Schedule,
-    /// Gone after a step that failed.
+    /// `None` after a step that failed.
     state: Option<State>,
 }
 
 impl<'a> Trial<'a> {
-    /// Random weights of `config`.
+    /// Starts from random weights for `config`.
     pub fn new(config: &'a Config, device: &'a Selected) -> Self {
         let state = Some(State::new(config, "", &device.device));
         Self { config, device, schedule: Schedule::new(&config.diffusion), state }
     }
 
-    /// One step of `images` images, to its end on the device; gives its time.
+    /// Takes one step of `images` images, waits until the device has done it, and returns its time.
     ///
     /// # Errors
-    /// If the device fails, leaves out work, or the loss is none that a new network has.
+    /// If the device fails or leaves out work, or the loss is impossible for a new network.
     pub fn step(&mut self, images: usize) -> Result<Duration> {
         let (clock, mut state, outcome) = self.launch(images)?;
         let loss = outcome
             .loss
             .try_into_scalar::<f32>()
             .map_err(|e| Error::device("trying a step", &e))?;
-        // The loss is known before the weights are.
+        // The loss is ready before the weights are.
         self.device.device.sync().map_err(|e| Error::device("trying a step", &e))?;
         let took = clock.elapsed();
         state.tally.check()?;
@@ -46,7 +46,7 @@ impl<'a> Trial<'a> {
         Ok(took)
     }
 
-    /// Launches a step without waiting for it; gives when that began, and what the step leaves.
+    /// Launches a step without waiting for it; returns when it was launched, and its results.
     fn launch(&mut self, images: usize) -> Result<(Instant, State, Outcome)> {
         let config = self.config;
         let Sides { source, target } = config.model.sides;
@@ -73,9 +73,9 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Records the second step of `config` on `adapter`, whole batch, with kernels for `profile`: the
-/// first one makes the optimizer's moments. Nothing is computed, and every launch of this process
-/// is left out meanwhile.
+/// Records the second step of `config` on `adapter`, with the whole batch and kernels for
+/// `profile`. (The first step allocates the moments of the optimizer.) Nothing is computed:
+/// meanwhile all launches of this process are skipped.
 ///
 /// # Errors
 /// If the device fails.
@@ -91,8 +91,8 @@ pub fn recorded(config: &Config, adapter: &Selected, profile: Profile) -> Result
     done.map(|()| recording)
 }
 
-/// Refuses what can't be the loss of networks that haven't learnt anything: it is near 1, the
-/// variance of eps, or below it for v, and a penalty on z adds Z - 1 times its weight at most.
+/// Refuses a loss that untrained networks can't have. Theirs is near 1, the variance of eps, or
+/// below 1 for v, and a penalty on z adds at most Z - 1 times its weight.
 fn plausible(loss: f32, config: &Config) -> Result<()> {
     let most = 100.0 + (config.train.decorrelation * config.model.z_dim as f64) as f32;
     match loss {
@@ -104,22 +104,23 @@ fn plausible(loss: f32, config: &Config) -> Result<()> {
     }
 }
 
-/// Sizes of the steps that [`rate`] takes: the next one where the last took no longer than
-/// [`ENOUGH`]. The largest one leaves most of a device's memory free.
+/// The step sizes in images that [`rate`] tries, moving to the next while a step takes no longer
+/// than [`ENOUGH`]. The largest leaves most of a device's memory free.
 const SIZES: [usize; 3] = [2, 8, 32];
+/// The duration above which a step is long enough to be extrapolated.
 const ENOUGH: Duration = Duration::from_millis(1500);
 
-/// How long a step of the recipe takes, from one of few images.
+/// The duration of a step of the recipe, extrapolated from a step of few images.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Seconds of a whole step.
+    /// The seconds of a whole step.
     pub step: f64,
-    /// Images of the step that was timed.
+    /// The number of images of the step that was timed.
     pub images: usize,
 }
 
-/// Times a step of 2 images, of 8 or 32 where that is quick, as if a whole step took as much longer
-/// as it has more images: it rather takes less.
+/// Times a step of 2 images, or of 8 or 32 if that is quick, and extrapolates it to the batch in
+/// proportion to the number of images, which tends to overestimate.
 ///
 /// # Errors
 /// If the device fails.
@@ -131,7 +132,8 @@ pub fn rate(config: &Config, device: &Selected) -> Result<Rate> {
         if images == timed.0 || timed.1 > ENOUGH {
             break;
         }
-        // The first one takes memory; on an adapter the first one of each size may compile.
+        // The very first step allocates memory. On an adapter the first step of each size may
+        // compile shaders.
         if timed.0 == 0 || device.adapter.is_some() {
             trial.step(images)?;
         }
@@ -159,7 +161,7 @@ mod tests {
                 .iter()
                 .all(|loss| plausible(*loss, &plain).is_err())
         );
-        // Of two images all numbers of z correlate by 1 or -1.
+        // With two images all dimensions of z correlate by 1 or -1.
         assert!(plausible(1.0 + 127.0, &config("train.decorrelation=1")).is_ok());
     }
 }

@@ -80,7 +80,7 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     fails(
         &soda(at, &[&other[..], &["--allow-change"]].concat()),
         2,
-        &["diffusion.prediction: \"v\" -> \"eps\"", "belong to its weights"],
+        &["diffusion.prediction: \"v\" -> \"eps\"", "its weights depend on"],
     );
 }
 

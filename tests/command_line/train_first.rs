@@ -176,7 +176,7 @@ fn a_time_limit_ends_a_run_with_its_closing_work_and_is_reported() {
     assert!(succeeds(&output).starts_with("1 step"), "{}", text(&output.stdout));
     assert!(
         text(&output.stderr)
-            .contains("longer than --max-minutes 0.00001 allows: it will take one step and end")
+            .contains("longer than --max-minutes 0.00001 allows: training takes one step and ends")
     );
 }
 

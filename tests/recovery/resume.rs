@@ -35,7 +35,7 @@ fn another_recipe_is_refused_key_by_key_unless_allowed_and_other_networks_always
     let allowed = [&resume[..], &["--allow-change"]].concat();
     let output = soda(at, &allowed);
     succeeds(&output);
-    assert!(text(&output.stderr).contains("another recipe"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("a changed recipe"), "{}", text(&output.stderr));
     assert_eq!((newest(&run), run.read_config().expect("a recipe").train.batch_size), (4, 16));
     let rows = run.read_metrics().expect("metrics").rows;
     assert_eq!(rows.iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(), [(2, 16), (4, 48)]);
@@ -278,7 +278,7 @@ fn a_cooldown_ends_a_copy_of_a_run_that_can_itself_be_resumed() {
     // A cooldown is refused for a run that is one itself, if the copy exists already, or without a
     // constant rate.
     let again = cool("r-cooldown-4", "4");
-    fails(&again, 2, &["falls by itself"]);
+    fails(&again, 2, &["already falls"]);
     succeeds(&cool("r", "0.25"));
     assert_eq!(
         RunDir::new(at.join("r-cooldown-6")).read_config().expect("a recipe").train.steps,
@@ -286,7 +286,7 @@ fn a_cooldown_ends_a_copy_of_a_run_that_can_itself_be_resumed() {
     );
     fails(&cool("r", "2"), 2, &["r-cooldown-6 is there already", "--resume --run"]);
     succeeds(&train(at, &["--run", "cosine"]));
-    fails(&cool("cosine", "2"), 2, &["falls by itself"]);
+    fails(&cool("cosine", "2"), 2, &["already falls"]);
     fails(&cool("nothing", "2"), 2, &["holds no run"]);
     assert_eq!(
         soda(at, &["train", "--run", "r", "--cooldown", "2"]).status.code(),

@@ -80,7 +80,7 @@ fn a_hundred_kills_at_random_moments_lose_at_most_an_interval_each() {
             "{trained} trained, {found} found after {kills} kills"
         );
         assert!(
-            said.len() <= 1 && said.iter().all(|line| line.contains("not written to its end")),
+            said.len() <= 1 && said.iter().all(|line| line.contains("not completely written")),
             "{said:?}"
         );
         reached = found;
@@ -312,7 +312,8 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_sets_the_exit_code
     fails(&output, 1, &["checkpoint of step 8 was not written", "cannot write"]);
     let said = text(&output.stderr);
     assert!(
-        said.contains("checkpoint of step 4 was not written") && said.contains("training goes on"),
+        said.contains("checkpoint of step 4 was not written")
+            && said.contains("training continues"),
         "{said}"
     );
     assert_eq!(run.read_metrics().expect("metrics").rows.last().expect("a row").step, 8);

@@ -1,5 +1,5 @@
-//! The completeness marker of a checkpoint: SHA-256 of its other files. It is written last, and
-//! read before anything is used.
+//! The completeness marker of a checkpoint: the SHA-256 of its other files. It is written last, and
+//! read before any of them is used.
 
 use super::FILES;
 use crate::error::{Error, Result};
@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// What the file holds.
+/// The contents of the marker file.
 #[derive(Serialize, Deserialize)]
 struct Marker {
-    /// By name.
+    /// The checksums by file name.
     sha256: BTreeMap<String, String>,
 }
 
-/// Writes the marker of the checkpoint at `path`, whose other files are there.
+/// Writes the marker of the checkpoint at `path`, whose other files must exist.
 ///
 /// # Errors
 /// If one can't be read, or the marker can't be written.
@@ -30,11 +30,11 @@ pub(super) fn write(path: &Path) -> Result<()> {
     files::write_atomically(&path.join(COMPLETE), &json)
 }
 
-/// What is wrong with the checkpoint at `path`: a file that is missing, or isn't the one that was
-/// written.
+/// Returns what is wrong with the checkpoint at `path`: a file that is missing or has changed since
+/// it was written.
 ///
 /// # Errors
-/// If a file that is there can't be read: that says nothing of what is in it.
+/// If an existing file can't be read, which doesn't mean that it is damaged.
 pub fn damage(path: &Path) -> Result<Option<String>> {
     let marker = match read(&path.join(COMPLETE))? {
         Ok(marker) => marker,
@@ -52,11 +52,11 @@ pub fn damage(path: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether a weights file that lies in a checkpoint is the one that was written; of other files
-/// nothing is known.
+/// Checks that a weights file in a checkpoint hasn't changed since it was written. Files elsewhere
+/// pass, because nothing is known about them.
 ///
 /// # Errors
-/// Names what is damaged: the file, or the marker beside it.
+/// Names the damaged file: the weights, or the marker next to them.
 pub fn verify_weights(file: &Path) -> Result<()> {
     let path = file.with_file_name(COMPLETE);
     if !path.try_exists().map_err(|e| Error::io("read", &path, &e))? {
@@ -65,7 +65,7 @@ pub fn verify_weights(file: &Path) -> Result<()> {
     let marker = match read(&path)? {
         Ok(marker) => marker,
         Err(what) if file.with_file_name("state.json").exists() => return Err(Error::failed(what)),
-        // Something else of that name.
+        // An unrelated file of that name.
         Err(_) => return Ok(()),
     };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -75,7 +75,7 @@ pub fn verify_weights(file: &Path) -> Result<()> {
     }
 }
 
-/// The marker at `path`, or what is wrong with it.
+/// Reads the marker at `path`, or returns what is wrong with it.
 fn read(path: &Path) -> Result<std::result::Result<Marker, String>> {
     match files::read(path) {
         Ok(json) => Ok(serde_json::from_slice(&json)
@@ -89,8 +89,7 @@ fn read(path: &Path) -> Result<std::result::Result<Marker, String>> {
 
 fn compare(file: &Path, wanted: &str) -> Result<std::result::Result<(), String>> {
     let same = files::sha256_of(file)? == wanted;
-    let damaged = || {
-        format!("{} is damaged: its checksum is another than when it was written", file.display())
-    };
+    let damaged =
+        || format!("{} is damaged: its checksum differs from when it was written", file.display());
     Ok(same.then_some(()).ok_or_else(damaged))
 }

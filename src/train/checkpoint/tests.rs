@@ -19,7 +19,7 @@ fn tiny() -> Config {
         .expect("a recipe")
 }
 
-/// A state as after a step.
+/// A state as it is after a step.
 fn state(config: &Config) -> State {
     let mut state = State::new(config, "data", &Device::flex());
     for parameter in parameters::collect(&state.model.valid())
@@ -32,7 +32,7 @@ fn state(config: &Config) -> State {
     state
 }
 
-/// What `run` comes back to, and what is said of it.
+/// Returns the step that `run` resumes from, and what is said about it.
 fn found(run: &RunDir, config: &Config) -> (u64, Vec<String>) {
     let mut said = Vec::new();
     let state = load(run, config, &Device::flex(), &mut |line| said.push(line.to_owned()))
@@ -63,23 +63,23 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
             assert_eq!((step, run.checkpoints(), said.len()), (2, vec![2], 0));
             break;
         }
-        // Either the old or the new one, and a line only where something half-written lies about.
-        // (The old one is removed when the new one is there; that it can't be is no error.)
+        // Either the old or the new one, and a line only if a half-written one is left. (The old
+        // one is removed once the new one exists; a failure to remove it is not an error.)
         assert!(step == 1 && written.is_err() || step == 2);
         assert_eq!(said.len(), half_written, "{said:?}");
         assert!(
             run.leftovers(PARTIAL).is_empty() && run.leftovers(OLD).is_empty(),
-            "they would add up"
+            "leftovers would accumulate"
         );
         before_the_rename += u32::from(step == 1);
-        // The next try finds its way through what was left.
+        // The next attempt copes with what was left.
         snapshots[1].write(&run, 1, None).expect("written");
         assert_eq!(found(&run, &config), (2, vec![]));
         assert_eq!(run.checkpoints(), [2]);
         boundaries += 1;
     }
-    // Five files with four moments each, two folders, a rename; then the old one is renamed and
-    // removed.
+    // Five files with four possible crashes each, two folders, a rename; then the old one is
+    // renamed and removed.
     assert!(
         before_the_rename >= 20 && boundaries >= before_the_rename + 6,
         "{boundaries}, {before_the_rename}"
@@ -100,11 +100,11 @@ fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_begin_a
         state.position.step = step;
         Snapshot::of(&state, &config).expect("a snapshot").write(&run, 0, None).expect("written");
     }
-    // As a power cut leaves a file on some systems: there, and empty.
+    // A power cut leaves such a file on some systems: it exists, and is empty.
     std::fs::write(run.checkpoint(5).join(COMPLETE), b"").expect("writable");
     assert!(
         verify_weights(&run.checkpoint(5).join("ema.safetensors")).is_err(),
-        "nothing vouches for it"
+        "no checksum to verify it"
     );
     assert_eq!(load(&mut said).expect("loads").expect("a state").position.step, 3);
     assert!(
@@ -119,10 +119,10 @@ fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_begin_a
             "{message}"
         );
     }
-    // Something else where the folder should be.
+    // A file in place of the folder.
     std::fs::rename(folder.path().join("checkpoints"), folder.path().join("elsewhere"))
         .expect("moved");
     std::fs::write(folder.path().join("checkpoints"), b"").expect("writable");
-    let message = load(&mut said).err().expect("can't be seen").to_string();
+    let message = load(&mut said).err().expect("can't be read").to_string();
     assert!(message.contains("cannot read") && message.contains("checkpoints"), "{message}");
 }

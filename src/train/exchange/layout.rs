@@ -1,39 +1,41 @@
-//! Which rank updates which parameters, and what travels together.
+//! The assignment of parameters to ranks, and of parameters to buckets that are sent together.
 
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
-/// Bytes of a bucket, about: one is read from the device while the one before it travels.
+/// The approximate size of a bucket in bytes. A bucket is read from the device while the previous
+/// one is sent.
 const BUCKET: usize = 25 << 20;
-/// Buckets at least, where the networks are small: of one alone nothing could be done at once.
+/// The approximate minimum number of buckets for small networks: with a single bucket, nothing
+/// could overlap.
 const LEAST: usize = 8;
 
-/// All parameters that have gradients, in the order of their names, in buckets. Each belongs to a
-/// rank, which updates it.
+/// All parameters that have gradients, in the order of their names, in buckets. Each parameter
+/// belongs to one rank, which updates it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Layout {
     owner: HashMap<String, usize>,
     pub buckets: Vec<Bucket>,
 }
 
-/// Parameters that travel together.
+/// Parameters that are sent together.
 #[derive(Debug, PartialEq)]
 pub(super) struct Bucket {
-    /// By owner: names, and how many numbers each has.
+    /// By owner: the names of the parameters, and the number of values of each.
     pub owned: Vec<Vec<(String, usize)>>,
 }
 
 impl Bucket {
-    /// Numbers by owner.
+    /// Returns the number of values by owner.
     pub fn counts(&self) -> Vec<usize> {
         self.owned.iter().map(|owned| owned.iter().map(|(_, len)| len).sum()).collect()
     }
 }
 
 impl Layout {
-    /// Of parameters with so many numbers each, for `ranks` ranks. The largest ones of a bucket are
-    /// given away first, each to who has least so far, so that all have about as much, of each
-    /// bucket and of the whole.
+    /// Lays out parameters with `lengths` values each for `ranks` ranks. The largest parameters of
+    /// a bucket are assigned first, each to the rank with the fewest values so far, so that all
+    /// ranks own about as much of each bucket and of the whole.
     pub fn new(lengths: &[(String, usize)], ranks: usize) -> Self {
         let total: usize = lengths.iter().map(|(_, len)| len).sum();
         let most = (BUCKET / 4).min(total.div_ceil(LEAST)).max(1);
@@ -68,10 +70,10 @@ impl Layout {
         Self { owner, buckets }
     }
 
-    /// Whether all fits into what MPI counts.
+    /// Checks that the counts of all messages fit into MPI's integers.
     ///
     /// # Errors
-    /// If a bucket is larger for so many ranks.
+    /// If a bucket is too large for `ranks` ranks.
     pub fn check(&self, ranks: usize) -> Result<()> {
         for bucket in &self.buckets {
             let counts = bucket.counts();
@@ -84,19 +86,21 @@ impl Layout {
                     .max_by_key(|(_, len)| len)
                     .map_or("", |(name, _)| name);
                 return Err(Error::usage(format!(
-                    "{largest} is too large a parameter to be exchanged by {ranks} ranks over MPI; take fewer"
+                    "the parameter {largest} is too large for {ranks} ranks to exchange over MPI; \
+                    use fewer ranks"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Who updates parameter `name`; none where nobody does, as it has no gradient.
+    /// Returns the rank that updates parameter `name`; `None` if no rank does, because it has no
+    /// gradient.
     pub fn owner(&self, name: &str) -> Option<usize> {
         self.owner.get(name).copied()
     }
 
-    /// All names, in order, each with its owner.
+    /// Returns all names in order, each with its owner.
     pub fn in_order(&self) -> Vec<(&str, usize)> {
         let mut all: Vec<_> =
             self.owner.iter().map(|(name, owner)| (name.as_str(), *owner)).collect();
@@ -110,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_has_about_as_much_of_everything() {
+    fn all_ranks_own_about_as_many_values() {
         let lengths: Vec<_> = (0..200).map(|i| (format!("{i:03}"), 1000 + 37 * i)).collect();
         let total: usize = lengths.iter().map(|(_, len)| len).sum();
         for ranks in [1, 2, 3, 7] {
@@ -132,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_hold_25_mib_and_a_larger_parameter_is_one_by_itself() {
+    fn buckets_hold_25_mib_and_a_larger_parameter_has_its_own() {
         let million = 1 << 20;
         let lengths = [2, 2, 2, 30, 3, 3, 1].map(|n| n * million);
         let lengths: Vec<_> =
@@ -147,7 +151,7 @@ mod tests {
         assert_eq!(layout.owner("none"), None);
         assert!(
             layout.check(2).is_ok() && layout.check(9).is_err(),
-            "270 million numbers at once are more than MPI counts"
+            "270 million values at once are more than MPI can count"
         );
     }
 }

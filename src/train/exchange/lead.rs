@@ -1,4 +1,4 @@
-//! Who says what is done next: rank 0 does, and the others do it.
+//! Coordination of the ranks: rank 0 decides what is done next, and the others follow.
 
 use super::{Among, Exchange};
 use crate::config::Config;
@@ -10,19 +10,19 @@ use crate::ranks::{Ranks, watch};
 use crate::train::checkpoint::{Snapshot, State, of_sections};
 use serde::{Deserialize, Serialize};
 
-/// What the ranks do next.
+/// An order of rank 0 for all ranks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Order {
-    /// Step number `number`, at the learning rate `lr`.
+    /// Take a training step.
     Step {
-        /// From 1.
+        /// The number of the step, from 1.
         number: u64,
-        /// The denoiser's.
+        /// The learning rate of the denoiser.
         lr: f64,
     },
-    /// [`Exchange::collect`].
+    /// Call [`Exchange::collect`].
     Collect,
-    /// Take leave.
+    /// End training.
     End,
 }
 
@@ -44,49 +44,51 @@ impl Order {
     }
 }
 
-/// What a run is, for the ranks that don't see its directory.
+/// The description of a run for the ranks that don't see its directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Invitation {
     /// The recipe, as TOML.
     pub config: String,
-    /// Where the data lies.
+    /// The location of the data.
     pub location: String,
-    /// How it is taken.
+    /// The options for opening it.
     pub options: Options,
-    /// What goes on with the run.
+    /// The command that resumes the run.
     pub resume: String,
     shares: Option<Vec<usize>>,
     half: bool,
 }
 
-/// What a rank is.
+/// The description of a rank for the others.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Hello {
     version: String,
     data_sha256: String,
     device: String,
-    /// Devices of one kind compute the same to the last bit.
+    /// The kind of the device. Devices of one kind compute the same results bit for bit.
     kind: String,
 }
 
 fn encoded(what: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(what)
-        .map_err(|e| Error::failed(format!("cannot encode what ranks tell each other: {e}")))
+        .map_err(|e| Error::failed(format!("cannot encode a message to the other ranks: {e}")))
 }
 
 fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
-        Error::failed(format!("what a rank tells can't be read ({e}): is it this program?"))
+        Error::failed(format!(
+            "cannot decode a message from another rank ({e}); run the same program on all ranks"
+        ))
     })
 }
 
-/// Tells the others who this is, and gets to know them.
+/// Sends the description of this rank to the others, and returns those of all ranks.
 fn introduce(ranks: &Ranks, data: &Dataset, device: &Selected) -> Result<Vec<Hello>> {
     let own = Hello {
         version: env!("CARGO_PKG_VERSION").into(),
         data_sha256: data.sha256.clone(),
         device: device.describe(),
-        // Not the threads of a CPU: they change nothing.
+        // Without the threads of a CPU, which don't change results.
         kind: device
             .adapter
             .as_ref()
@@ -96,10 +98,10 @@ fn introduce(ranks: &Ranks, data: &Dataset, device: &Selected) -> Result<Vec<Hel
     all.iter().map(|hello| decoded(hello)).collect()
 }
 
-/// As rank 0, begins to train `state` with the others.
+/// Starts training `state` with the other ranks, as rank 0.
 ///
 /// # Errors
-/// If one has other data or another program, or the batch can't be shared out.
+/// If a rank has other data or another version of the program, or the batch can't be divided.
 pub fn lead(
     among: &Among,
     config: &Config,
@@ -123,12 +125,14 @@ pub fn lead(
         if other.version != all[0].version {
             let (one, two) = (&all[0].version, &other.version);
             return Err(Error::usage(format!(
-                "rank {rank} is version {two} of this program, rank 0 version {one}"
+                "rank {rank} runs version {two} of this program and rank 0 version {one}; run the \
+                same version on all ranks"
             )));
         }
         if other.data_sha256 != all[0].data_sha256 {
             return Err(Error::usage(format!(
-                "rank {rank} finds other images in {} than rank 0 (checksum {:.16}.. instead of {:.16}..)",
+                "rank {rank} finds other images in {} than rank 0 (checksum {:.16}.. instead of \
+                {:.16}..); give all ranks the same data",
                 invitation.location, other.data_sha256, all[0].data_sha256
             )));
         }
@@ -136,7 +140,9 @@ pub fn lead(
     if let Some(rank) = all.iter().position(|other| other.kind != all[0].kind) {
         let (one, two) = (&all[0].device, &all[rank].device);
         warn(&format!(
-            "warning: rank 0 computes on {one}, rank {rank} on {two}: each step lasts as long as the slower one takes ({}), and results are no longer those of one process to the last bit",
+            "warning: rank 0 computes on {one}, rank {rank} on {two}: each step takes as long as \
+            on the slower of them ({}), and results no longer equal those of one process bit for \
+            bit",
             Hint::Shares
         ));
     }
@@ -148,7 +154,7 @@ pub fn lead(
     Ok(exchange)
 }
 
-/// As rank 0, tells the others that there is nothing to train.
+/// Tells the other ranks, as rank 0, that there is nothing to train.
 ///
 /// # Errors
 /// If the thread that sends is gone.
@@ -156,25 +162,25 @@ pub fn dismiss(ranks: &Ranks) -> Result<()> {
     ranks.broadcast(Some(encoded(&None::<Invitation>)?)).map(drop)
 }
 
-/// What another rank than the first takes steps with.
+/// Everything that a rank other than 0 needs to take steps.
 pub struct Joined {
     /// Its side of the exchange.
     pub exchange: Exchange,
-    /// Rank 0's recipe.
+    /// The recipe of rank 0.
     pub config: Config,
     /// Its own device.
     pub device: Selected,
-    /// The images, as it has them.
+    /// Its own copy of the images.
     pub data: Dataset,
-    /// Where rank 0 stands, on its own device.
+    /// The state of rank 0, on its own device.
     pub state: State,
 }
 
-/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives
-/// nothing where there is nothing to train.
+/// Waits, as a rank other than 0, for what rank 0 trains. `open` opens the device and the data.
+/// Returns `None` if there is nothing to train.
 ///
 /// # Errors
-/// If they can't be opened, or rank 0's state is of other networks.
+/// If device or data can't be opened, or the state of rank 0 belongs to other networks.
 pub fn join_in(
     ranks: &Ranks,
     open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
@@ -198,7 +204,7 @@ pub fn join_in(
 }
 
 impl Exchange {
-    /// Tells the others what is done next, as rank 0.
+    /// Gives an order to the other ranks, as rank 0.
     ///
     /// # Errors
     /// If the thread that sends is gone.
@@ -206,7 +212,7 @@ impl Exchange {
         self.pass(order).map(drop)
     }
 
-    /// Waits for what is done next, as another rank.
+    /// Waits for the next order, as another rank.
     ///
     /// # Errors
     /// If the thread that sends is gone.
@@ -229,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_arrive_as_they_were_given() {
+    fn orders_survive_encoding() {
         for order in [Order::Step { number: 7, lr: 0.1 }, Order::Collect, Order::End] {
             assert_eq!(Order::of(order.words()), order);
         }

@@ -1,36 +1,36 @@
-//! How numbers travel: as they are, or as half-precision floats with a scale for each piece.
+//! The format in which values are sent: f32, or f16 with a scale for each piece.
 
 use half::f16;
 
-/// What numbers travel as.
+/// The format in which values are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wire {
-    /// 32 bits: as one process computes, bit for bit.
+    /// 32 bits: results are those of one process, bit for bit.
     #[default]
     F32,
-    /// 16 bits, half the bytes: gradients and changes of weights are rounded, and results are
-    /// others.
+    /// 16 bits, half the bytes: gradients and changes of weights are rounded, so results differ.
     F16,
 }
 
-/// The largest number of a piece becomes at most that: below f16's 65,504.
+/// The maximum of the scaled values of a piece, below the 65,504 of f16.
 const LARGEST: f32 = 16384.0;
-/// Bytes of the scale that leads a piece.
+/// Bytes of the scale in front of a piece.
 const SCALE: usize = 4;
 
 impl Wire {
-    /// Bytes of pieces of so many numbers; of none there is nothing.
-    pub(super) fn bytes(self, numbers: &[usize]) -> Vec<usize> {
+    /// Returns the bytes of pieces with `counts` values each. An empty piece takes no bytes.
+    pub(super) fn bytes(self, counts: &[usize]) -> Vec<usize> {
         let of = |n: &usize| match self {
             Self::F32 => 4 * n,
             Self::F16 if *n == 0 => 0,
             Self::F16 => SCALE + 2 * n,
         };
-        numbers.iter().map(of).collect()
+        counts.iter().map(of).collect()
     }
 }
 
-/// The numbers of each piece, led by their scale; of none there is nothing.
+/// Encodes `values` as pieces of these lengths, each behind its scale. An empty piece takes no
+/// bytes.
 pub(super) fn encode(values: &[f32], pieces: &[usize]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(Wire::F16.bytes(pieces).iter().sum());
     let mut rest = values;
@@ -43,7 +43,7 @@ pub(super) fn encode(values: &[f32], pieces: &[usize]) -> Vec<u8> {
     bytes
 }
 
-/// The numbers of pieces of so many, one after the other.
+/// Decodes pieces of these lengths into their values, concatenated.
 pub(super) fn decode(bytes: &[u8], pieces: &[usize]) -> Vec<f32> {
     let mut values = Vec::with_capacity(pieces.iter().sum());
     let mut rest = bytes;
@@ -58,8 +58,8 @@ pub(super) fn decode(bytes: &[u8], pieces: &[usize]) -> Vec<f32> {
     values
 }
 
-/// The power of two that brings the largest number of `piece` to [`LARGEST`] or half of it. What
-/// isn't finite stays so.
+/// Returns the power of two that scales the largest magnitude of `piece` to between half of
+/// [`LARGEST`] and [`LARGEST`]; 1 if a value isn't finite, which stays so.
 fn scale_of(piece: &[f32]) -> f32 {
     let largest = piece.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     if !largest.is_finite() || largest == 0.0 {
@@ -72,7 +72,7 @@ fn scale_of(piece: &[f32]) -> f32 {
 mod tests {
     use super::*;
 
-    /// What arrives of `values`, sent as one piece of `n` and the rest.
+    /// Returns `values` as they arrive, sent as a piece of `n` values and the rest.
     fn sent(values: &[f32], n: usize) -> Vec<f32> {
         let pieces = [n, values.len() - n];
         let bytes = encode(values, &pieces);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_keep_three_digits_of_the_largest_numbers_whatever_their_size() {
+    fn f16_keeps_three_digits_of_the_largest_values_at_any_scale() {
         for size in [1e-30f32, 1e-7, 1.0, 1e20] {
             let numbers: Vec<f32> =
                 (0..100).map(|i| size * (i as f32 - 50.0) / 50.0).chain([1e-3 * size; 9]).collect();

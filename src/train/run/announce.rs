@@ -1,4 +1,4 @@
-//! What is said before the first step.
+//! The messages before the first step.
 
 use super::Options;
 use super::limit::Limit;
@@ -14,9 +14,9 @@ use crate::train::trial;
 use crate::units::grouped;
 use std::time::Instant;
 
-/// Says what will be trained, what it takes and about how long. Returns the pace and the time limit. `own` is
-/// the recipe as this process sees it.
-#[allow(clippy::too_many_arguments, reason = "all that a call of training is made of")]
+/// Says what will be trained, what resources it needs and about how long it takes. Returns the pace
+/// and the time limit. `own` is the recipe with this process's part of the batch.
+#[allow(clippy::too_many_arguments, reason = "everything that a call of training consists of")]
 pub(super) fn announce<'a>(
     config: &Config,
     own: &Config,
@@ -37,8 +37,8 @@ pub(super) fn announce<'a>(
     }
     let memory = plan.memory().map_or(String::new(), |memory| format!("memory {memory}; "));
     say(&format!("parameters {}; {memory}disk {}", plan.parameters(), plan.disk()));
-    // Where one step could already be too long it is tried with few images; a GPU compiles longer
-    // than it then computes.
+    // If even one step could exceed the limit, a step of few images is tried first. Not on a GPU,
+    // where compiling takes longer than the step itself.
     let guess = if options.limit.is_some() && !device.gpu {
         Some(trial::rate(own, device)?.step)
     } else {
@@ -50,7 +50,7 @@ pub(super) fn announce<'a>(
     if let Some(short) = limit.too_short(&pace) {
         say(&short);
     } else if guess.is_some() {
-        say(&format!("{} (from a step of few images)", limit.to_go(first - 1, &pace)));
+        say(&format!("{} (estimated from a step of few images)", limit.to_go(first - 1, &pace)));
     }
     say(&format!(
         "{compiles}taking step {} of {}, {batch} images each",
@@ -60,18 +60,21 @@ pub(super) fn announce<'a>(
     Ok((pace, limit))
 }
 
-/// What mixed precision is on `device`; none where the recipe says f32.
+/// Returns what mixed precision means on `device`; `None` if the recipe says f32.
 fn mixed(config: &Config, device: &Selected) -> Option<&'static str> {
     match (config.train.precision, &device.adapter) {
         (Precision::F32, _) => None,
         (Precision::Mixed, None) => Some(
-            "mixed precision: the CPU rounds as f16 does and computes in f32; it is no faster, and shows what mixed precision comes to",
+            "mixed precision: the CPU rounds as f16 does and computes in f32; this shows the \
+            effect of mixed precision, but isn't faster",
         ),
         (Precision::Mixed, Some(adapter)) if adapter.profile.extensions.f16 => Some(
-            "mixed precision: feature maps are f16, products take f16 factors and add up in f32",
+            "mixed precision: feature maps are f16, and products take f16 factors and accumulate \
+            in f32",
         ),
         (Precision::Mixed, Some(_)) => Some(
-            "mixed precision: the adapter has no shader-f16, so feature maps stay f32 and products round their factors to f16",
+            "mixed precision: the adapter has no shader-f16, so feature maps stay f32 and products \
+            round their factors to f16",
         ),
     }
 }

@@ -1,5 +1,5 @@
-//! What stands around the steps: learning rate and progress before each, and after it what is due of
-//! log rows, checkpoints, pictures and scores.
+//! The work around the steps: learning rate and progress before each step, and the log rows,
+//! checkpoints, pictures and scores that are due after it.
 
 use super::announce::announce;
 use super::due::{Due, Work};
@@ -28,10 +28,10 @@ use crate::units::grouped;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// What a call of training is given.
+/// The inputs of a call of training.
 pub(super) struct Around<'a, 'b> {
     pub config: &'a Config,
-    /// The recipe as this process sees it: with several, its part of the batch.
+    /// The recipe with this process's part of the batch, if several processes train.
     pub own: &'b Config,
     pub data: &'a Dataset,
     pub device: &'a Selected,
@@ -43,12 +43,12 @@ pub(super) struct Around<'a, 'b> {
 struct Current {
     number: u64,
     lr: f64,
-    /// Share of the run that lies behind it.
+    /// The completed fraction of the run.
     progress: f64,
     began: Instant,
 }
 
-/// Everything of a call of training but networks, batches and steps.
+/// Everything in a call of training except networks, batches and steps.
 pub(super) struct Bookkeeping<'a> {
     config: &'a Config,
     data: &'a Dataset,
@@ -60,19 +60,19 @@ pub(super) struct Bookkeeping<'a> {
     pace: Pace<'a>,
     limit: Limit,
     current: Current,
-    /// Whether this call ends after the step.
+    /// Whether this call ends after the current step.
     pub interrupted: bool,
-    /// Steps before this call, and the seconds they took.
+    /// The number of steps before this call, and the seconds they took.
     before: (u64, f64),
-    /// What the closing picture began with.
+    /// The linear decoder from which the closing picture started.
     linear: Option<LinearDecoder>,
     watch: Watch,
     lock: Option<Lock>,
 }
 
 impl<'a> Bookkeeping<'a> {
-    /// Opens the books of a call that `began` then, takes scores that a kill has kept the last call
-    /// from, and says what will be trained.
+    /// Opens the books of a call that `began` then: takes the scores that the last call missed
+    /// because it was killed, and says what will be trained.
     ///
     /// # Errors
     /// If the device fails, or scores can't be written.
@@ -86,12 +86,12 @@ impl<'a> Bookkeeping<'a> {
         let &Around { config, own, data, device, run, options } = around;
         let (before, train) = (state.position.step, &config.train);
         let mut saving = Saving::new(run, train);
-        // A kill may have come between a checkpoint and its scores.
+        // The last call may have been killed between a checkpoint and its scores.
         let scored =
             state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
         let there = log.metrics.evaluations.iter().any(|e| e.step == before);
         if train.evaluate_every > 0 && before > 0 && scored && !there {
-            say(&format!("step {} has no scores yet: taking them", grouped(before)));
+            say(&format!("step {} has no scores yet; scoring it now", grouped(before)));
             let pause = Instant::now();
             selftest::once(device)?;
             score(state, config, data, device, &mut log, &mut saving)?;
@@ -119,12 +119,12 @@ impl<'a> Bookkeeping<'a> {
         })
     }
 
-    /// Whether no other step is taken.
+    /// Checks whether training ends here.
     pub fn is_over(&self, state: &State) -> bool {
         state.position.finished || self.interrupted
     }
 
-    /// The number of the next step, from 1, and its learning rate.
+    /// Begins the next step. Returns its number, from 1, and its learning rate.
     pub fn begin_step(&mut self, state: &State) -> (u64, f64) {
         let began = Instant::now();
         let (train, number) = (&self.config.train, state.position.step + 1);
@@ -132,7 +132,7 @@ impl<'a> Bookkeeping<'a> {
             0 => Doing::FirstStep(number),
             _ => Doing::Step(number, self.pace.seconds()),
         });
-        // Never back, not even where a resumed call has more time than the first one.
+        // Progress never decreases, not even if a resumed call has more time than the first one.
         let progress = state
             .position
             .progress
@@ -143,8 +143,9 @@ impl<'a> Bookkeeping<'a> {
         (number, lr)
     }
 
-    /// Notes what the step came to, and does what is due after it. With several processes the
-    /// optimizer's moments are collected from the `ranks` before they are saved.
+    /// Notes the outcome of the step, and does the work that is due after it. With several
+    /// processes, the moments of the optimizer are collected from the `ranks` before they are
+    /// saved.
     ///
     /// # Errors
     /// If the device fails, a loss or weight isn't finite, or something can't be written.
@@ -190,16 +191,16 @@ impl<'a> Bookkeeping<'a> {
             state.tally.check()?;
             self.log.pools.other_work();
         }
-        // Pictures, checkpoints and scores don't count as training.
+        // Pictures, checkpoints and scores don't count as training time.
         self.log.pause(pause);
         self.pace.pause(pause);
         self.limit.saved(self.saving.saver.took);
-        // What is saved needs no other step.
+        // After a checkpoint, an interrupt that came meanwhile needs no further step.
         self.interrupted |= due.save && self.options.interrupt.load(Ordering::Relaxed);
         Ok(())
     }
 
-    /// A row of metrics.jsonl, where one is due, and the bar.
+    /// Writes a row of metrics.jsonl if one is due, and updates the progress bar.
     fn row(&mut self, state: &mut State, due: &Due, began: Instant) -> Result<()> {
         let Self { log, limit, pace, saving, .. } = self;
         let number = self.current.number;
@@ -219,28 +220,28 @@ impl<'a> Bookkeeping<'a> {
         log.show(number, pace.images_per_s(), || limit.time_left(number, pace))
     }
 
-    /// A checkpoint, and the loss curve.
+    /// Saves a checkpoint and the loss curve.
     fn save(&mut self, state: &mut State, moments: Tensors, pause: Instant) -> Result<()> {
         let Self { log, saving, .. } = self;
         let Current { number, lr, .. } = self.current;
         saving.ready()?;
         let snapshot = Snapshot::of(state, self.config)?.with_moments(moments);
-        // Before it takes the place of a good one: whether it is what the device should have
-        // computed.
+        // Before the snapshot replaces a good checkpoint: has the device really computed it?
         state.tally.check()?;
         if !snapshot.is_finite() {
-            return Err(log.broken(number, lr, "the weights after it are not finite"));
+            return Err(log.broken(number, lr, "the updated weights are not finite"));
         }
         let copied = pause.elapsed();
         saving.save(snapshot, log)?;
         let [copied, all] = [copied, pause.elapsed()].map(|time| 1e3 * time.as_secs_f64());
         ::log::info!(
-            "checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} ms in all"
+            "checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} \
+            ms in all"
         );
         saving.check(log.plot())
     }
 
-    /// Reconstructions of test images.
+    /// Draws reconstructions of test images.
     fn draw(&mut self, state: &State, due: &Due) -> Result<()> {
         let Self { config, data, device, run, log, limit, pace, .. } = self;
         let number = self.current.number;
@@ -257,13 +258,14 @@ impl<'a> Bookkeeping<'a> {
         let noted = |()| if picture.drawn > 0 { log.drawn(number) } else { Ok(()) };
         let written = drawn.written.and_then(noted);
         self.saving.check(written)?;
-        // One that was fitted to fewer images isn't kept: the next picture has time.
+        // A linear decoder fitted to fewer images isn't kept: there may be more time for the next
+        // picture.
         self.linear = drawn.linear.filter(|_| due.last && picture == whole);
         limit.drew(picture, clock.elapsed());
         Ok(())
     }
 
-    /// Scores on held-out training images.
+    /// Scores the EMA on held-out training images, unless time doesn't allow it.
     fn score(&mut self, state: &State, due: &Due) -> Result<()> {
         let Self { config, data, device, log, saving, limit, .. } = self;
         if due.last && !limit.scores_fit(&self.pace) {
@@ -277,10 +279,10 @@ impl<'a> Bookkeeping<'a> {
         Ok(())
     }
 
-    /// Waits for the last checkpoint; what the run came to.
+    /// Waits for the last checkpoint, and returns the result of the run.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If that checkpoint can't be written.
     pub fn end(mut self, state: &State, ranks: Option<&Exchange>) -> Result<Summary> {
         self.watch.doing(Doing::Closing);
         self.saving.end()?;
@@ -304,7 +306,7 @@ impl<'a> Bookkeeping<'a> {
     }
 }
 
-/// Scores the EMA on held-out training images, and notes it.
+/// Scores the EMA on held-out training images, and notes the scores.
 fn score(
     state: &State,
     config: &Config,
@@ -319,8 +321,8 @@ fn score(
     saving.check(written)
 }
 
-/// Why the last step has no scores.
+/// Says why the last step has no scores.
 fn not_scored(time: &str, run: &RunDir) -> String {
     let score = Hint::Score(run.path.clone());
-    format!("the last step isn't scored: that would take {time}; {score} does it")
+    format!("the last step isn't scored, because that would take {time}; {score} scores it")
 }

@@ -1,20 +1,20 @@
-//! What is to be done after a step.
+//! The work that is due after a step.
 
 use crate::config::TrainConfig;
 
-/// Work that isn't a step.
+/// Work other than training steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Work {
     Picture,
     Scores,
 }
 
-/// What follows a step.
+/// The work that is due after a step.
 #[derive(Debug, PartialEq)]
 pub(super) struct Due {
-    /// The run ends.
+    /// Whether the run ends.
     pub last: bool,
-    /// It does so for want of time.
+    /// Whether it ends because of the time limit.
     pub cut: bool,
     pub row: bool,
     pub save: bool,
@@ -23,9 +23,9 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// After `step`; `is_over` tells whether there is no time for another step after the work that
-    /// is due. An interrupt ends with a checkpoint and nothing else: pictures can be drawn, and a
-    /// run that goes on is scored, later.
+    /// Decides what is due after `step`. `is_over` tells whether there is no time for another step
+    /// after the due work. After an interrupt only a checkpoint is saved: pictures can be drawn
+    /// later, and a resumed run is scored later.
     pub fn after(
         step: u64,
         train: &TrainConfig,
@@ -61,7 +61,7 @@ mod tests {
     use crate::config::{BUILT_IN, Config};
 
     #[test]
-    fn the_last_step_has_everything_and_an_interrupt_a_checkpoint_only() {
+    fn after_the_last_step_everything_is_due_and_after_an_interrupt_only_a_checkpoint() {
         let sets = [
             "train.steps=100",
             "train.log_every=4",
@@ -90,7 +90,7 @@ mod tests {
         let stopped =
             Due { last: false, cut: false, row: true, save: true, draw: false, score: false };
         assert_eq!((after(3, true), after(32, true)), (Due { ..stopped }, stopped));
-        // There is time for steps, but not after scores.
+        // There is time for further steps, except after scores.
         let busy = |step| Due::after(step, &train, false, |work| work.contains(&Work::Scores));
         assert!(!busy(48).last && busy(64).last && busy(64).cut && busy(64).draw);
     }

@@ -1,4 +1,4 @@
-//! The time limit of a call, within which its closing work must end too.
+//! The time limit of a call, which includes its closing work.
 
 use super::due::Work;
 use super::pace::Pace;
@@ -10,34 +10,35 @@ use crate::train::plan::Plan;
 use crate::units::{about, grouped};
 use std::time::{Duration, Instant};
 
-/// What of the limit the closing picture may take, which can be cut down, and scores, which are
-/// left out where they take more.
+/// The fraction of the limit that may be used by the closing picture, which can be reduced, and by
+/// the scores, which are left out if they take longer.
 const SHARE: f64 = 0.25;
-/// How late a call may end, of which estimates use half: a share of the limit, and seconds.
+/// How late a call may end: a fraction of the limit, and seconds. Estimates use half of it.
 const LATE: (f64, f64) = (0.1, 20.0);
-/// Bytes a second of a disk, until a checkpoint has been written.
+/// The assumed speed of a disk in bytes per second, until a checkpoint has been written.
 const DISK: f64 = 100e6;
 
-/// When to end. Times are in seconds.
+/// The time limit of a call. Times are in seconds.
 pub(super) struct Limit {
     allowed: Option<f64>,
     began: Instant,
     last_step: u64,
-    /// The closing picture as it is where there is time.
+    /// The full closing picture.
     whole: Picture,
-    /// Forward passes that an image of the picture takes.
+    /// The number of forward passes for one image of the picture.
     passes: usize,
-    /// Forward passes that scores take.
+    /// The number of forward passes for scores.
     scores: usize,
-    /// What a forward pass costs in steps: at most a third of an image's training.
+    /// The cost of a forward pass in steps: at most a third of the training of one image.
     pass: f64,
-    /// What one took where a picture was drawn, and where scores were taken.
+    /// The measured time of a forward pass for pictures, and for scores.
     measured: [Option<f64>; 2],
+    /// The time of writing a checkpoint.
     checkpoint: f64,
 }
 
 impl Limit {
-    /// Counts from `began`.
+    /// Makes a limit that counts from `began`.
     pub fn new(
         allowed: Option<Duration>,
         began: Instant,
@@ -51,11 +52,11 @@ impl Limit {
             Guidance::Sections(w) => 1 + w.iter().filter(|w| **w != 0.0).count(),
         };
         let held_out = data.train.len() / 10;
-        let learnt_from = match train.evaluate_images {
+        let fitted_on = match train.evaluate_images {
             0 => data.train.len() - held_out,
             n => n.min(data.train.len() - held_out),
         };
-        let scores = if train.evaluate_every > 0 { learnt_from + held_out } else { 0 };
+        let scores = if train.evaluate_every > 0 { fitted_on + held_out } else { 0 };
         Self {
             allowed: allowed.map(|limit| limit.as_secs_f64()),
             began,
@@ -69,18 +70,18 @@ impl Limit {
         }
     }
 
-    /// `picture` took so long to be drawn.
+    /// Notes that drawing `picture` took `time`.
     pub fn drew(&mut self, picture: Picture, time: Duration) {
         self.measured[Work::Picture as usize] =
             Some(time.as_secs_f64() / self.passes_of(picture).max(1) as f64);
     }
 
-    /// Scores took so long.
+    /// Notes that scoring took `time`.
     pub fn scored(&mut self, time: Duration) {
         self.measured[Work::Scores as usize] = Some(time.as_secs_f64() / self.scores.max(1) as f64);
     }
 
-    /// A checkpoint took so long to be written.
+    /// Notes that writing a checkpoint took `time`.
     pub fn saved(&mut self, time: Option<Duration>) {
         self.checkpoint = time.map_or(self.checkpoint, |time| time.as_secs_f64());
     }
@@ -89,16 +90,17 @@ impl Limit {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Forward passes of `picture`.
+    /// Returns the number of forward passes for `picture`.
     fn passes_of(&self, picture: Picture) -> usize {
         picture.drawn * self.passes + picture.fitted
     }
 
-    /// What a forward pass takes in `work`.
+    /// Returns the time of a forward pass in `work`.
     fn pass(&self, work: Work, pace: &Pace) -> f64 {
         self.measured[work as usize].unwrap_or_else(|| self.pass * pace.seconds().unwrap_or(0.0))
     }
 
+    /// Returns the time that `work` takes.
     fn cost(&self, work: Work, pace: &Pace) -> f64 {
         let passes = match work {
             Work::Picture => self.passes_of(self.whole),
@@ -107,7 +109,7 @@ impl Limit {
         passes as f64 * self.pass(work, pace)
     }
 
-    /// What is kept free for what comes after the last step.
+    /// Returns the time reserved for the work after the last step.
     fn closing(&self, pace: &Pace, allowed: f64) -> f64 {
         let most = SHARE * allowed;
         let scores = self.cost(Work::Scores, pace);
@@ -116,31 +118,31 @@ impl Limit {
             + if scores > most { 0.0 } else { scores }
     }
 
-    /// The share of its time that a call has used, from 0 to 1; 0 without a limit.
+    /// Returns the fraction of its time that a call has used, from 0 to 1; 0 without a limit.
     pub fn share(&self, pace: &Pace) -> f64 {
         self.allowed.map_or(0.0, |allowed| {
             (self.elapsed() / (allowed - self.closing(pace, allowed)).max(1e-3)).clamp(0.0, 1.0)
         })
     }
 
-    /// Whether no other step fits, after the `due` work.
+    /// Checks whether no other step fits after the `due` work.
     pub fn is_over(&self, pace: &Pace, due: &[Work]) -> bool {
         let Some(allowed) = self.allowed else { return false };
-        // What compiling took isn't taken again: the second step may use the time by which a call
-        // may be late.
+        // Compile time isn't needed again, so the second step may use the time by which a call may
+        // be late.
         let late = if pace.is_warming_up() { LATE.0 * allowed + LATE.1 } else { 0.0 };
         let due: f64 = due.iter().map(|work| self.cost(*work, pace)).sum();
         self.elapsed() + due + pace.seconds().unwrap_or(0.0) + self.closing(pace, allowed)
             > allowed + late
     }
 
-    /// Seconds that are left for work after the last step.
+    /// Returns the seconds left for work after the last step.
     fn spare(&self, allowed: f64) -> f64 {
         allowed + 0.5 * (LATE.0 * allowed + LATE.1) - self.elapsed()
     }
 
-    /// The closing picture that there is time for. What it begins with is fitted to fewer images
-    /// before fewer are drawn.
+    /// Returns the closing picture that there is time for. To save time, the linear decoder is
+    /// fitted to fewer images first, and then fewer images are drawn.
     pub fn picture(&self, pace: &Pace) -> Picture {
         let spare = self.allowed.map_or(f64::INFINITY, |allowed| self.spare(allowed).max(0.0));
         let passes = (spare / self.pass(Work::Picture, pace).max(1e-12)) as usize;
@@ -148,22 +150,22 @@ impl Limit {
         let fitted =
             passes.saturating_sub(drawn * self.passes).clamp(fitted.min(Picture::FEWEST), fitted);
         let drawn = drawn.min(passes.saturating_sub(fitted) / self.passes.max(1));
-        // One image says little.
+        // A single image shows little.
         if drawn < 2 { Picture::default() } else { Picture { drawn, fitted } }
     }
 
-    /// Whether there is time for closing scores.
+    /// Checks whether there is time for closing scores.
     pub fn scores_fit(&self, pace: &Pace) -> bool {
         let cost = self.cost(Work::Scores, pace);
         self.allowed.is_none_or(|allowed| cost <= SHARE * allowed && cost <= self.spare(allowed))
     }
 
-    /// "about 6 minutes", of `work`.
+    /// Describes the time that `work` takes: "about 6 minutes".
     pub fn about(&self, work: Work, pace: &Pace) -> String {
         about(Duration::from_secs_f64(self.cost(work, pace)))
     }
 
-    /// What is said where the limit ends the run at `step`.
+    /// Returns the message that the limit ends the run at `step`.
     pub fn ends(&self, step: u64) -> String {
         format!(
             "{} ends the run at step {} of {}",
@@ -173,16 +175,16 @@ impl Limit {
         )
     }
 
-    /// The limit, as a program calls it.
+    /// Returns the limit in the words of the program.
     pub fn name(&self) -> String {
-        // As it was written, not as seconds make of it.
+        // Rounded to the number of minutes that was given, without the error of the conversion.
         self.allowed.map_or(String::new(), |allowed| {
             Hint::TimeLimit((1e6 * allowed / 60.0).round() / 1e6).to_string()
         })
     }
 
-    /// Seconds until the last step, after `step`; and whether the limit comes before the recipe's
-    /// last step.
+    /// Returns the seconds from `step` to the last step, and whether the limit comes before the
+    /// last step of the recipe.
     fn left(&self, step: u64, pace: &Pace) -> (f64, bool) {
         let by_steps = self.last_step.saturating_sub(step) as f64 * pace.seconds().unwrap_or(0.0);
         let by_time = self
@@ -191,14 +193,16 @@ impl Limit {
         (by_steps.min(by_time).min(1e11), by_time < by_steps)
     }
 
-    /// "about 3 hours left", after `step`; the limit is named where it is what ends the run.
+    /// Describes the time left after `step`: "about 3 hours left". Names the limit if that ends the
+    /// run.
     pub fn time_left(&self, step: u64, pace: &Pace) -> String {
         let (seconds, by_time) = self.left(step, pace);
         let why = if by_time { format!(" ({})", self.name()) } else { String::new() };
         format!("{} left{why}", about(Duration::from_secs_f64(seconds)))
     }
 
-    /// "about 3 hours to step 80,000", after `step`; or at which step the limit ends the run.
+    /// Describes what is left after `step`: "about 3 hours to step 80,000", or the step near which
+    /// the limit ends the run.
     pub fn to_go(&self, step: u64, pace: &Pace) -> String {
         let (seconds, by_time) = self.left(step, pace);
         let (time, last) = (about(Duration::from_secs_f64(seconds)), grouped(self.last_step));
@@ -215,17 +219,17 @@ impl Limit {
         }
     }
 
-    /// What is said at the start where a step takes longer than there is.
+    /// Returns the message at the start if one step takes longer than the time left.
     pub fn too_short(&self, pace: &Pace) -> Option<String> {
         let (allowed, step, name) = (self.allowed?, pace.seconds()?, self.name());
         if step > allowed {
             let time = about(Duration::from_secs_f64(step));
             return Some(format!(
-                "one step takes {time}, longer than {name} allows: it will take one step and end"
+                "one step takes {time}, longer than {name} allows: training takes one step and ends"
             ));
         }
         (self.elapsed() + step > allowed)
-            .then(|| format!("the start has used up {name}: it will take one step and end"))
+            .then(|| format!("the start has used up {name}: training takes one step and ends"))
     }
 }
 
@@ -239,8 +243,8 @@ mod tests {
 
     static DATA: LazyLock<Dataset> = LazyLock::new(|| bundled().expect("the subset"));
 
-    /// A limit of `minutes`, of which `used` seconds are over, for configs/quick.toml on a CPU; and
-    /// steps of `seconds`.
+    /// Checks a limit of `minutes`, of which `used` seconds are over, for configs/quick.toml on a
+    /// CPU, with steps of `seconds`.
     fn case(
         minutes: f64,
         used: u64,
@@ -262,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn time_for_the_closing_work_is_kept_free() {
+    fn time_is_reserved_for_the_closing_work() {
         // 20 images in 50 steps with guidance: a third of 62.5 steps of 32 images, 2.1 s.
         for (used, over) in [(100, false), (117, false), (118, true), (125, true)] {
             case(2.0, used, 0.1, &[], |limit, pace| {
                 assert_eq!(limit.is_over(pace, &[]), over, "after {used} s")
             });
         }
-        // What pictures begin with is fitted to 5,000 images: 52 steps, 7.3 s with the picture.
+        // The linear decoder is fitted to 5,000 images: 52 steps, 7.3 s with the picture.
         let fitted = ["sample.start=0.5"];
         case(2.0, 112, 0.1, &fitted, |limit, pace| assert!(!limit.is_over(pace, &[])));
         case(2.0, 114, 0.1, &fitted, |limit, pace| assert!(limit.is_over(pace, &[])));
@@ -282,11 +286,11 @@ mod tests {
         case(2.0, 40, 10.0, &scored, |limit, pace| {
             assert!(!limit.is_over(pace, &[]) && !limit.scores_fit(pace))
         });
-        // Nothing is kept free for what is left out.
+        // No time is reserved for scores that are left out.
         case(2.0, 75, 10.0, &scored, |limit, pace| {
             assert!(!limit.is_over(pace, &[]), "30 s for a part of the picture")
         });
-        // The share of the time that the learning rate follows ends with the steps.
+        // The fraction of the time that the learning rate follows reaches 1 with the last step.
         case(2.0, 59, 0.1, &[], |limit, pace| {
             assert!((limit.share(pace) - 0.5).abs() < 0.02, "{}", limit.share(pace))
         });
@@ -296,9 +300,9 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_takes_longer_than_there_is_time_has_fewer_images_or_none() {
+    fn a_picture_that_takes_too_long_has_fewer_images_or_none() {
         case(2.0, 117, 0.1, &[], |limit, pace| assert_eq!(limit.picture(pace), limit.whole));
-        // 208 s of which there are 16 + 60.
+        // It takes 208 s, of which 16 + 60 are left.
         case(2.0, 60, 10.0, &[], |limit, pace| {
             assert_eq!(limit.picture(pace), Picture { drawn: 7, fitted: 0 })
         });
@@ -323,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_begins_with_a_poorer_fit_before_it_shows_fewer_images() {
+    fn the_fit_gets_fewer_images_before_the_picture_does() {
         // Steps of 1 s and 32 images: a pass takes 1/96 s, 20 images in 50 steps with guidance 20.8
         // s, the fit 52.
         let fitted = ["sample.start=0.5"];
@@ -340,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_is_left_is_the_recipes_or_the_limits_whichever_ends_first() {
+    fn the_time_left_is_that_of_the_recipe_or_the_limit_whichever_ends_first() {
         case(2.0, 0, 0.05, &[], |limit, pace| {
             assert_eq!(limit.to_go(100, pace), "about 80 seconds to step 1,700");
             assert_eq!(limit.time_left(100, pace), "about 80 seconds left");

@@ -1,4 +1,4 @@
-//! metrics.jsonl, the progress bar, the loss curve.
+//! The log of a run: metrics.jsonl, the progress bar and the loss curve.
 
 use super::pools::Pools;
 use crate::config::{Config, Precision};
@@ -18,41 +18,42 @@ use serde::Serialize;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Seconds of silence at most, once there is a step to tell of.
+/// The longest time without a progress line once a step is done.
 const SILENCE: Duration = Duration::from_secs(9);
-/// Steps in a row that are left out before training stops.
+/// The number of consecutive skipped steps at which training stops.
 const MOST_LEFT_OUT: u64 = 10;
 
-/// What has happened since the last row, and all rows.
+/// The log of a run: all rows so far, and the steps since the last row.
 pub(super) struct Log {
     run: RunDir,
     pub metrics: Metrics,
     progress: Progress,
-    /// What was last told of the steps.
+    /// The last progress line.
     told: String,
     events: Option<Events>,
     batch: u64,
     seed: u64,
-    /// What the loss is, in words.
+    /// The description of the loss.
     loss: String,
-    /// Steps since the last row, each with its learning rate; their numbers are still on the
+    /// The steps since the last row, each with its learning rate. Their results are still on the
     /// device.
     steps: Vec<(Outcome, f64)>,
-    /// Whose memory pools are watched.
+    /// The device whose memory pools are watched.
     device: Device,
     pub pools: Pools,
-    /// Whether steps may be left out.
+    /// Whether steps may be skipped.
     mixed: bool,
-    /// Steps left out in a row.
+    /// The number of consecutive skipped steps.
     left_out: u64,
     since: Instant,
     printed: Instant,
-    /// Time spent in steps, by this call.
+    /// The time that this call has spent in steps.
     pub stepping: Duration,
 }
 
 impl Log {
-    /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
+    /// Opens the log of a new run, or continues that of a resumed one, dropping the rows beyond its
+    /// checkpoint.
     pub fn open(
         run: &RunDir,
         config: &Config,
@@ -60,7 +61,7 @@ impl Log {
         device: &Device,
         progress: Progress,
     ) -> Result<Self> {
-        // The step that ended the last call is taken again.
+        // The step that broke the last call is taken again.
         let _ = files::remove_file(&run.failure());
         let mut metrics = run.read_metrics()?;
         metrics.truncate(state.position.step);
@@ -70,7 +71,7 @@ impl Log {
                 metrics.evaluations.push(best);
                 metrics.evaluations.sort_by_key(|e| e.step);
             }
-            // Of a checkpoint that was gone back behind, or of another run.
+            // It belongs to a later checkpoint than this one, or to another run.
             _ => drop(files::remove_file(&run.best())),
         }
         write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
@@ -80,7 +81,7 @@ impl Log {
             .then(|| Events::create(&run.path, state.position.step + 1))
             .transpose()?;
         if let Some(events) = &events {
-            // Four blanks before a line keep it as it is in Markdown.
+            // Four spaces before a line make it verbatim text in Markdown.
             let recipe: String =
                 config.to_toml().lines().map(|line| format!("    {line}\n")).collect();
             events.add(state.position.step + 1, &[("recipe", Shown::Text(&recipe))])?;
@@ -107,13 +108,14 @@ impl Log {
         })
     }
 
+    /// Notes the outcome of a step, taken at the learning rate `lr`.
     pub fn add(&mut self, outcome: Outcome, lr: f64) {
         self.steps.push((outcome, lr));
     }
 
-    /// Shows that `step` is done. Where nothing was told for a while, also its loss and
-    /// `images_per_s`, and the time that is `left`: rows can be far apart, and metrics.jsonl holds
-    /// those that the recipe asks for and no others.
+    /// Shows that `step` is done. If no line was printed for a while, prints one with its loss,
+    /// `images_per_s` and the time `left`: rows can be far apart, and metrics.jsonl holds only
+    /// those that the recipe asks for.
     ///
     /// # Errors
     /// If the device fails.
@@ -123,7 +125,7 @@ impl Log {
             self.told = format!("{} images/s, {}", rate(images_per_s), left());
             self.progress.note(&self.told, false);
         }
-        // The next step is silent too.
+        // No line can be printed during the next step either.
         let next = Duration::from_secs_f64(
             (self.batch as f64 / images_per_s.max(1e-9)).min(SILENCE.as_secs_f64()),
         );
@@ -148,12 +150,11 @@ impl Log {
         }
     }
 
-    /// Reads the numbers of the steps since the last row, up to `step`: the only place where the
-    /// loop waits for the device.
+    /// Reads the results of the steps since the last row, up to `step`, from the device.
     ///
     /// # Errors
-    /// If they aren't finite (in mixed precision: a loss, or the gradients of ten steps in a row),
-    /// the device fails, or by `tally` it has left out work.
+    /// If they aren't finite (in mixed precision: a loss, or the gradients of ten consecutive
+    /// steps), the device fails, or `tally` finds that it has left out work.
     pub fn row(&mut self, step: u64, images: u64, tally: &mut Tally) -> Result<Row> {
         let (outcomes, rates): (Vec<Outcome>, Vec<f64>) =
             std::mem::take(&mut self.steps).into_iter().unzip();
@@ -175,7 +176,8 @@ impl Log {
             self.left_out = if norm.is_finite() { 0 } else { self.left_out + 1 };
             if self.mixed && self.left_out == MOST_LEFT_OUT {
                 let what = format!(
-                    "{MOST_LEFT_OUT} steps in a row had gradients that aren't finite, and were left out"
+                    "{MOST_LEFT_OUT} steps in a row had gradients that aren't finite and were \
+                    skipped"
                 );
                 return Err(self.broken(number, *lr, &what));
             }
@@ -183,7 +185,7 @@ impl Log {
                 return Err(self.broken(number, *lr, &format!("the gradients' norm is {norm}")));
             }
         }
-        // Of a step that was left out there is none.
+        // A skipped step has no norm.
         let grad_norm =
             norms.iter().rev().find(|norm| norm.is_finite()).map(|norm| f64::from(*norm));
         let grad_norm =
@@ -217,19 +219,21 @@ impl Log {
         })
     }
 
-    /// Notes which step broke, so that `soda replay` finds it.
+    /// Records which step broke, so that it can be replayed, and returns the error.
     pub fn broken(&self, step: u64, lr: f64, what: &str) -> Error {
         let failure = Failure { step, lr, what: what.to_owned() };
-        // The run stops in any case.
+        // The run stops whether or not this can be written.
         let _ = write_atomically(&self.run.failure(), json_line(&failure).as_bytes());
         let replay = Hint::Replay(self.run.path.clone());
         Error::failed(format!(
-            "{what} at step {step} (lr {lr:.2e}, seed {}, from which and the step its batch follows); the last checkpoint is intact: {replay} to find out, and a smaller train.lr or more train.warmup_steps may avoid it (resume with a changed recipe)",
+            "{what} at step {step} (lr {lr:.2e}, seed {}; step and seed determine the batch); the \
+            last checkpoint is intact: {replay} to find the cause; a smaller train.lr or more \
+            train.warmup_steps may avoid it (resume with a changed recipe)",
             self.seed
         ))
     }
 
-    /// Appends a line, opening the file anew: it may have been moved away.
+    /// Appends a line. The file is opened each time, because it may have been moved away.
     fn append(&self, row: &impl Serialize) -> Result<()> {
         let path = self.run.metrics();
         let failed = |e: &std::io::Error| Error::io("write", &path, e);
@@ -240,21 +244,21 @@ impl Log {
             .map_err(|e| failed(&e))?;
         let before = file.metadata().map_err(|e| failed(&e))?.len();
         file.write_all(json_line(row).as_bytes()).map_err(|e| {
-            // No half line is left for the next one to be joined to.
+            // A partial line would be joined to the next one.
             let _ = file.set_len(before);
             failed(&e)
         })
     }
 
-    /// Shows numbers of `step` in TensorBoard, where that is asked for.
-    fn scalars(&self, step: u64, numbers: &[(&str, Option<f64>)]) -> Result<()> {
+    /// Adds values of `step` to TensorBoard's event file, if the recipe asks for one.
+    fn scalars(&self, step: u64, values: &[(&str, Option<f64>)]) -> Result<()> {
         let Some(events) = &self.events else { return Ok(()) };
-        let known =
-            numbers.iter().filter_map(|(tag, number)| Some((*tag, Shown::Scalar((*number)?))));
+        let known = values.iter().filter_map(|(tag, value)| Some((*tag, Shown::Scalar((*value)?))));
         events.add(step, &known.collect::<Vec<_>>())
     }
 
-    /// Shows the picture of `step`, which has been drawn, in TensorBoard, where that is asked for.
+    /// Adds the picture of `step`, which has been drawn, to TensorBoard's event file, if the recipe
+    /// asks for one.
     pub fn drawn(&self, step: u64) -> Result<()> {
         let Some(events) = &self.events else { return Ok(()) };
         let path = self.run.sample(step);
@@ -263,20 +267,22 @@ impl Log {
             .with_guessed_format()
             .map(|reader| reader.into_dimensions());
         let Ok(Ok((width, height))) = size else {
-            return Err(Error::failed(format!("{} is no picture", path.display())));
+            return Err(Error::failed(format!("{} is not an image", path.display())));
         };
         events.add(step, &[("reconstructions", Shown::Picture(&png, [width, height]))])
     }
 
-    /// A row of scores; images without classes have none.
+    /// Appends a row of scores. Images without classes have none.
     pub fn evaluated(&mut self, step: u64, images: u64, found: Option<Validation>) -> Result<()> {
         let Some(Validation { knn, linear, n_train, n_validation }) = found else { return Ok(()) };
         let row = Evaluation { step, images, knn, linear, n_train, n_validation };
         say(&format!(
-            "step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out training images)"
+            "step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out \
+            training images)"
         ));
         let appended = self.append(&row);
-        // The log may be moved away, and its best checkpoint is to be kept all the same.
+        // The best checkpoint is recorded in its own file, so that it is kept even if the log is
+        // moved away.
         let noted = match self.metrics.evaluations.iter().all(|e| e.knn < knn) {
             true => write_atomically(&self.run.best(), json_line(&row).as_bytes()),
             false => Ok(()),
@@ -287,7 +293,7 @@ impl Log {
         appended.and(noted).and(shown)
     }
 
-    /// Appends `row`, after which so much time is `left`.
+    /// Appends `row`; `left` describes the time left after it.
     pub fn write(&mut self, row: Row, left: impl Fn() -> String) -> Result<()> {
         self.progress.at(row.step);
         let due = self.metrics.rows.is_empty() || self.printed.elapsed() > SILENCE;
@@ -311,6 +317,7 @@ impl Log {
         appended.and(shown)
     }
 
+    /// Draws the loss curve.
     pub fn plot(&self) -> Result<()> {
         let points: Vec<_> = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
         let style = plot::CurveStyle::of_log(&points);
@@ -320,7 +327,7 @@ impl Log {
             .map(drop)
     }
 
-    /// Time spent on something else than steps doesn't count as training.
+    /// Leaves out the time since `since`, which wasn't spent on steps.
     pub fn pause(&mut self, since: Instant) {
         self.since += since.elapsed();
     }
@@ -331,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_step_with_a_number_that_is_not_finite_is_named_with_its_own_rate() {
+    fn the_first_step_with_a_value_that_is_not_finite_is_named_with_its_own_rate() {
         let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
         let run = RunDir::new(folder.path().join("it's a run"));
         std::fs::create_dir(&run.path).expect("writable");
@@ -377,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn mixed_precision_leaves_out_steps_but_not_ten_in_a_row() {
+    fn mixed_precision_skips_steps_but_not_ten_in_a_row() {
         let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
         let run = RunDir::new(folder.path().join("run"));
         std::fs::create_dir(&run.path).expect("writable");
@@ -405,9 +412,9 @@ mod tests {
             }
             log.row(step, 0, &mut Tally::new(&device))
         };
-        let row = add(&[3.0, f32::INFINITY, 4.0, f32::NAN]).expect("two steps are left out");
+        let row = add(&[3.0, f32::INFINITY, 4.0, f32::NAN]).expect("two steps are skipped");
         assert_eq!((row.grad_norm, row.loss_scale, row.left_out), (4.0, Some(512.0), Some(7)));
-        // One of them was the last of the row before.
+        // The first of the nine was the last step of the previous row.
         add(&[f32::NAN; 8]).expect("nine in a row");
         assert!(add(&[2.0, f32::NAN]).expect("one").grad_norm == 2.0);
         let message = add(&[f32::NAN; 9]).expect_err("ten in a row").to_string();
@@ -419,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_silence_steps_are_told_of_that_have_no_row_and_the_file_stays_as_it_is() {
+    fn after_a_silence_steps_without_a_row_are_reported_and_the_file_stays_as_it_is() {
         let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
         let run = RunDir::new(folder.path().join("run"));
         std::fs::create_dir(&run.path).expect("writable");
@@ -452,7 +459,7 @@ mod tests {
         assert_eq!(
             log.row(2, 64, &mut Tally::new(&device)).expect("finite").loss,
             1.5,
-            "the row has both"
+            "the row covers both steps"
         );
     }
 }

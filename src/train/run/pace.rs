@@ -1,4 +1,4 @@
-//! How fast steps are, as the device really takes them.
+//! The measured speed of steps, as the device really completes them.
 
 use crate::device::Selected;
 use crate::error::{Error, Result};
@@ -6,31 +6,32 @@ use crate::machine;
 use crate::units::{about, bytes, rate};
 use std::time::{Duration, Instant};
 
-/// Steps are queued on an adapter long before it has taken them: it is waited for where that is
-/// more than half a second's work.
+/// The seconds of queued work from which on the loop waits for the device. Steps are queued on an
+/// adapter long before it completes them.
 const PATIENCE: f64 = 0.5;
-/// A first step of more seconds is told by itself; of a shorter one and the next ones together,
-/// once they are measured.
+/// The seconds from which on a first step is reported on its own. A shorter one is reported
+/// together with the next ones, once they are measured.
 const LONG: f64 = 10.0;
 
-/// Measures steps.
+/// A stopwatch for steps.
 pub(super) struct Pace<'a> {
     device: &'a Selected,
     batch: f64,
-    /// Seconds a step, as far as is known: a guess, the first one, then the latest.
+    /// Seconds per step, as far as known: first a guess, then the first step, then a running mean.
     seconds: Option<f64>,
     /// Seconds of the first step of this call.
     first: Option<f64>,
     /// Steps of this call.
     pub taken: u64,
-    /// Steps that may not be done yet.
+    /// Steps that the device may not have completed yet.
     pending: u32,
     since: Instant,
     told: bool,
 }
 
 impl<'a> Pace<'a> {
-    /// For steps of `batch` images; `guess` is their seconds, where it was tried.
+    /// Makes a stopwatch for steps of `batch` images. `guess` is the seconds of a step, if one was
+    /// tried.
     pub fn new(device: &'a Selected, batch: usize, guess: Option<f64>) -> Self {
         let since = Instant::now();
         Self {
@@ -45,8 +46,8 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// A step was handed to the device. Gives what is to be told of it, `to_go` being what comes
-    /// after it.
+    /// Notes that a step was submitted to the device. Returns a message about it, if there is one;
+    /// `to_go` describes what is left.
     ///
     /// # Errors
     /// If the device fails.
@@ -67,20 +68,20 @@ impl<'a> Pace<'a> {
     fn measured(&mut self, each: f64) {
         self.seconds = match (self.first, self.seconds) {
             (Some(_), Some(before)) if self.taken > 3 => Some(0.7 * before + 0.3 * each),
-            // The first ones differ much: kernels are compiled, and tuned.
+            // The first steps vary a lot, because kernels are compiled and tuned.
             _ => Some(each),
         };
         self.first.get_or_insert(each);
         (self.pending, self.since) = (0, Instant::now());
     }
 
-    /// What the first steps were like: once, and again where the first one took long and those
-    /// after it don't.
+    /// Returns a message about the first steps: once, and again if the first step took long and
+    /// later ones don't.
     fn news(&mut self, to_go: impl Fn(&Self) -> String) -> Option<String> {
         let (first, now) = (self.first?, self.seconds?);
         if self.taken == 1 && first >= LONG {
             let slow = if self.device.adapter.is_some() {
-                "; later ones are faster, as its shaders are there now"
+                "; later ones are faster, because the shaders are compiled now"
             } else {
                 ""
             };
@@ -88,7 +89,7 @@ impl<'a> Pace<'a> {
                 &format!("the first step took {}{slow}", about(Duration::from_secs_f64(first))),
                 to_go,
             );
-            // Where nothing was compiled, that is all there is to say.
+            // If nothing was compiled, there is nothing to add later.
             self.told = self.device.adapter.is_none();
             return Some(all);
         }
@@ -109,7 +110,7 @@ impl<'a> Pace<'a> {
         format!("{took}: {} images/s, {}{memory}", rate(self.images_per_s()), to_go(self))
     }
 
-    /// Memory so far, where that is known.
+    /// Describes the memory used so far, if it is known.
     fn memory(&self) -> Option<String> {
         match self.device.adapter {
             Some(_) => {
@@ -126,22 +127,22 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// Seconds a step, as far as is known.
+    /// Returns the seconds per step, as far as known.
     pub fn seconds(&self) -> Option<f64> {
         self.seconds
     }
 
-    /// As far as is known.
+    /// Returns the throughput, or 0 as long as it isn't known.
     pub fn images_per_s(&self) -> f64 {
         self.seconds.map_or(0.0, |seconds| self.batch / seconds)
     }
 
-    /// Whether the next step may be much faster than the last one.
+    /// Checks whether the next step may be much faster than the last one.
     pub fn is_warming_up(&self) -> bool {
         self.taken == 1 && self.device.adapter.is_some()
     }
 
-    /// Time spent on something else than steps.
+    /// Leaves out the time since `since`, which wasn't spent on steps.
     pub fn pause(&mut self, since: Instant) {
         self.since += since.elapsed();
     }
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_steps_are_told_once_and_a_long_one_before_the_next() {
+    fn the_first_steps_are_reported_once_and_a_long_one_before_the_next() {
         let cpu = Selected::cpu("a test");
         let short = pace(&cpu, &[0.4, 0.2, 0.2]);
         assert!(short[0].is_none() && short[2].is_none(), "{short:?}");

@@ -1,4 +1,4 @@
-//! The pictures that training draws, and what they begin with.
+//! The pictures that training draws, and the linear decoder from which they start.
 
 use crate::config::Config;
 use crate::data::Dataset;
@@ -16,38 +16,38 @@ use crate::units::grouped;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Images in a picture of training.
+/// The number of images in a picture of training.
 const GRID: usize = 20;
-/// Training images that the linear decoder of a picture before the last is fitted to.
+/// The number of training images that the linear decoder is fitted to for pictures before the last.
 const SKETCH: usize = 1_000;
 
-/// How many images a picture is made of.
+/// The size of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Picture {
-    /// Test images drawn from their z; without any there is no picture.
+    /// The number of test images to reconstruct from their z; 0: no picture.
     pub drawn: usize,
-    /// Training images that the linear decoder is fitted to, which they begin with.
+    /// The number of training images to fit the linear decoder to, from which sampling starts.
     pub fitted: usize,
 }
 
 impl Picture {
-    /// Training images that a linear decoder needs: a few times as many as z has numbers.
+    /// The fewest training images that a linear decoder needs: a few times the dimension of z.
     pub const FEWEST: usize = 500;
 
-    /// The picture after the last step.
+    /// Returns the size of the picture after the last step.
     pub fn closing(config: &Config, data: &Dataset) -> Self {
         let fitted =
             if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
         Self { drawn: GRID.min(data.test.len()), fitted }
     }
 
-    /// One before that.
+    /// Returns the size of an earlier picture.
     pub fn between(config: &Config, data: &Dataset) -> Self {
         let closing = Self::closing(config, data);
         Self { fitted: closing.fitted.min(SKETCH), ..closing }
     }
 
-    /// What `self` lacks of `whole`, which takes `time`; nothing if it is that.
+    /// Says what `self` lacks compared with `whole`, which takes `time`; `None` if they are equal.
     pub fn lacks(self, whole: Self, time: &str, run: &RunDir) -> Option<String> {
         let what = match self {
             same if same == whole => return None,
@@ -64,21 +64,21 @@ impl Picture {
             }
         };
         Some(format!(
-            "the closing picture would take {time}, which there isn't: {what}; {} draws all of it",
+            "the closing picture would take {time}, more than is left: {what}; {} draws all of it",
             Hint::Reconstruct(run.path.clone())
         ))
     }
 }
 
-/// What [`draw_reconstructions`] did.
+/// The result of [`draw_reconstructions`].
 pub(super) struct Drawn {
-    /// What the pictures began with, where that isn't noise.
+    /// The linear decoder from which sampling started; `None`: it started from noise.
     pub linear: Option<LinearDecoder>,
-    /// Whether the picture could be written.
+    /// The result of writing the picture.
     pub written: Result<()>,
 }
 
-/// The first test images and what their z alone gives: as many as `picture` says.
+/// Draws the first test images and their reconstructions from z alone, as many as `picture` says.
 pub(super) fn draw_reconstructions(
     state: &State,
     config: &Config,
@@ -102,12 +102,12 @@ pub(super) fn draw_reconstructions(
     Ok(Drawn { linear, written })
 }
 
-/// Keeps `linear` beside the `weights` that it belongs to. Where that fails it is fitted anew for
+/// Stores `linear` next to the `weights` that it belongs to. If that fails, it is fitted again for
 /// the next picture.
 pub(super) fn store(linear: &LinearDecoder, weights: &Path) {
     let written = files::sha256_of(weights)
         .and_then(|sha256| linear.write(&weights.with_file_name(BESIDE), &sha256));
     if let Err(e) = written {
-        warn(&format!("the linear decoder is not kept: {e}"));
+        warn(&format!("the linear decoder isn't stored and will be fitted again: {e}"));
     }
 }

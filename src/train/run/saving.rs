@@ -1,4 +1,4 @@
-//! Writing checkpoints, and what happens where that fails.
+//! Writing checkpoints, and handling failures to write.
 
 use super::log::Log;
 use crate::config::{OnSaveError, TrainConfig};
@@ -10,14 +10,14 @@ use crate::train::saver::Saver;
 use std::collections::HashSet;
 use std::time::Instant;
 
-/// Saves checkpoints, and does with failures to write what `train.on_save_error` says.
+/// The saving of checkpoints, which handles failures to write by `train.on_save_error`.
 pub(super) struct Saving<'a> {
     run: &'a RunDir,
     pub saver: Saver,
-    /// When the last checkpoint began to be written.
+    /// The time at which writing of the last checkpoint started.
     saved: Instant,
     policy: OnSaveError,
-    /// What has been said since the last checkpoint that was written.
+    /// The messages since the last checkpoint that could be written.
     said: HashSet<String>,
 }
 
@@ -33,8 +33,8 @@ impl<'a> Saving<'a> {
         }
     }
 
-    /// Waits for the checkpoint that is being written: two copies of the state at once are too
-    /// many.
+    /// Waits for the checkpoint that is being written, because two copies of the state at a time
+    /// take too much memory.
     pub fn ready(&mut self) -> Result<()> {
         let written = self.saver.wait();
         if let Ok(true) = written {
@@ -43,8 +43,8 @@ impl<'a> Saving<'a> {
         self.check(written.map(drop))
     }
 
-    /// Begins to write a checkpoint. A hundredth of the time since the last one is waited for it:
-    /// once it is written, a kill costs an interval and not a step more.
+    /// Starts writing a checkpoint, and waits for it for up to a hundredth of the time since the
+    /// last one: once it is written, a kill costs one interval and not a step more.
     pub fn save(&mut self, snapshot: Snapshot, log: &Log) -> Result<()> {
         let best = log.metrics.best(&self.run.checkpoints()).map(|e| e.step);
         let written = self.saver.save(snapshot, best);
@@ -53,13 +53,14 @@ impl<'a> Saving<'a> {
         self.check(written)
     }
 
-    /// Ends training, or says that it goes on, where `written` is an error.
+    /// If `written` is an error, returns it or says that training continues, depending on the
+    /// policy.
     pub fn check(&mut self, written: Result<()>) -> Result<()> {
         match (written, self.policy) {
             (Ok(()), _) => Ok(()),
             (Err(error), OnSaveError::Stop) => Err(error),
             (Err(error), OnSaveError::Continue) => {
-                let said = format!("{error}; training goes on");
+                let said = format!("{error}; training continues");
                 if self.said.insert(said.clone()) {
                     say(&said);
                 }
@@ -68,8 +69,8 @@ impl<'a> Saving<'a> {
         }
     }
 
-    /// The last checkpoint is written, or an error whatever the policy: what isn't on disk is lost
-    /// when the program ends.
+    /// Waits for the last checkpoint. A failure is an error whatever the policy, because a state
+    /// that isn't on disk is lost when the program ends.
     pub fn end(&mut self) -> Result<()> {
         self.saver.wait().map(drop)
     }

@@ -1,5 +1,5 @@
-//! What a call of training begins with: a fresh state, or that of the newest checkpoint, and the checks
-//! that keep it from damaging a run.
+//! The start of a call of training: a new state or that of the newest checkpoint, and the checks
+//! that keep the call from damaging a run.
 
 use super::{Called, Options};
 use crate::config::{Config, differences};
@@ -11,8 +11,8 @@ use crate::progress::{say, warn};
 use crate::run_dir::{RunDir, Start};
 use crate::train::checkpoint::{self, State};
 
-/// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the
-/// run's so far. `now` is this call.
+/// Returns a new state, or that of the newest checkpoint, and whether the recipe differs from the
+/// run's own. `now` describes this call.
 pub(super) fn start(
     config: &Config,
     data: &Dataset,
@@ -36,7 +36,8 @@ pub(super) fn start(
     if let Some(mut state) = saved {
         if state.position.data_sha256 != data.sha256 {
             return Err(Error::usage(format!(
-                "{} began on other data (checksum {:.16}..) than {} (checksum {:.16}..), or it has changed since; {}",
+                "{} was trained on other data (checksum {:.16}..) than {} (checksum {:.16}..), or \
+                the data has changed since; {}",
                 run.path.display(),
                 state.position.data_sha256,
                 data.describe(),
@@ -50,7 +51,8 @@ pub(super) fn start(
         {
             let path = run.path.display();
             say(&format!(
-                "so far {path} ran on {before}; on {place} the last digits of its numbers will be others"
+                "so far {path} ran on {before}; on {place} its results will differ in the last \
+                digits"
             ));
         }
         state.position.replan(config.train.steps as u64, changed);
@@ -59,12 +61,12 @@ pub(super) fn start(
     let from = options.from.as_ref().map(|weights| &weights.sha256);
     if run.exists() && run.read_starts().first().is_some_and(|start| start.from.as_ref() != from) {
         return Err(Error::usage(format!(
-            "{} holds no checkpoint yet and began from other weights than these; {}",
+            "{} holds no checkpoint yet and was started from other weights; {}",
             run.path.display(),
             Hint::SameStart
         )));
     }
-    // A run without a checkpoint yet begins as it did.
+    // A run without a checkpoint starts again in the same way.
     let continues = options.continues
         || (run.exists() && run.read_starts().first().is_some_and(|start| start.step > 0));
     let state = match &options.from {
@@ -77,8 +79,8 @@ pub(super) fn start(
     Ok((state, changed))
 }
 
-/// Refuses a recipe that isn't the run's own, unless `allow_change` is set. Gives whether it is
-/// another.
+/// Returns whether the recipe differs from the run's own. Refuses it then, unless `allow_change` is
+/// set.
 fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<bool> {
     let own = run.read_config()?;
     let differences = differences(&own, config);
@@ -88,34 +90,39 @@ fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<b
     let (path, differences) = (run.path.display(), differences.join(", "));
     if let Some(what) = checkpoint::other_networks(&own, config) {
         return Err(Error::usage(format!(
-            "{path} has its own recipe, and {what} belong to its weights ({differences}); for others {}",
+            "{path} has its own recipe, and its weights depend on {what} ({differences}); to \
+            change them, {}",
             Hint::OtherRun
         )));
     }
     if !options.allow_change {
         return Err(Error::usage(format!(
-            "{path} continues with its own recipe, and this one differs in {differences}; {}",
+            "{path} has its own recipe, and this one differs in {differences}; {}",
             Hint::AllowChange
         )));
     }
-    say(&format!("{path} goes on with another recipe: {differences}"));
+    say(&format!("{path} continues with a changed recipe: {differences}"));
     Ok(true)
 }
 
+/// Makes the error for a directory with checkpoints, the newest of `step`, but no recipe.
 fn without_recipe(run: &RunDir, step: u64) -> Error {
     Error::usage(format!(
-        "{} holds checkpoints but no config.toml, without which they can't be gone on with; put it back, or {}",
+        "{} holds checkpoints but no config.toml, without which it can't be resumed; put it back, \
+        or {}",
         run.path.display(),
         Hint::StartFrom(run.checkpoint(step).join("ema.safetensors"))
     ))
 }
 
+/// Makes the error for a new run in the directory of another.
 pub(super) fn already_there(run: &RunDir) -> Error {
     let path = run.path.display();
     Error::usage(format!("{path} already holds a run; {}", Hint::Resume))
 }
 
-/// This call of training, for who reads the run later; what it begins with isn't known yet.
+/// Describes this call of training for starts.jsonl, as far as it is known before the state is
+/// loaded.
 pub(super) fn described(data: &Dataset, device: &Selected, called: &Called) -> Start {
     Start {
         time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),

@@ -1,4 +1,4 @@
-//! Answers while the loop is at work: to Ctrl-C at once, and to who waits for the first step.
+//! Messages while the loop is busy: an immediate answer to Ctrl-C, and news of a long first step.
 
 use crate::progress::say;
 use crate::units::about;
@@ -8,31 +8,31 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often it looks.
+/// The interval at which the thread checks for an interrupt.
 const EVERY: Duration = Duration::from_millis(100);
-/// After how long, and from then on how often, it says that the first step isn't done yet.
+/// The interval of messages that the first step isn't done yet.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Who waits for a step of so many seconds is told what it takes.
+/// The seconds from which on the answer to Ctrl-C names the duration of a step.
 const LONG: f64 = 2.0;
 
-/// What the loop is doing.
+/// The current activity of the loop.
 pub(super) enum Doing {
-    /// What comes before the first step: a self test, for example.
+    /// Work before the first step, such as a self test.
     Starting,
-    /// A step of training; the first one of a call.
+    /// The first training step of a call.
     FirstStep(u64),
-    /// Another one, and the seconds that one takes.
+    /// Another step, and the seconds that a step takes.
     Step(u64, Option<f64>),
-    /// A checkpoint after a step.
+    /// Saving of a checkpoint after a step.
     Saving(u64),
     /// A picture or scores, as part of a sentence, after a step.
     Work(&'static str, u64),
-    /// The last checkpoint is being written.
+    /// Writing of the last checkpoint.
     Closing,
 }
 
 impl Doing {
-    /// What is done after Ctrl-C, as the rest of a sentence.
+    /// Says what is finished after Ctrl-C, as the rest of a sentence.
     fn finishing(&self) -> String {
         match self {
             Self::Starting => "the start and one step, then saving a checkpoint".into(),
@@ -50,28 +50,28 @@ impl Doing {
     }
 }
 
-/// A thread that answers, until it is dropped.
+/// The thread that writes these messages, until it is dropped.
 pub(super) struct Watch {
     doing: Option<mpsc::Sender<Doing>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    /// Watches `interrupt`. After the `limit` the first step
-    /// will be the only one.
+    /// Starts to watch `interrupt`, and the `limit`: if the first step takes longer, the thread
+    /// says that it will be the only one.
     pub fn new(interrupt: &Arc<AtomicBool>, limit: Option<Duration>) -> Self {
         let (doing, changes) = mpsc::channel();
         let interrupt = interrupt.clone();
         let watch = move || watch(&changes, &interrupt, limit, EVERY, SILENCE, say);
-        // Without a thread all goes on, in silence.
+        // Without a thread, training works the same, only without these messages.
         let thread = std::thread::Builder::new().name("watch".into()).spawn(watch).ok();
         Self { doing: Some(doing), thread }
     }
 
-    /// From now on the loop does this.
+    /// Notes what the loop does from now on.
     pub fn doing(&self, what: Doing) {
         if let Some(doing) = &self.doing {
-            // Nobody listens where the thread wasn't to be had.
+            // Sending fails if the thread couldn't be started.
             let _ = doing.send(what);
         }
     }
@@ -95,7 +95,7 @@ fn watch(
     tell: impl Fn(&str),
 ) {
     let began = Instant::now();
-    // The first step's own time.
+    // The start of the current activity, and the number of messages about the first step.
     let (mut since, mut told) = (began, 0);
     let mut doing = Doing::Starting;
     let mut answered = false;
@@ -112,7 +112,8 @@ fn watch(
         if let Doing::FirstStep(_) = doing {
             if limit.take_if(|time| began.elapsed() > *time).is_some() {
                 tell(
-                    "the first step takes longer than the time limit allows: it will be the only one",
+                    "the first step takes longer than the time limit allows: it will be the only \
+                    one",
                 );
             }
             if since.elapsed() > silence * (told + 1) {
@@ -129,7 +130,7 @@ mod tests {
     use std::sync::Mutex;
 
     #[test]
-    fn an_interrupt_is_answered_once_and_a_long_first_step_is_told_of_now_and_then() {
+    fn an_interrupt_is_answered_once_and_a_long_first_step_is_reported_now_and_then() {
         let ms = Duration::from_millis;
         let (said, interrupt) = (Mutex::new(Vec::new()), AtomicBool::new(false));
         let tell = |line: &str| said.lock().expect("whole").push(line.to_owned());
@@ -156,7 +157,8 @@ mod tests {
         assert_eq!(said[1], "the first step has taken less than a second so far");
         assert_eq!(
             said[2],
-            "finishing step 9 (one takes about 2 minutes), then saving a checkpoint; Ctrl-C again ends at once"
+            "finishing step 9 (one takes about 2 minutes), then saving a checkpoint; Ctrl-C again \
+            ends at once"
         );
     }
 }

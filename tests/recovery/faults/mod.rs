@@ -376,7 +376,7 @@ fn a_disk_that_is_full_read_only_or_forbidden_during_a_save_costs_only_that_chec
                 succeeds(&output);
                 let said_all = text(&output.stderr);
                 assert!(
-                    said_all.contains(said) && said_all.contains("training goes on"),
+                    said_all.contains(said) && said_all.contains("training continues"),
                     "{said_all}"
                 );
             } else {
