@@ -128,7 +128,7 @@ impl Layers {
         let attends = |stage: usize| unet.attention.contains(&(side >> stage));
         self.linear(unet.base, 4 * unet.base, 1);
         self.linear(4 * unet.base, 4 * unet.base, 1);
-        let view = if unet.view_conditioning { super::position::CHANNELS } else { 0 };
+        let view = if unet.view_conditioning { super::view_conditioning::CHANNELS } else { 0 };
         self.convolution([3 + view, unet.base], 3, 1, side, true);
         let mut channels = unet.base;
         for (stage, &width) in widths.iter().enumerate() {

@@ -12,13 +12,13 @@ pub mod layers;
 pub mod modulation;
 pub mod onnx;
 pub mod parameters;
-pub mod position;
 pub mod pytorch;
 pub mod shipped;
 pub mod soda;
 pub mod torchvision;
 mod translate;
 pub mod unet;
+pub mod view_conditioning;
 pub mod weights;
 
 pub(crate) use embedding::waves;

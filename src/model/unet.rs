@@ -5,7 +5,7 @@ use super::blocks::{
 };
 use super::embedding::TimeEmbedding;
 use super::modulation::ZSections;
-use super::position::{self, position_map, same_view};
+use super::view_conditioning::{self, position_map, same_view};
 use crate::config::ModelConfig;
 use crate::kernels::ada_gn::Activation;
 use crate::kernels::concat::concat;
@@ -123,7 +123,7 @@ impl UNet {
         Self {
             time: TimeEmbedding::new(config.base, 4 * config.base, config.time_scale, device),
             stem: conv3x3(
-                if config.view_conditioning { 3 + position::CHANNELS } else { 3 },
+                if config.view_conditioning { 3 + view_conditioning::CHANNELS } else { 3 },
                 config.base,
                 1,
                 true,

@@ -10,6 +10,7 @@ mod bookkeeping;
 mod due;
 mod limit;
 mod log;
+mod options;
 mod pace;
 mod pictures;
 mod pools;
@@ -17,12 +18,14 @@ mod saving;
 mod start;
 mod watch;
 
+pub use self::options::{Called, Options, Summary};
+
 use self::bookkeeping::Bookkeeping;
 use self::log::Log;
 use self::start::{already_there, described, start};
 use self::watch::Watch;
 use super::checkpoint::{self, State};
-use super::exchange::{Among, Exchange, Order, lead};
+use super::exchange::{Exchange, Order, lead};
 use super::limits;
 use super::step::{Pair, step};
 use crate::config::Config;
@@ -31,65 +34,11 @@ use crate::data::loader::Loader;
 use crate::device::Selected;
 use crate::diffusion::Schedule;
 use crate::error::Result;
-use crate::model::weights::WeightsFile;
 use crate::progress::Progress;
 use crate::run_dir::{RunDir, Start};
 use crate::selftest;
-use serde::Serialize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// The options of a call of [`train`].
-#[derive(Clone, Default)]
-pub struct Options {
-    /// The time limit, closing work included. The call ends within it like a finished run; at least
-    /// one step is taken.
-    pub limit: Option<Duration>,
-    /// Whether to continue from the newest checkpoint, or start if there is none.
-    pub resume: bool,
-    /// The weights that a new run starts from; `None`: random weights. Ignored when a run resumes.
-    pub from: Option<Arc<WeightsFile>>,
-    /// Whether to continue the training that made those weights instead of starting at step 0.
-    pub continues: bool,
-    /// Whether to resume with a recipe that differs from the run's own, if its networks are the
-    /// same.
-    pub allow_change: bool,
-    /// The flag that a caller sets to stop after the current step, with a checkpoint.
-    pub interrupt: Arc<AtomicBool>,
-    /// The details of the command line for starts.jsonl.
-    pub called: Called,
-    /// The processes that train together, of which this is rank 0; `None`: it trains alone.
-    pub among: Option<Among>,
-}
-
-/// How training was called.
-#[derive(Clone, Debug, Default)]
-pub struct Called {
-    /// The command line, word by word.
-    pub command: Vec<String>,
-    /// The name of the weights of [`Options::from`]: `shipped`, or their absolute path.
-    pub from: Option<String>,
-}
-
-/// The result of a call of [`train`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// Throughput of the whole run in training alone, without checkpoints, pictures and scores.
-    pub images_per_s: f64,
-    /// Mean loss of the first row of the log.
-    pub loss_first: f64,
-    /// Mean loss of the last row.
-    pub loss_last: f64,
-    /// Steps of this call.
-    pub trained: u64,
-    /// Whether it was interrupted before its last step.
-    pub interrupted: bool,
-    /// Step of the checkpoint with the best k-NN on held-out training images, if any was scored.
-    pub best: Option<u64>,
-}
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// Trains the networks of `config` on the training images of `data` until the last step, the time
 /// limit or an interrupt. Each of the three leaves a checkpoint.

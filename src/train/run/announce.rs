@@ -1,7 +1,7 @@
 //! The messages before the first step.
 
-use super::Options;
 use super::limit::Limit;
+use super::options::Options;
 use super::pace::Pace;
 use crate::config::{Config, Precision};
 use crate::data::Dataset;

@@ -1,7 +1,7 @@
 //! The start of a call of training: a new state or that of the newest checkpoint, and the checks
 //! that keep the call from damaging a run.
 
-use super::{Called, Options};
+use super::options::{Called, Options};
 use crate::config::{Config, differences};
 use crate::data::Dataset;
 use crate::device::Selected;
