@@ -1,28 +1,40 @@
 //! Data sets: CIFAR-10, CIFAR-100, folders of images and the common image-set formats. Opening and
 //! verifying them, listing what they hold, and making the batches of views that training reads.
 
+#[doc(hidden)]
 pub mod archive;
 mod arrange;
+#[doc(hidden)]
 pub mod cifar;
+#[doc(hidden)]
 pub mod cifar100;
+#[doc(hidden)]
 pub mod color_jitter;
+#[doc(hidden)]
 pub mod crop;
 mod folder;
 pub(crate) mod formats;
 mod gather;
 mod images;
+#[doc(hidden)]
 pub mod inventory;
+#[doc(hidden)]
 pub mod listing;
 pub mod loader;
+#[doc(hidden)]
 pub mod names;
 mod opening;
 mod pack;
+#[doc(hidden)]
 pub mod picture;
+#[doc(hidden)]
 pub mod rand_augment;
 mod reading;
 pub mod source;
 pub mod split;
+#[doc(hidden)]
 pub mod stream;
+#[doc(hidden)]
 pub mod subset;
 pub mod views;
 mod walk;

@@ -5,6 +5,7 @@ pub mod directions;
 pub mod interpolate;
 pub mod linear_decoder;
 pub mod mix;
+#[doc(hidden)]
 pub mod mixture;
 pub mod prior;
 pub mod reconstruct;

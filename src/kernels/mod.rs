@@ -16,6 +16,7 @@ pub mod attention;
 pub(crate) mod autodiff;
 pub mod batch_norm;
 #[allow(unsafe_code)]
+#[doc(hidden)]
 pub mod buffers;
 pub mod catalog;
 mod choice;
@@ -27,16 +28,22 @@ pub(crate) mod gemm;
 pub mod launch;
 pub mod layout;
 pub mod linear;
+#[doc(hidden)]
 pub mod math;
 pub mod max_pool;
 mod moments;
+#[doc(hidden)]
 pub mod operand;
+#[doc(hidden)]
 pub mod peak;
 pub mod pixel_mean;
 #[allow(unsafe_code)]
+#[doc(hidden)]
 pub mod plan;
 pub mod precision;
+#[doc(hidden)]
 pub mod profile;
+#[doc(hidden)]
 pub mod record;
 #[allow(unsafe_code)]
 pub(crate) mod replay;
@@ -49,4 +56,5 @@ mod template;
 pub mod testing;
 #[doc(hidden)]
 pub mod traffic;
+#[doc(hidden)]
 pub mod vjp;
