@@ -12,6 +12,8 @@
 
 pub mod ada_gn;
 pub mod adamw;
+mod adapter;
+mod arguments;
 pub mod attention;
 pub(crate) mod autodiff;
 pub mod batch_norm;
@@ -47,6 +49,8 @@ mod simd;
 mod template;
 #[doc(hidden)]
 pub mod testing;
+mod timer;
 #[doc(hidden)]
 pub mod traffic;
 pub mod vjp;
+pub mod work;

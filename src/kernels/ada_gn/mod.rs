@@ -19,8 +19,8 @@ mod wgsl;
 pub use cases::AdaGnOperation;
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
 use crate::kernels::precision;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};

@@ -25,7 +25,7 @@ pub use loss_scale::{BEGINNING, LossScale, STATE, Scaled, Scaling, loss_scale};
 pub use norm::{Several, SquareSums, norm, norm_of_squares, squares};
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};

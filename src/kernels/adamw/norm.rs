@@ -2,8 +2,8 @@
 
 use super::reference;
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Device, Tensor};

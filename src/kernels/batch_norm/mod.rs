@@ -18,10 +18,10 @@ pub use cases::BatchNormOperation;
 pub use running::{Pending, Running, RunningInputs, put_off};
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
 use crate::kernels::plan;
 use crate::kernels::precision;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::nn;

@@ -11,7 +11,7 @@ mod wgsl;
 pub use cases::ConcatOperation;
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};

@@ -2,8 +2,9 @@
 
 use super::{Concat, ConcatInputs, reference, work};
 use crate::device::Class;
+use crate::kernels::adapter::{class, on_wgpu};
 use crate::kernels::columns::{Blocks, Columns};
-use crate::kernels::launch::{class, launch, on_wgpu};
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::shader::{Filled, Shader, Types, info};
 use burn::backend::tensor::FloatTensor;

@@ -24,10 +24,10 @@ pub use tile::Tile;
 pub use wgsl::f16_path;
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
 use crate::kernels::precision;
 use crate::kernels::shader::Elem;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Shape, Tensor, assert_shape};

@@ -8,7 +8,8 @@ use super::values::{Unknown, Values};
 use super::{Dispatch, Extra, Kernel, Operand, Pass, Plan, Port, VERSION};
 use crate::device::{Class, Profile};
 use crate::error::{Error, Hint, Result};
-use crate::kernels::launch;
+use crate::kernels::adapter::on_wgpu;
+use crate::kernels::arguments::{folded, words};
 use crate::kernels::record::record;
 use crate::kernels::shader::{Filled, Shader};
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
@@ -90,8 +91,8 @@ pub(crate) fn launched<S: Shader>(
                 .iter()
                 .map(|buffer| (Place::of(&buffer.handle), buffer.handle.size_in_used()))
                 .collect(),
-            info: bytemuck::cast_slice(&launch::words(info)).to_vec(),
-            workgroups: launch::folded(workgroups),
+            info: bytemuck::cast_slice(&words(info)).to_vec(),
+            workgroups: folded(workgroups),
         });
     });
 }
@@ -138,7 +139,7 @@ fn note<const D: usize>(tensor: &Tensor<D>, name: impl FnOnce(&mut Trace) -> Opt
 /// Returns the memory of a tensor on a wgpu device.
 fn handle<const D: usize>(tensor: &Tensor<D>) -> Option<Handle> {
     let tensor = tensor.clone().without_autodiff().try_into_primitive::<CubeBackend>().ok()?;
-    launch::on_wgpu(&tensor).then_some(tensor.handle)
+    on_wgpu(&tensor).then_some(tensor.handle)
 }
 
 /// The beginning of a pass: its inputs, and the tensors that it reads.

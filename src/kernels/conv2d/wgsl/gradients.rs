@@ -10,9 +10,10 @@ use super::shaders::{
 use super::taps::{self, FEW_TAPS, Grid, MOST_TAPS};
 use super::{Call, ConvShape, Tile};
 use crate::device::Class;
-use crate::kernels::launch::{Work, launch};
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::shader::{Shader, Types};
+use crate::kernels::work::Work;
 use burn::backend::wgpu::CubeTensor;
 use burn::tensor::Shape;
 

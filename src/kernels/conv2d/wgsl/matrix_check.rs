@@ -4,8 +4,8 @@
 use super::matrix::Unit;
 use super::{Call, gradients};
 use crate::device::Profile;
+use crate::kernels::adapter::{adapter_profile, profile_of};
 use crate::kernels::conv2d::{Conv2dOptions, Tile};
-use crate::kernels::launch::{adapter_profile, profile_of};
 use crate::kernels::layout;
 use crate::kernels::record;
 use crate::kernels::shader::Types;
