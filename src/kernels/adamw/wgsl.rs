@@ -1,6 +1,6 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
-use super::loss_scale::{self, LossScale, STATE, Scaled};
+use super::loss_scale::{self, LossScale, LossScaleInfo, STATE, Scaled};
 use super::norm::{PARTIALS, TOGETHER, squares_work};
 use super::{AdamW, AdamWInputs, AdamWParameter, Several, SquareSums, forward_work, reference};
 use crate::device::Class;
@@ -43,18 +43,6 @@ info! {
     /// The info block of the shader of the norm.
     struct NormInfo {
         count: u32,
-    }
-
-    /// The info block of the shader of the loss scale.
-    struct LossScaleInfo {
-        /// The limit of the norm; 0: no limit.
-        limit: f32,
-        /// The number of finite steps after which the scale grows.
-        interval: f32,
-        /// The largest scale.
-        most: f32,
-        /// The smallest scale.
-        least: f32,
     }
 }
 

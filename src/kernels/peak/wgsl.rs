@@ -1,6 +1,7 @@
 //! The peak throughput of wgpu devices.
 
-use super::{CHAINS, Peak, multiply_add_flops, reference};
+use super::reference::{self, CHAINS};
+use super::{Peak, multiply_add_flops};
 use crate::kernels::adapter::on_wgpu;
 use crate::kernels::launch::launch;
 use crate::kernels::layout;

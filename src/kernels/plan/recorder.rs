@@ -4,6 +4,7 @@
 //! value.
 
 use super::access::declared;
+use super::source::{Place, Source};
 use super::values::{Unknown, Values};
 use super::{Dispatch, Extra, Kernel, Operand, Pass, Plan, Port, VERSION};
 use crate::device::{Class, Profile};
@@ -17,38 +18,6 @@ use burn::cubecl::server::Handle;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-
-/// A place in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    /// The allocation.
-    pub memory: usize,
-    /// The offset in the allocation, in bytes.
-    pub first: u64,
-}
-
-impl Place {
-    fn of(handle: &Handle) -> Self {
-        Self {
-            memory: handle.clone().binding().memory.id().value,
-            first: handle.offset_start.unwrap_or(0),
-        }
-    }
-}
-
-/// The source of a value that no launch wrote.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    /// The caller.
-    Input {
-        /// The name of the input.
-        name: String,
-        /// Its shape in memory.
-        shape: Vec<usize>,
-    },
-    /// A tensor of this name.
-    Tensor(String),
-}
 
 /// A recorded launch.
 struct Launched {
