@@ -4,7 +4,7 @@
 use super::super::job::Job;
 use super::super::peaks::{self, Peaks};
 use super::super::plan::Size;
-use super::super::step::recipe;
+use super::super::recipe::recipe;
 use super::super::timing::Timing;
 use crate::device::Selected;
 use crate::error::{Error, Result};
