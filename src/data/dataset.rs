@@ -19,7 +19,8 @@ pub struct Dataset {
     pub name: String,
     /// The folder it was read from, or [`BUNDLED`].
     pub origin: String,
-    /// The training images. Probes that choose settings hold some of them out, see [`split`](super::split).
+    /// The training images. Probes that choose settings hold some of them out, see
+    /// [`split`](super::split).
     pub train: Arc<Images>,
     /// The test images, with the same side.
     pub test: Arc<Images>,
@@ -96,8 +97,8 @@ impl Dataset {
         counts
     }
 
-    /// Returns where it can be opened again with [`reopen`](super::reopen): the absolute path of its folder, or
-    /// [`BUNDLED`].
+    /// Returns where it can be opened again with [`reopen`](super::reopen): the absolute path of its
+    /// folder, or [`BUNDLED`].
     pub fn location(&self) -> String {
         // A folder may also be called "bundled", but its absolute path is longer.
         if self.origin == BUNDLED && self.name == SUBSET {

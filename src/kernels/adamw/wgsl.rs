@@ -1,7 +1,8 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
+use super::inputs::TOGETHER;
 use super::loss_scale::{self, LossScale, LossScaleInfo, STATE, Scaled};
-use super::norm::{PARTIALS, TOGETHER, squares_work};
+use super::norm::{PARTIALS, squares_work};
 use super::{AdamW, AdamWInputs, AdamWParameter, Several, SquareSums, forward_work, reference};
 use crate::device::Class;
 use crate::kernels::adapter::{class, on_wgpu};

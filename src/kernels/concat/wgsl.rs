@@ -98,7 +98,7 @@ fn run(name: &'static str, split: bool, [a, b, y]: [&CubeTensor; 3]) {
 impl Concat for CubeBackend {
     fn forward(inputs: ConcatInputs<Self>) -> FloatTensor<Self> {
         if !on_wgpu(&inputs.a) {
-            return reference::forward(inputs);
+            return reference::forward::<Self>(inputs.a, inputs.b);
         }
         let ConcatInputs { a, b } = inputs;
         layout::check("concat", "b", &b, layout::elem("concat", "a", &a));
