@@ -97,8 +97,8 @@ impl Dataset {
         counts
     }
 
-    /// Returns where it can be opened again with [`reopen`](super::reopen): the absolute path of its
-    /// folder, or [`BUNDLED`].
+    /// Returns where it can be opened again with [`reopen`](super::reopen): the absolute path of
+    /// its folder, or [`BUNDLED`].
     pub fn location(&self) -> String {
         // A folder may also be called "bundled", but its absolute path is longer.
         if self.origin == BUNDLED && self.name == SUBSET {
