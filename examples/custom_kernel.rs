@@ -10,9 +10,11 @@ use burn::backend::wgpu::{CubeBackend, into_contiguous};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Distribution, Tensor, activation};
 use burn_flex::Flex;
-use soda::kernels::launch::{Work, launch, on_wgpu};
+use soda::kernels::adapter::on_wgpu;
+use soda::kernels::launch::launch;
 use soda::kernels::layout;
 use soda::kernels::shader::{Shader, Value, context};
+use soda::kernels::work::Work;
 use soda::prelude::*;
 
 // The info block: the uniform that the shader reads.

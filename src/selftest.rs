@@ -9,14 +9,17 @@ mod again;
 mod burn;
 mod faster;
 mod limits;
+mod outcome;
 
 pub use self::faster::faster;
+pub use self::outcome::Outcome;
 
 use self::burn::BurnOperations;
 use self::limits::LIMITS;
-use crate::device::{Adapter, Selected};
+use self::outcome::key;
+use crate::device::Selected;
 use crate::error::{Error, Hint, Result};
-use crate::files::{create_parent, sha256, write_atomically};
+use crate::files::{create_parent, write_atomically};
 use crate::kernels::catalog::{self, Case, Operation, Results, Suite};
 use crate::progress::{Progress, say, warn};
 use ::burn::tensor::Device;
@@ -24,30 +27,6 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
-
-/// The outcome of a case.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// The kernel.
-    pub kernel: &'static str,
-    /// Its size.
-    pub size: String,
-    /// The largest error, as a multiple of the tolerance; infinite if any value wasn't finite.
-    pub worst: f32,
-    /// The result with the largest error.
-    pub of: String,
-    /// The time on the adapter, first launch included.
-    pub milliseconds: f64,
-    /// Whether a failure is only a warning.
-    pub warns: bool,
-}
-
-impl Outcome {
-    /// Returns whether the adapter's results are correct.
-    pub fn passed(&self) -> bool {
-        self.worst <= 1.0
-    }
-}
 
 /// Compares `got`, computed on an adapter in `milliseconds`, with `want`.
 fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Outcome {
@@ -222,22 +201,6 @@ fn record(device: &Selected) -> Option<PathBuf> {
     Some(dirs::cache_dir()?.join("soda/selftest").join(key(device)?))
 }
 
-/// Returns a key that identifies `device`, its driver and our shaders; `None` for the CPU backend.
-fn key(device: &Selected) -> Option<String> {
-    let adapter = device.adapter.as_ref()?;
-    let (shaders, Adapter { backend, name, driver, limits, .. }) =
-        (shaders_hash(catalog::operations()), adapter);
-    let key = format!("{shaders} {backend} {name} {driver} {limits:?}");
-    Some(sha256(key.as_bytes())[..16].to_owned())
-}
-
-/// Returns a hash of the sources of all shaders of `operations`.
-fn shaders_hash(operations: &[&dyn Operation]) -> String {
-    let texts: Vec<String> =
-        catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
-    sha256(texts.join("\n").as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,13 +254,6 @@ mod tests {
         let result = |value| vec![("the value".to_owned(), vec![value])];
         assert!(compare(case, &result(1.0), &result(1.0), 0.0).passed());
         assert!(!compare(case, &result(1.1), &result(1.0), 0.0).passed());
-    }
-
-    #[test]
-    fn other_shaders_are_tested_again() {
-        let all = catalog::operations();
-        assert_eq!(shaders_hash(all), shaders_hash(all));
-        assert_ne!(shaders_hash(all), shaders_hash(&all[1..]));
     }
 
     #[test]

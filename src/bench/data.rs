@@ -3,8 +3,8 @@
 
 use super::job::Job;
 use super::plan::Size;
+use super::recipe::recipe;
 use super::row::Row;
-use super::step::recipe;
 use super::timing::Timing;
 use crate::data::{bundled, loader::measure_pairs};
 use crate::error::Result;

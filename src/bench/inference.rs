@@ -2,8 +2,8 @@
 
 use super::job::Job;
 use super::plan::Size;
+use super::recipe::recipe;
 use super::row::{Message, ProfileRow, Row};
-use super::step::recipe;
 use super::timing::{Effort, measure, sample as once};
 use crate::config::{Guidance, SampleConfig, Sides};
 use crate::edit::decoder::Decoder;

@@ -1,12 +1,11 @@
 //! The process of one job: it measures its group on its device and reports each row immediately.
 
-use super::plan::{Group, Size};
+use super::plan::Size;
+use super::recipe::recipe;
 use super::row::{Message, Place, Row, Skipped};
-use super::{data, host, inference, kernels, step};
 use crate::config::{self, Config};
 use crate::device::Selected;
 use crate::error::{Hint, Result};
-use crate::kernels::catalog::operations;
 use crate::kernels::precision::Precision;
 use crate::kernels::profile;
 use burn::tensor::Device;
@@ -61,26 +60,12 @@ impl Job {
         }
     }
 
-    /// Measures `group`.
-    ///
-    /// # Errors
-    /// If the device was lost, or the receiver of the rows is gone.
-    pub fn run(&mut self, group: Group) -> Result<()> {
-        match group {
-            Group::Step(size) => step::run(self, size),
-            Group::Inference => inference::run(self),
-            Group::Kernels => kernels::run(self, operations()),
-            Group::Data => data::run(self),
-            Group::Host => host::run(self),
-        }
-    }
-
     /// Returns the recipe of `size`, in the precision of the job.
     ///
     /// # Errors
     /// If the width is impossible.
     pub(super) fn recipe(&self, size: Size) -> Result<Config> {
-        let mut config = step::recipe(size)?;
+        let mut config = recipe(size)?;
         if self.precision == Precision::F16 {
             config.train.precision = config::Precision::Mixed;
         }

@@ -1,7 +1,7 @@
 //! Training steps on several processes, and the cost of the exchange between them.
 
 use super::plan::Size;
-use super::step::{noise, recipe};
+use super::recipe::{noise, recipe};
 use super::timing::Timing;
 use crate::device::Selected;
 use crate::diffusion::Schedule;

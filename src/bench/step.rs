@@ -3,15 +3,14 @@
 
 use super::job::Job;
 use super::plan::Size;
+use super::recipe::noise;
 use super::row::{Message, ProfileRow, Skipped};
 use super::timing::Timing;
-use crate::config::{BUILT_IN, Config, Sides};
-use crate::data::bytes_of;
+use crate::config::Config;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Hint, Result};
 use crate::kernels::profile::observe;
 use crate::model::parameters;
-use crate::rng::{self, Purpose};
 use crate::train::checkpoint::State;
 use crate::train::step::{Pair, step};
 use burn::module::Module;
@@ -23,34 +22,6 @@ const MOST: usize = 20;
 /// The time limits for warmup and for timed steps, in seconds.
 const WARM_UP: f64 = 1.0;
 const ENOUGH: f64 = 12.0;
-
-/// Returns configs/cifar10.toml, unchanged or with both networks at a given base width.
-pub(super) fn recipe(size: Size) -> Result<Config> {
-    let name = "configs/cifar10.toml";
-    let (_, text) = BUILT_IN.iter().find(|(n, _)| *n == name).expect("a recipe of the program");
-    let overrides = match size {
-        Size::Paper => Vec::new(),
-        Size::Width(width) => vec![
-            format!("model.encoder.base={width}"),
-            format!("model.unet.base={width}"),
-            // The largest number of groups up to 32 that divides every width.
-            format!(
-                "model.unet.groups={}",
-                (1..=32).rev().find(|groups| width.is_multiple_of(*groups)).unwrap_or(1)
-            ),
-            "train.batch_size=16".to_owned(),
-        ],
-    };
-    Config::parse(text, name, &overrides)
-}
-
-/// Returns `images` source and target images of noise in [-1, 1].
-pub(super) fn noise(sides: Sides, images: usize) -> [Vec<f32>; 2] {
-    [sides.source, sides.target].map(|side| {
-        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), images * bytes_of(side));
-        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
-    })
-}
 
 /// Training, one step at a time.
 pub(super) struct Training {

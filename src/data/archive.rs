@@ -3,7 +3,8 @@
 //! stays proportional to the size of the expected data set.
 
 use super::cifar::{FOLDER, IMAGE, Manifest, PLANE, RECORD};
-use super::{cifar100, decode_sheet};
+use super::cifar100;
+use super::sheet::decode_sheet;
 use crate::error::{Error, Result};
 use flate2::read::GzDecoder;
 use rayon::prelude::*;

@@ -1,7 +1,8 @@
 //! CIFAR-10's official binary layout: six files of 3,073-byte records (label, then R, G, B planes),
 //! identified by their SHA-256.
 
-use super::{Images, bytes_of};
+use super::images::Images;
+use super::planes::bytes_of;
 use crate::error::{Error, Hint, Result};
 use crate::files::sha256;
 use rayon::prelude::*;
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// The folder that the official archive unpacks to.
 pub const FOLDER: &str = "cifar-10-batches-bin";
+/// The names of CIFAR-10's labels 0 to 9.
+pub const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 /// Height and width of an image in pixels.
 pub const SIDE: usize = 32;
 /// Bytes of one colour plane.

@@ -5,8 +5,8 @@
 //! by their sizes, their labels and the number of images per class. The archive is identified by
 //! its MD5 (see [`source`](super::source)).
 
-use super::Images;
 use super::cifar::{IMAGE, SIDE, read_sized};
+use super::images::Images;
 use crate::error::{Error, Hint, Result};
 use crate::files::sha256;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! RandomResizedCrop and horizontal flip, pixel for pixel as torchvision applies them to a PIL
 //! image.
 
-use super::{bytes_of, side_of};
+use super::planes::{bytes_of, side_of};
 use crate::config::ViewConfig;
 use crate::rng::Stream;
 use rand::RngExt;

@@ -3,6 +3,7 @@
 
 use super::inventory::{Inventory, UNREADABLE};
 use super::listing::{Content, LeftOut, Listing};
+use super::picture::resample::resample_one;
 use super::picture::{self, Decoded};
 use crate::error::{Error, Hint, Result};
 use crate::progress::Progress;
@@ -131,8 +132,7 @@ pub(super) fn pixels_of(content: Content, side: usize) -> std::result::Result<De
         Content::File(path) => decode_file(&path, side),
         Content::Encoded(bytes) => picture::decode(&bytes, side).map_err(|trouble| trouble.brief()),
         Content::Planes { side: own, pixels } => {
-            let pixels =
-                if own == side { pixels } else { picture::resample_one(&pixels, own, side) };
+            let pixels = if own == side { pixels } else { resample_one(&pixels, own, side) };
             Ok(Decoded { pixels, width: own as u32, height: own as u32, twelve_bit: false })
         }
         Content::Unreadable(why) => Err(why),

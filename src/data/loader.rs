@@ -1,7 +1,8 @@
 //! Batches of view pairs, prepared ahead of time by background threads and returned in order.
 
+use super::images::Images;
+use super::planes::bytes_of;
 use super::views::make_pair;
-use super::{Images, bytes_of};
 use crate::config::{DataConfig, Sides};
 use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};

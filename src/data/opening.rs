@@ -1,50 +1,19 @@
 //! Opens data, recognised by its content.
 
-use super::arrange::TEST_SHARE;
+use super::cifar::CLASSES;
+use super::dataset::{BUNDLED, Dataset, SUBSET};
+use super::images::Images;
 use super::inventory::Inventory;
 use super::listing::{LeftOut, Listing};
 use super::names::Names;
+use super::options::Options;
 use super::reading::{Survey, read, survey};
 use super::walk::{Found, Walk};
-use super::{
-    CLASSES, Dataset, Images, Layout, cifar, cifar100, folder, formats, pack as file, subset,
-};
+use super::{cifar, cifar100, folder, formats, pack as file, subset};
 use crate::config::DEFAULT_SIDE;
 use crate::error::{Error, Hint, Result};
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Choices about how images are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Options {
-    /// What the top folders of a folder of images are; `None`: inferred from their names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layout: Option<Layout>,
-    /// The share of each class that goes to the test set, above 0 and below 1, if the place doesn't
-    /// define one; `None`: [`TEST_SHARE`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub split_ratio: Option<f64>,
-    /// Whether images that can't be read are left out and counted. Otherwise they are an error.
-    pub skip_unreadable: bool,
-}
-
-impl Options {
-    /// Checks whether all options have their defaults.
-    pub fn are_default(&self) -> bool {
-        *self == Self::default()
-    }
-
-    pub(super) fn share(&self) -> f64 {
-        self.split_ratio.unwrap_or(TEST_SHARE)
-    }
-}
-
-/// The name that selects the bundled subset where a folder of data is expected.
-pub const BUNDLED: &str = "bundled";
-/// The display name of that subset.
-pub(super) const SUBSET: &str = "CIFAR-10 subset";
 
 /// Opens the data at `named`. This is CIFAR-10 or CIFAR-100 in
 /// the official binary layout (the folder of the files or its parent; CIFAR-10 if a parent holds

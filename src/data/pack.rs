@@ -15,12 +15,15 @@
 //! ```
 
 use super::arrange::arrange;
+use super::dataset::Dataset;
 use super::gather::{PixelDigest, digest, gather};
-use super::images::bytes_of;
+use super::images::Images;
 use super::inventory::Inventory;
 use super::listing::Listing;
 use super::names::Names;
-use super::{Dataset, Images, Options};
+use super::options::Options;
+use super::packed::Pack;
+use super::planes::bytes_of;
 use crate::error::{Error, Hint, Result};
 use crate::files::{self, Partial};
 use rayon::prelude::*;
@@ -32,7 +35,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The value of `format` in the metadata.
@@ -44,50 +47,6 @@ const VERSION: &str = "1";
 const LONGEST_HEADER: u64 = 64 << 20;
 /// The smallest number of rows per parallel task.
 const AT_ONCE: u32 = 1024;
-
-/// An open pack file.
-#[derive(Debug)]
-pub struct Pack {
-    path: PathBuf,
-    file: File,
-    side: usize,
-    /// The offset of the first row in the file.
-    start: u64,
-}
-
-impl Pack {
-    /// Returns the side in pixels of the images in the file.
-    pub(super) fn side(&self) -> usize {
-        self.side
-    }
-
-    /// Reads row `i`, `[3, side, side]`.
-    ///
-    /// # Errors
-    /// If it can't be read.
-    pub(super) fn row(&self, i: u32) -> Result<Vec<u8>> {
-        let mut row = vec![0; bytes_of(self.side)];
-        let at = self.start + u64::from(i) * row.len() as u64;
-        read_at(&self.file, &mut row, at).map_err(|e| Error::io("read", &self.path, &e))?;
-        Ok(row)
-    }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, at)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => (bytes, at) = (&mut bytes[n..], at + n as u64),
-        }
-    }
-    Ok(())
-}
 
 /// Writes the images of `listing`, which are those of `place`, to `out` at `side` pixels a side.
 ///

@@ -1,13 +1,14 @@
 //! Reads a whole listing, into memory or only to survey what it holds.
 
 use super::arrange::arrange;
+use super::dataset::Dataset;
 use super::gather::{Gathered, PixelDigest, digest, gather};
-use super::images::{allocate, bytes_of};
+use super::images::Images;
 use super::inventory::Inventory;
 use super::listing::Listing;
 use super::names::Names;
-use super::opening::Options;
-use super::{Dataset, Images};
+use super::options::Options;
+use super::planes::{allocate, bytes_of};
 use crate::error::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The bundled subset: 5,000 training and 1,000 test images as two PNG sheets and a manifest.
 
-use super::cifar::{IMAGE, PLANE, RECORD, SIDE};
-use super::{CLASSES, Images, decode_sheet};
+use super::cifar::{CLASSES, IMAGE, PLANE, RECORD, SIDE};
+use super::images::Images;
+use super::sheet::decode_sheet;
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomically};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};

@@ -3,8 +3,9 @@
 
 use super::color_jitter::{color_jitter, grayscale};
 use super::crop::{Geometry, draw_window, flip, resized, resized_crop};
+use super::images::Images;
+use super::planes::{bytes_of, side_of};
 use super::rand_augment::rand_augment;
-use super::{Images, bytes_of, side_of};
 use crate::config::{DataConfig, Sides, ViewConfig, Views};
 use crate::error::Result;
 use crate::rng::{self, Purpose, Stream};

@@ -2,7 +2,7 @@
 //! along the channels first, as memory does, then along the pixels. Each keeps its channel, and the
 //! values that belong to it, for all of its pixels.
 
-use super::launch::Class;
+use crate::device::Class;
 use minijinja::{Value, context};
 
 /// The template values of such a shader, see shaders/shared/columns.wgsl.

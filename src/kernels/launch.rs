@@ -5,74 +5,20 @@
 //! uniform, bound last. cubecl keeps the info blocks of the latest launches on the device, so that
 //! an equal block costs no write.
 
+use super::adapter::adapter_profile;
+use super::arguments::{folded, words};
 use super::plan;
 use super::profile;
 use super::record;
 use super::shader::{Shader, Source};
 use super::testing;
 use super::traffic::{self, Counted, Moved};
-pub(crate) use crate::device::Class;
-use crate::device::{self, Profile};
+use super::work::Work;
+use crate::device::{Class, Profile};
 use burn::backend::wgpu::{CubeTensor, SourceKernel};
 use burn::cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
 use burn::cubecl::{CubeCount, CubeDim, Device as CubeDevice};
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
-
-/// The memory traffic and arithmetic of one call: the minimum of bytes read and written, and the
-/// floating-point operations of the direct algorithm (a multiply-add counts as two; 0 for
-/// memory-bound operations).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Work {
-    /// The bytes read and written.
-    pub bytes: f64,
-    /// The floating-point operations.
-    pub operations: f64,
-}
-
-impl Work {
-    /// Returns the work of reading or writing tensors of `counts` f32 values, without arithmetic.
-    pub fn floats(counts: &[usize]) -> Self {
-        Self { bytes: 4.0 * counts.iter().sum::<usize>() as f64, operations: 0.0 }
-    }
-
-    /// Returns the same work on `buffers`, whose elements may have other sizes than four bytes.
-    fn stored(self, buffers: &[&CubeTensor]) -> Self {
-        let sizes =
-            buffers.iter().map(|tensor| (tensor.meta.shape().num_elements(), tensor.dtype.size()));
-        let (count, bytes) =
-            sizes.fold((0, 0), |(count, bytes), (n, size)| (count + n, bytes + n * size));
-        Self { bytes: self.bytes * bytes as f64 / (size_of::<f32>() * count) as f64, ..self }
-    }
-}
-
-/// Returns whether `tensor` is on cubecl's wgpu runtime, where our WGSL can run. (Other runtimes
-/// have the same tensor type.)
-pub fn on_wgpu(tensor: &CubeTensor) -> bool {
-    matches!(tensor.device, CubeDevice::Wgpu(_))
-}
-
-/// Returns the profile by which launches on `tensor`'s device choose their kernels.
-pub(crate) fn profile_of(tensor: &CubeTensor) -> Arc<Profile> {
-    testing::profile().unwrap_or_else(|| adapter_profile(tensor))
-}
-
-/// Returns the class of the adapter that `tensor` is on.
-pub(crate) fn class(tensor: &CubeTensor) -> Class {
-    profile_of(tensor).class
-}
-
-/// Returns the profile of the adapter that `tensor` is on, even if launches choose by another.
-pub(crate) fn adapter_profile(tensor: &CubeTensor) -> Arc<Profile> {
-    match &tensor.device {
-        CubeDevice::Wgpu(device) => device::profile(device, || {
-            // A subgroup of lavapipe or SwiftShader is one SIMD vector of the CPU.
-            let widest = tensor.client.properties().hardware.plane_size_max;
-            if widest <= 8 { Class::Software } else { Class::Gpu }
-        }),
-        _ => Profile::least(Class::Gpu).into(),
-    }
-}
 
 /// The launches that a thread makes on a software adapter before it waits for the adapter: cubecl
 /// spins while its queue of 32 tasks is full, and the spinning thread takes a CPU core away from
@@ -120,26 +66,10 @@ fn keep_pace(tensor: &CubeTensor) {
     }
 }
 
-/// Returns `n` workgroups as x, y and z: two dimensions where one would exceed WebGPU's limit.
-pub(super) fn folded(n: usize) -> [u32; 3] {
-    const LIMIT: usize = 65_535;
-    let rows = n.div_ceil(LIMIT).max(1);
-    [n.div_ceil(rows) as u32, rows as u32, 1]
-}
-
 /// Returns [`folded`] as cubecl takes it.
 fn grid(n: usize) -> CubeCount {
     let [x, y, z] = folded(n);
     CubeCount::Static(x, y, z)
-}
-
-/// Returns `info` as cubecl takes it, zero-padded to a multiple of 16 bytes: uniforms are bound in
-/// whole constant registers.
-pub(super) fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
-    let mut words = vec![0u64; size_of::<I>().div_ceil(16) * 2];
-    bytemuck::cast_slice_mut(&mut words)[..size_of::<I>()]
-        .copy_from_slice(bytemuck::bytes_of(info));
-    words
 }
 
 /// Launches `workgroups` workgroups of `shader` on `buffers`, bound in their order, and on `info`.
@@ -228,23 +158,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workgroups_fold_into_two_dimensions() {
-        assert_eq!(folded(5), [5, 1, 1]);
-        assert_eq!(folded(65_536), [32_768, 2, 1]);
-        assert!(folded(200_000).iter().all(|n| *n <= 65_535));
-    }
-
-    #[test]
     fn work_is_submitted_before_it_is_too_much_for_one_submission() {
         assert!(!fills(0.0, 10.0 * SUBMISSION) && !fills(SUBMISSION / 2.0, SUBMISSION / 4.0));
         assert!(
             fills(SUBMISSION / 2.0, 0.6 * SUBMISSION) && fills(10.0 * SUBMISSION, 0.1 * SUBMISSION)
         );
-    }
-
-    #[test]
-    fn info_blocks_are_padded_to_16_bytes() {
-        assert_eq!(words(&[1u32, 2, 3, 4, 5]).len(), 4);
-        assert_eq!(words(&[1u32, 2])[..], [1 | 2 << 32, 0]);
     }
 }

@@ -14,9 +14,9 @@
 //! Weights, moments, the EMA, statistics of normalisation layers, losses, gradients of parameters
 //! and vectors (z, the embedding of t) are f32 everywhere.
 
+use super::adapter::{on_wgpu, profile_of};
 use super::autodiff::{CheckpointStrategy, Checkpointer, Saved, node};
 use super::buffers::Buffer;
-use super::launch::{on_wgpu, profile_of};
 use super::shader::Elem;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;

@@ -1,8 +1,6 @@
 //! Profiles of the kernels that ran, how often and for how long: on wgpu devices by cubecl's launch
 //! observer, on the CPU by timers in our own kernels.
 
-use super::launch::Work;
-use super::record;
 use burn::cubecl::config::{TypeNameFormatLevel, type_name_format};
 use burn::cubecl::logging::{
     Duration as Span, LaunchObservation, LaunchObserver, TimingMethod, TimingRequest,
@@ -12,7 +10,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// One kernel of a [`Profile`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -88,33 +86,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Whether the timers of the CPU kernels are on.
-static CPU: AtomicBool = AtomicBool::new(false);
+pub(super) static CPU: AtomicBool = AtomicBool::new(false);
 
-fn table() -> MutexGuard<'static, BTreeMap<&'static str, Kernel>> {
+/// Returns the CPU kernels of the observation in progress.
+pub(super) fn table() -> MutexGuard<'static, BTreeMap<&'static str, Kernel>> {
     static TABLE: Mutex<BTreeMap<&'static str, Kernel>> = Mutex::new(BTreeMap::new());
     lock(&TABLE)
-}
-
-/// Measures a CPU kernel, which costs `work`, until the returned timer is dropped. Costs next to
-/// nothing if launches aren't observed.
-#[must_use]
-pub(crate) fn timer(name: &'static str, work: impl FnOnce() -> Work) -> Option<Timer> {
-    record::called(name, work);
-    CPU.load(Ordering::Relaxed).then(|| Timer { name, start: Instant::now() })
-}
-
-pub(crate) struct Timer {
-    name: &'static str,
-    start: Instant,
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        let mut table = table();
-        let kernel = table.entry(self.name).or_default();
-        kernel.launches += 1;
-        kernel.time += self.start.elapsed();
-    }
 }
 
 thread_local! {

@@ -6,8 +6,8 @@
 //! step can be recorded that wouldn't fit in this machine's memory, with the kernels of a GPU that
 //! isn't present.
 
-use super::launch::Work;
 use super::shader::Shader;
+use super::work::Work;
 use super::{profile, testing};
 use crate::device::Profile;
 use burn::backend::wgpu::CubeTensor;

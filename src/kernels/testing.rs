@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 pub use super::buffers::fill_with_junk;
 pub use super::choice::with_references;
-pub use super::layout::copies;
 
 /// Makes the CPU kernels run on the SIMD path called `name` for the rest of the process, so that
 /// the paths of a machine can be compared. (The matrix products of the `gemm` crate choose their
@@ -215,9 +214,10 @@ fn same(a: &Handle, b: &Handle) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::launch::{Work, launch};
+    use crate::kernels::launch::launch;
     use crate::kernels::layout;
     use crate::kernels::shader::{Shader, info};
+    use crate::kernels::work::Work;
     use burn::cubecl::Device as CubeDevice;
     use burn::tensor::{DType, Shape};
     use minijinja::{Value, context};

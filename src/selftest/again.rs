@@ -1,7 +1,7 @@
 //! Two more tests of each kernel: the same inputs must give the same bits, and a non-finite input
 //! must remain visible in the output.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::device::Selected;
 use crate::error::Result;
 use crate::kernels::catalog::{self, Case, Operation, Results, Suite};

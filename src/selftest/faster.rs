@@ -1,6 +1,6 @@
 //! The choice between an integrated GPU and the CPU, by speed.
 
-use super::key;
+use super::outcome::key;
 use crate::config::{BUILT_IN, Config};
 use crate::device::Selected;
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 //! large buffers, and a convolution of the paper's largest layer, which also measures the speed of
 //! the adapter.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::device::{Kind, Selected};
 use crate::error::{Error, Result};
 use crate::kernels::ada_gn::{Activation, AdaGnOptions, group_norm};

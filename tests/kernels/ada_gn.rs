@@ -5,7 +5,8 @@ use crate::common;
 use crate::common::{assert_close, error};
 use burn::tensor::{Device, Tensor, TensorData};
 use soda::kernels::ada_gn::{self, Activation, AdaGnOptions, Dropout};
-use soda::kernels::testing::{copies, with_references};
+use soda::kernels::layout::copies;
+use soda::kernels::testing::with_references;
 use soda::rng::{self, Purpose};
 
 #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,10 @@ use soda::error::Result;
 use soda::kernels::catalog::{
     self, Case, Input, Numbers, Operation, Pass, Results, Suite, Tolerance, Tolerances, operations,
 };
-use soda::kernels::launch::Work;
 use soda::kernels::precision::{Precision, autocast};
 use soda::kernels::shader::Filled;
 use soda::kernels::testing::{fill_with_junk, launched, with_class, with_guards, with_references};
+use soda::kernels::work::Work;
 use std::collections::BTreeSet;
 
 /// Compares named tensors, and checks that one wrong element in each would be detected.

@@ -144,13 +144,13 @@ fn layout_copies(device: &Device) -> usize {
     let device = device.clone().autodiff();
     let golden = golden();
     let model = model(&golden, AdaGnScale::OnePlus, &device);
-    let before = soda::kernels::testing::copies();
+    let before = soda::kernels::layout::copies();
     let z = model.encode(tensor(&golden, "golden.x_source", &device));
     let (x_t, t) = (tensor(&golden, "golden.x_t", &device), tensor(&golden, "golden.t", &device));
     let eps = model.predict(x_t, t, z, Tensor::ones([2, 1], &device), None, Some(1));
     let grads = eps.square().mean().backward();
     assert!(!collect_gradients(&model, &grads).is_empty());
-    soda::kernels::testing::copies() - before
+    soda::kernels::layout::copies() - before
 }
 
 #[test]

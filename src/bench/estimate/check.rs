@@ -4,7 +4,7 @@
 use super::super::job::Job;
 use super::super::peaks::{self, Peaks};
 use super::super::plan::Size;
-use super::super::step::recipe;
+use super::super::recipe::recipe;
 use super::super::timing::Timing;
 use crate::device::Selected;
 use crate::error::{Error, Result};
@@ -215,9 +215,9 @@ impl Tuned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::launch::Work;
     use crate::kernels::profile::Kernel;
     use crate::kernels::record::Launch;
+    use crate::kernels::work::Work;
     use std::time::Duration;
 
     fn measured(launches: u64, operations: f64, seconds: f64, step: f64) -> Measured {

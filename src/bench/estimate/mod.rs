@@ -165,7 +165,7 @@ fn seconds([arithmetic, memory, launching]: [f64; 3]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::launch::Work;
+    use crate::kernels::work::Work;
 
     fn card() -> Card {
         Card {

@@ -137,7 +137,7 @@ fn numbers(variant: &str) -> Vec<&str> {
 mod tests {
     use super::*;
     use crate::kernels::catalog::{launched, operations};
-    use crate::kernels::launch::Work;
+    use crate::kernels::work::Work;
 
     fn launch(kernel: &'static str, variant: &str) -> Launch {
         Launch {

@@ -1,7 +1,9 @@
 //! `soda embed`
 
+mod lines;
 mod shard;
 
+use self::lines::Lines;
 use self::shard::{Manifest, Shard, Shards, finished, merge};
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
@@ -20,11 +22,10 @@ use soda::error::{Error, Result};
 use soda::eval::features::{Extractor, FeatureKind, batch_size_of};
 use soda::eval::table::{Format, Known, Table, write_labels};
 use soda::eval::whitening::Whitening;
-use soda::files::{self, Destination, Partial};
+use soda::files::{self, Destination};
 use soda::model::weights::WeightsFile;
 use soda::progress::{Progress, say};
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -536,28 +537,5 @@ impl Missing {
         } else {
             format!("; left out: {}", LeftOut::line(&kinds))
         }
-    }
-}
-
-/// A text file, whole or not at all.
-struct Lines {
-    file: BufWriter<Partial>,
-    path: PathBuf,
-}
-
-impl Lines {
-    fn create(path: &Path) -> Result<Self> {
-        Ok(Self { file: BufWriter::new(files::partial(path)?), path: path.to_owned() })
-    }
-
-    /// Adds `line`. Names of files may hold line ends, which are written as \\n.
-    fn add(&mut self, line: &str) -> Result<()> {
-        let line = line.replace('\n', "\\n");
-        writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, &e))
-    }
-
-    fn finish(self) -> Result<()> {
-        let file = self.file.into_inner().map_err(|e| Error::io("write", &self.path, e.error()))?;
-        files::complete(file)
     }
 }

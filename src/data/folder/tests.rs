@@ -1,4 +1,4 @@
-use super::super::opening::Options;
+use super::super::options::Options;
 use super::super::reading::read;
 use super::super::{Dataset, Images};
 use super::*;

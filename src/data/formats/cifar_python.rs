@@ -4,8 +4,9 @@
 use super::pickle::Pickle;
 use super::shared::{some_of, unique};
 use super::tars::{self, LARGEST, walk};
+use crate::data::cifar::CLASSES;
+use crate::data::cifar100;
 use crate::data::listing::{Content, Contents, Entry, LeftOut, Listing, Set};
-use crate::data::{CLASSES, cifar100};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::ops::ControlFlow;

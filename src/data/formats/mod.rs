@@ -14,9 +14,10 @@ mod tars;
 mod tiny_imagenet;
 mod tree;
 
+pub(crate) use shared::class_order;
+
 use super::listing::Listing;
 use crate::error::{Error, Result};
-use std::cmp::Ordering;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -44,22 +45,6 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         }
     }
     Ok(None)
-}
-
-/// Compares two class names: numbers come first, by value; other names follow in character order.
-pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
-    match (number(a), number(b)) {
-        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => a.cmp(b),
-    }
-}
-
-/// Parses a number as people write labels: digits, a sign, a point. "inf" and "1e3" are words.
-fn number(text: &str) -> Option<f64> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'));
-    if plain { text.parse().ok() } else { None }
 }
 
 /// A function that lists a place if it is of one format.

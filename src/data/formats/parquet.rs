@@ -2,18 +2,19 @@
 //! labels, and the class names in the file's metadata.
 
 mod columns;
+mod fault;
 mod features;
+
+pub(crate) use fault::{Fault, guarded};
 
 use super::pages::Source;
 use super::shared::{Shard, check_count, choose, classes_of, counted, shards_of, title, unique};
 use crate::data::listing::{Content, Contents, Entry, LeftOut, Listing, Set};
 use crate::error::{Error, Result};
-use ::parquet::errors::ParquetError;
 use columns::{Columns, Labels};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,48 +98,6 @@ impl super::shared::OfSet for Table {
 
     fn name(&self) -> &str {
         &self.shard.name
-    }
-}
-
-/// Runs `read` on the shard at `path`. The library may panic on deliberately damaged files. A panic
-/// while `elsewhere` is true didn't come from the library and is propagated.
-pub(crate) fn guarded<T>(
-    path: &Path,
-    elsewhere: &Cell<bool>,
-    read: impl FnOnce() -> std::result::Result<T, Fault>,
-) -> Result<T> {
-    let wrong = |e: &dyn std::fmt::Display| {
-        let path = path.display();
-        Err(Error::failed(format!(
-            "{path} cannot be read as a Parquet file ({e}); it is truncated or damaged: get it \
-             again"
-        )))
-    };
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(Fault::Damaged(e))) => wrong(&e),
-        Ok(Err(Fault::Other(e))) => Err(e),
-        Err(panic) if elsewhere.get() => resume_unwind(panic),
-        Err(_) => wrong(&"its contents are invalid"),
-    }
-}
-
-/// Why the reading of a shard ended.
-pub(crate) enum Fault {
-    /// The shard is damaged; holds what is wrong with it.
-    Damaged(String),
-    /// Another error.
-    Other(Error),
-}
-
-impl From<ParquetError> for Fault {
-    fn from(e: ParquetError) -> Self {
-        Self::Damaged(match e {
-            ParquetError::General(reason)
-            | ParquetError::EOF(reason)
-            | ParquetError::NYI(reason) => reason,
-            other => other.to_string(),
-        })
     }
 }
 

@@ -4,58 +4,16 @@
 //! anything.
 
 mod machine;
+mod value;
 
 pub(super) use crate::pickle::Id;
 use crate::pickle::Result;
 use machine::Machine;
 use std::borrow::Cow;
+use value::{Array, Value};
 
 /// The longest name in bytes.
 const LONGEST_NAME: usize = 1024;
-
-enum Value<'a> {
-    /// None, floats, objects under construction: values that are never requested.
-    Other,
-    Int(i64),
-    /// Bytes, and the strings of Python 2.
-    Bytes(&'a [u8]),
-    Text(&'a str),
-    /// Bytes that Python 3 wrote as text for Python 2: one character per byte.
-    Latin(&'a str),
-    List(Vec<Id>),
-    Tuple(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Name(Name),
-    Dtype(Dtype),
-    Array(Option<Box<Array>>),
-}
-
-/// The functions and classes that a pickle may name.
-#[derive(Clone, Copy)]
-enum Name {
-    Reconstruct,
-    FromBuffer,
-    Ndarray,
-    Dtype,
-    Encode,
-}
-
-/// The type of an array's elements: integers of a given size in bytes.
-#[derive(Clone, Copy)]
-struct Dtype {
-    signed: bool,
-    bytes: usize,
-    big_endian: bool,
-}
-
-/// A NumPy array.
-#[derive(Clone)]
-struct Array {
-    shape: Vec<usize>,
-    dtype: Dtype,
-    column_major: bool,
-    data: Id,
-}
 
 /// A parsed pickle.
 pub(super) struct Pickle<'a> {
@@ -167,28 +125,6 @@ impl<'a> Pickle<'a> {
 /// Converts each character to one byte.
 fn from_latin(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
-}
-
-impl Dtype {
-    fn named(name: &str) -> Result<Self> {
-        let (big_endian, plain) =
-            (name.starts_with('>'), name.trim_start_matches(['<', '>', '=', '|']));
-        let (signed, bytes) = match plain {
-            "u1" | "uint8" => (false, 1),
-            "i1" | "int8" => (true, 1),
-            "u2" | "uint16" => (false, 2),
-            "i2" | "int16" => (true, 2),
-            "u4" | "uint32" => (false, 4),
-            "i4" | "int32" => (true, 4),
-            "u8" | "uint64" => (false, 8),
-            "i8" | "int64" => (true, 8),
-            other => {
-                let other: String = other.chars().filter(|c| !c.is_control()).take(20).collect();
-                return Err(format!("holds an array of {other}, where CIFAR has integers"));
-            }
-        };
-        Ok(Self { signed, bytes, big_endian: big_endian && bytes > 1 })
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,30 @@
 //! Shared by several formats: the order of classes, unique names, and shards whose names tell their
 //! set.
 
-use super::class_order;
 use crate::data::listing::{LeftOut, Set};
 use crate::error::{Error, Result};
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The largest number of classes.
 pub(super) const MOST_CLASSES: usize = 65_535;
+
+/// Compares two class names: numbers come first, by value; other names follow in character order.
+pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
+    match (number(a), number(b)) {
+        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
+    }
+}
+
+/// Parses a number as people write labels: digits, a sign, a point. "inf" and "1e3" are words.
+fn number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'));
+    if plain { text.parse().ok() } else { None }
+}
 
 /// Returns the distinct names among `names` in [`class_order`], and for each name its index into
 /// them.

@@ -1,4 +1,5 @@
-use super::super::opening::{Options, open_from, pack};
+use super::super::opening::{open_from, pack};
+use super::super::options::Options;
 use super::*;
 
 /// A folder of two classes, one image of which can't be read, and the result of packing it at 24

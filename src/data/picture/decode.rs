@@ -1,11 +1,20 @@
 //! Decodes the bytes of an image file to pixels.
 
-use super::{FORMATS, LARGEST, LARGEST_SIDE, SMALLEST_SIDE, kind, resize, whole};
+use super::{kind, resize, whole};
 use image::metadata::Orientation;
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba,
 };
 use std::io::Cursor;
+
+/// The fewest pixels a side; a smaller image is just a patch of colour.
+pub const SMALLEST_SIDE: u32 = 8;
+/// The most pixels a side.
+const LARGEST_SIDE: u32 = 16_384;
+/// The largest decoded image, in bytes.
+pub(super) const LARGEST: u64 = 512 << 20;
+/// The formats that the program reads, in words.
+const FORMATS: &str = "PNG, JPEG, WebP, BMP, GIF or PPM";
 
 /// An image decoded from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{Images, bundled};
+use crate::data::{Dataset, Images, bundled, bytes_of};
 use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -297,6 +297,6 @@ fn an_image_gets_the_requested_size() {
         }
         // Resampling a data set uses the same code.
         let image = read_picture(&path, 100).unwrap();
-        assert_eq!(resample(&image.repeat(2), 100, side).unwrap(), pixels.repeat(2));
+        assert_eq!(resample::resample(&image.repeat(2), 100, side).unwrap(), pixels.repeat(2));
     }
 }

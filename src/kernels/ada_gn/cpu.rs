@@ -10,8 +10,8 @@ use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math;
 use crate::kernels::moments::{self, TILE, accumulate};
-use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Lanes, Loop, blocks, load, store, vectorised};
+use crate::kernels::timer::timer;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
@@ -298,7 +298,7 @@ impl AdaGn for Flex {
     /// Returns the result, and for the backward pass A, D, mean and 1 / sqrt(var + eps) of each
     /// image's channels, `[B, C, 4]`.
     fn forward(inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let _timer = profile::timer("ada_gn forward", || forward_work(flex_dims(&inputs.h)));
+        let _timer = timer("ada_gn forward", || forward_work(flex_dims(&inputs.h)));
         let (h, parameters) = (FlexImage::new(inputs.h), contiguous(inputs.parameters));
         let [batch, channels, ..] = h.dims;
         let image = h.len() / batch;
@@ -329,7 +329,7 @@ impl AdaGn for Flex {
         saved: FloatTensor<Self>,
         inputs: AdaGnInputs<Self>,
     ) -> AdaGnGradients<Self> {
-        let _timer = profile::timer("ada_gn backward", || backward_work(flex_dims(&inputs.h)));
+        let _timer = timer("ada_gn backward", || backward_work(flex_dims(&inputs.h)));
         let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(inputs.h));
         let options = &inputs.parameters.options;
         let [batch, channels, ..] = h.dims;

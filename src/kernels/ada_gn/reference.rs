@@ -1,7 +1,9 @@
 //! AdaGN in operations that every backend has: the reference that the fused kernels are tested
 //! against, and the fallback where there is no fused kernel.
 
-use super::{Activation, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation};
+use super::inputs::{
+    Activation, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation,
+};
 use crate::kernels::autodiff;
 use crate::kernels::math;
 use burn::backend::tensor::FloatTensor;

@@ -7,8 +7,8 @@ use super::{
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::flex_values;
 use crate::kernels::operand::Optional;
-use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, load, store, vectorised};
+use crate::kernels::timer::timer;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
@@ -92,8 +92,7 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
 
 impl AdamW for Flex {
     fn forward(inputs: AdamWInputs<Self>) -> AdamWParameter<Self> {
-        let _timer =
-            profile::timer("adamw", || forward_work(inputs.grad.layout().shape().num_elements()));
+        let _timer = timer("adamw", || forward_work(inputs.grad.layout().shape().num_elements()));
         let AdamWInputs {
             parameter: AdamWParameter { weight, first, second, average },
             grad,
@@ -133,8 +132,7 @@ impl SquareSums for Flex {
     /// Returns one value per tensor.
     fn add(tensors: Several<Self>, sums: Optional<Self>) -> FlexTensor {
         reference::append_all(tensors, sums, |x| {
-            let _timer =
-                profile::timer("square_sum", || squares_work(x.layout().shape().num_elements()));
+            let _timer = timer("square_sum", || squares_work(x.layout().shape().num_elements()));
             let x = x.to_contiguous();
             let blocks: Vec<f64> =
                 flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();

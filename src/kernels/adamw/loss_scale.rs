@@ -4,8 +4,8 @@
 //! is halved; after many steps without overflow it is doubled. All of this happens on the device,
 //! without waiting for it.
 
-use super::wgsl::LossScaleInfo;
 use crate::kernels::choice::references;
+use crate::kernels::shader::info;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData, assert_shape};
@@ -24,6 +24,20 @@ const INTERVAL: f32 = 2_000.0;
 const LEAST: f32 = 1.0;
 /// The largest scale, see [`LEAST`].
 const MOST: f32 = 16_777_216.0;
+
+info! {
+    /// The constants of a step: the info block of its shader.
+    struct LossScaleInfo {
+        /// The limit of the norm; 0: no limit.
+        limit: f32,
+        /// The number of finite steps after which the scale grows.
+        interval: f32,
+        /// The largest scale.
+        most: f32,
+        /// The smallest scale.
+        least: f32,
+    }
+}
 
 /// The results of one step of loss scaling, on any backend.
 #[derive(Clone, Debug, ExtensionType)]

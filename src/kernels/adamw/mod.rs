@@ -15,23 +15,21 @@
 
 mod cases;
 mod cpu;
+mod inputs;
 mod loss_scale;
 mod norm;
 mod reference;
 mod wgsl;
 
 pub use cases::AdamWOperation;
+pub use inputs::{AdamWInputs, AdamWParameter, FACTORS, Options, Several};
 pub use loss_scale::{BEGINNING, LossScale, STATE, Scaled, Scaling, loss_scale};
-pub use norm::{Several, SquareSums, norm, norm_of_squares, squares};
+pub use norm::{SquareSums, norm, norm_of_squares, squares};
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use crate::kernels::work::Work;
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
-
-/// The constant added to the root of the second moment (PyTorch's default).
-const EPSILON: f64 = 1e-8;
 
 /// A parameter, its moments and its EMA; all `[N]`, without autodiff.
 #[derive(Clone, Debug)]
@@ -44,75 +42,6 @@ pub struct Parameter {
     pub second: Tensor<1>,
     /// The exponential moving average of w.
     pub average: Tensor<1>,
-}
-
-/// The constants of one update.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
-    /// The learning rate.
-    pub lr: f64,
-    /// The decoupled weight decay.
-    pub weight_decay: f64,
-    /// The decay rates of the moments.
-    pub betas: [f64; 2],
-    /// The number of this update, n, counted from 1.
-    pub update: i32,
-    /// The decay rate of the EMA, d.
-    pub ema_decay: f64,
-}
-
-/// The number of factors of an update.
-pub const FACTORS: usize = 10;
-
-impl Options {
-    /// Returns the factors of the update in f32, rounded once: beta1, 1 - beta1, beta2, 1 - beta2,
-    /// lr / c1, 1 / c2, eps, 1 - lr * decay, d, 1 - d.
-    pub fn factors(&self) -> [f32; FACTORS] {
-        let [c1, c2] = self.betas.map(|beta| 1.0 - beta.powi(self.update));
-        let [beta1, beta2] = self.betas;
-        let (rate, shrink) = (self.lr / c1, 1.0 - self.lr * self.weight_decay);
-        let (correction, rest) = (1.0 / c2, 1.0 - self.ema_decay);
-        [
-            beta1,
-            1.0 - beta1,
-            beta2,
-            1.0 - beta2,
-            rate,
-            correction,
-            EPSILON,
-            shrink,
-            self.ema_decay,
-            rest,
-        ]
-        .map(|f| f as f32)
-    }
-}
-
-/// [`Parameter`], on any backend.
-#[derive(Clone, Debug, ExtensionType)]
-pub struct AdamWParameter<B: Backend> {
-    /// The weight, w.
-    pub weight: FloatTensor<B>,
-    /// The first moment, m.
-    pub first: FloatTensor<B>,
-    /// The second moment, v.
-    pub second: FloatTensor<B>,
-    /// The EMA of w.
-    pub average: FloatTensor<B>,
-}
-
-/// The inputs of one update.
-#[derive(Clone, Debug, ExtensionType)]
-pub struct AdamWInputs<B: Backend> {
-    /// The parameter to update.
-    #[extension_type]
-    pub parameter: AdamWParameter<B>,
-    /// The gradient, `[N]`.
-    pub grad: FloatTensor<B>,
-    /// The factor of the gradient, `[1]`.
-    pub clip: FloatTensor<B>,
-    /// The factors from [`Options::factors`].
-    pub factors: FloatTensor<B>,
 }
 
 /// The update on every backend, by default the reference. It isn't differentiable.

@@ -1,61 +1,16 @@
 //! The norm of all gradients.
 
+use super::inputs::{Several, TOGETHER};
 use super::reference;
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Tensor};
-
-/// The most tensors that one call adds up: together with the sums they need fewer than the eight
-/// storage buffers that every WebGPU device can bind.
-pub(super) const TOGETHER: usize = 6;
 
 /// The number of partial sums of squares on an adapter. More wouldn't keep a GPU any busier.
 pub(super) const PARTIALS: usize = 256;
-
-/// One to six tensors, each `[N]`, on any backend.
-#[derive(Clone, Debug, ExtensionType)]
-pub struct Several<B: Backend> {
-    /// Always present.
-    pub first: FloatTensor<B>,
-    /// May be absent.
-    #[extension_type]
-    pub second: Optional<B>,
-    /// May be absent.
-    #[extension_type]
-    pub third: Optional<B>,
-    /// May be absent.
-    #[extension_type]
-    pub fourth: Optional<B>,
-    /// May be absent.
-    #[extension_type]
-    pub fifth: Optional<B>,
-    /// May be absent.
-    #[extension_type]
-    pub sixth: Optional<B>,
-}
-
-impl<B: Backend> Several<B> {
-    /// Makes one from `first` and the first tensors of `others`, [`TOGETHER`] in total.
-    pub(super) fn new(
-        first: FloatTensor<B>,
-        mut others: impl Iterator<Item = FloatTensor<B>>,
-    ) -> Self {
-        let [second, third, fourth, fifth, sixth] =
-            std::array::from_fn(|_| Optional::new(others.next()));
-        Self { first, second, third, fourth, fifth, sixth }
-    }
-
-    /// Returns the tensors that are present.
-    pub fn into_vec(self) -> Vec<FloatTensor<B>> {
-        let Self { first, second, third, fourth, fifth, sixth } = self;
-        let others =
-            [second, third, fourth, fifth, sixth].into_iter().filter_map(Optional::into_option);
-        std::iter::once(first).chain(others).collect()
-    }
-}
 
 /// The parts of [`norm`] on every backend, by default the reference. They aren't differentiable.
 #[backend_extension(Cube, Flex)]

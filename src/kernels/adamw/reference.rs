@@ -1,7 +1,7 @@
 //! The optimizer in operations that every backend has: the reference for the kernels, and the
 //! implementation on backends without one.
 
-use super::{AdamWInputs, AdamWParameter, FACTORS, Several};
+use super::inputs::{AdamWInputs, AdamWParameter, FACTORS, Several};
 use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};

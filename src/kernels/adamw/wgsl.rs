@@ -1,13 +1,16 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
-use super::loss_scale::{self, LossScale, STATE, Scaled};
-use super::norm::{PARTIALS, TOGETHER, squares_work};
+use super::inputs::TOGETHER;
+use super::loss_scale::{self, LossScale, LossScaleInfo, STATE, Scaled};
+use super::norm::{PARTIALS, squares_work};
 use super::{AdamW, AdamWInputs, AdamWParameter, Several, SquareSums, forward_work, reference};
 use crate::device::Class;
-use crate::kernels::launch::{Work, class, launch, on_wgpu};
+use crate::kernels::adapter::{class, on_wgpu};
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::operand::Optional;
 use crate::kernels::shader::{Elem, Filled, Shader, info};
+use crate::kernels::work::Work;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
@@ -41,18 +44,6 @@ info! {
     /// The info block of the shader of the norm.
     struct NormInfo {
         count: u32,
-    }
-
-    /// The info block of the shader of the loss scale.
-    struct LossScaleInfo {
-        /// The limit of the norm; 0: no limit.
-        limit: f32,
-        /// The number of finite steps after which the scale grows.
-        interval: f32,
-        /// The largest scale.
-        most: f32,
-        /// The smallest scale.
-        least: f32,
     }
 }
 

@@ -6,9 +6,9 @@ use crate::kernels::buffers::Buffer;
 use crate::kernels::gemm::{Matrix, product};
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math;
-use crate::kernels::profile;
 use crate::kernels::shader::Elem;
 use crate::kernels::simd::{LANES, Loop, vectorised};
+use crate::kernels::timer::timer;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
@@ -132,8 +132,7 @@ impl Attention for Flex {
     fn forward(qkv: FlexTensor, _: Elem) -> (FlexTensor, FlexTensor) {
         let [batch, channels, height, width] = flex_dims(&qkv);
         let (c, n) = (channels / 3, height * width);
-        let _timer =
-            profile::timer("attention forward", || forward_work([batch, c, height, width]));
+        let _timer = timer("attention forward", || forward_work([batch, c, height, width]));
         let qkv = FlexImage::new(qkv);
         let mut out = Buffer::new(batch * n * c);
         let mut log_sums = Buffer::new(batch * n);
@@ -166,7 +165,7 @@ impl Attention for Flex {
         log_sums: FlexTensor,
         _: Elem,
     ) -> FlexTensor {
-        let _timer = profile::timer("attention backward", || backward_work(flex_dims(&d_out)));
+        let _timer = timer("attention backward", || backward_work(flex_dims(&d_out)));
         let (d_out, qkv) = (FlexImage::new(d_out), FlexImage::new(qkv));
         let [_, channels, height, width] = qkv.dims;
         let (c, n) = (channels / 3, height * width);

@@ -15,10 +15,10 @@ mod wgsl;
 pub use cases::AttentionOperation;
 
 use super::choice::{cpu_kernels, references};
-use super::launch::Work;
 use super::layout::{to_nchw, to_nhwc};
 use super::precision;
 use super::shader::Elem;
+use super::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;

@@ -2,9 +2,11 @@
 
 use super::{Attention, forward_work, passes_work, reference};
 use crate::device::Class;
-use crate::kernels::launch::{Work, class, launch, on_wgpu};
+use crate::kernels::adapter::{class, on_wgpu};
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::shader::{Elem, Filled, Shader, Types, info};
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;

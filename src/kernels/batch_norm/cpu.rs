@@ -11,8 +11,8 @@ use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math::mul_add;
 use crate::kernels::moments::{Sums, TILE, accumulate, not_below_0, pivots};
 use crate::kernels::operand::Optional;
-use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
+use crate::kernels::timer::timer;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
@@ -213,7 +213,7 @@ impl BatchNorm for Flex {
             Statistics::OfBatch => "batch_norm forward",
             Statistics::Given(_) => "batch_norm normalise",
         };
-        let _timer = profile::timer(name, || forward_work(flex_dims(&x)));
+        let _timer = timer(name, || forward_work(flex_dims(&x)));
         let (x, residual) = (FlexImage::new(x), residual.into_option().map(FlexImage::new));
         let statistics = match statistics {
             Statistics::OfBatch => {
@@ -241,7 +241,7 @@ impl BatchNorm for Flex {
         parameters: BatchNormParameters<Self>,
     ) -> BatchNormGradients<Self> {
         let BatchNormParameters { gamma, beta, options, .. } = parameters;
-        let _timer = profile::timer("batch_norm backward", || backward_work(flex_dims(&x)));
+        let _timer = timer("batch_norm backward", || backward_work(flex_dims(&x)));
         let (dy, x, y) =
             (FlexImage::new(dy), FlexImage::new(x), y.into_option().map(FlexImage::new));
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());

@@ -1,7 +1,7 @@
 //! Batch normalisation in operations that every backend has: the reference that the kernels are
 //! tested against, and the fallback where there is no kernel.
 
-use super::{
+use super::inputs::{
     BatchNormGradients, BatchNormInputs, BatchNormParameters, Options, RunningInputs, Statistics,
 };
 use crate::kernels::autodiff;

@@ -1,30 +1,16 @@
 //! The update of a BatchNorm's running statistics by one more batch: one launch on wgpu devices,
 //! plain tensor operations elsewhere.
 
+use super::inputs::RunningInputs;
 use super::reference;
 use crate::kernels::choice::references;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::module::{Module, ModuleMapper, Param, RunningState};
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 use std::cell::RefCell;
-
-/// The inputs of one update.
-#[derive(Clone, Debug, ExtensionType)]
-pub struct RunningInputs<B: Backend> {
-    /// The running mean so far, `[C]`.
-    pub mean: FloatTensor<B>,
-    /// The running variance so far, `[C]`.
-    pub variance: FloatTensor<B>,
-    /// `[2C]`: the batch's mean and biased variance.
-    pub statistics: FloatTensor<B>,
-    /// The weight of the batch in the running average.
-    pub momentum: f64,
-    /// The factor that makes the batch's variance unbiased.
-    pub unbiased: f64,
-}
 
 /// The update on a backend; the default implementation is the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]

@@ -2,8 +2,8 @@
 
 use super::{Input, Inputs, Numbers, Tolerances, Value, random};
 use crate::error::Result;
-use crate::kernels::launch::Work;
 use crate::kernels::vjp::vjp;
+use crate::kernels::work::Work;
 use burn::tensor::Device;
 
 /// The purpose of cases.

@@ -5,84 +5,21 @@ mod case;
 mod compare;
 mod inputs;
 mod layer;
+mod list;
+mod operation;
 
 pub use case::{Case, Pass, Results, Suite};
 pub use compare::{Tolerance, Tolerances};
 pub use inputs::{Input, Inputs, Numbers, Value, random};
 pub use layer::Layer;
-
-use super::shader::Filled;
-use std::collections::BTreeSet;
-
-/// An operation with hand-written kernels.
-pub trait Operation: Sync {
-    /// Returns its name, such as "ada_gn".
-    fn name(&self) -> &'static str;
-
-    /// Returns its cases in `suite`.
-    fn cases(&self, suite: Suite) -> Vec<Case>;
-
-    /// Returns all variants of its shaders; the same text may occur more than once.
-    fn shaders(&self) -> Vec<Filled>;
-
-    /// Returns the shaders that GPUs run for `layers` of `batch` images in a training step; the
-    /// same text may occur more than once.
-    fn launched(&self, layers: &[Layer], batch: usize) -> Vec<Filled> {
-        let _ = (layers, batch);
-        Vec::new()
-    }
-}
-
-/// Returns all operations, cheapest to measure first.
-pub fn operations() -> &'static [&'static dyn Operation] {
-    &[
-        &super::ada_gn::AdaGnOperation,
-        &super::batch_norm::BatchNormOperation,
-        &super::attention::AttentionOperation,
-        &super::concat::ConcatOperation,
-        &super::max_pool::MaxPoolOperation,
-        &super::pixel_mean::PixelMeanOperation,
-        &super::silu::SiluOperation,
-        &super::adamw::AdamWOperation,
-        &super::conv2d::Conv2dOperation,
-        &super::peak::PeakOperation,
-    ]
-}
-
-/// Returns the cases of `operations` in `suite`.
-pub fn cases(operations: &[&dyn Operation], suite: Suite) -> Vec<Case> {
-    operations.iter().flat_map(|operation| operation.cases(suite)).collect()
-}
-
-/// Returns the shaders of `operations`, each text once, with the names of their operations.
-pub fn shaders(operations: &[&dyn Operation]) -> Vec<(&'static str, Filled)> {
-    once(
-        operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled))),
-    )
-}
-
-/// Returns the shaders that GPUs run for `layers` of `batch` images in a training step, as
-/// [`shaders`] does.
-pub fn launched(
-    operations: &[&dyn Operation],
-    layers: &[Layer],
-    batch: usize,
-) -> Vec<(&'static str, Filled)> {
-    once(
-        operations.iter().flat_map(|op| {
-            op.launched(layers, batch).into_iter().map(|filled| (op.name(), filled))
-        }),
-    )
-}
-
-fn once(all: impl Iterator<Item = (&'static str, Filled)>) -> Vec<(&'static str, Filled)> {
-    let mut seen = BTreeSet::new();
-    all.filter(|(_, filled)| seen.insert(filled.text.clone())).collect()
-}
+pub use list::operations;
+pub use operation::{Operation, cases, launched, shaders};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::shader::Filled;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_operation_has_cases_in_all_suites_with_unique_names() {

@@ -3,7 +3,7 @@
 use super::{Concat, ConcatInputs, work};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_dims};
-use crate::kernels::profile;
+use crate::kernels::timer::timer;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ impl Concat for Flex {
     fn forward(ConcatInputs { a, b }: ConcatInputs<Self>) -> FlexTensor {
         let ([batch, c_a, height, width], [_, c_b, ..]) = (flex_dims(&a), flex_dims(&b));
         let both = c_a + c_b;
-        let _timer = profile::timer("concat", || work([batch, both, height, width]));
+        let _timer = timer("concat", || work([batch, both, height, width]));
         let (a, b) = (FlexImage::new(a), FlexImage::new(b));
         let mut out = Buffer::new(a.len() + b.len());
         (
@@ -35,7 +35,7 @@ impl Concat for Flex {
     }
 
     fn backward(dy: FlexTensor, channels: usize) -> (FlexTensor, FlexTensor) {
-        let _timer = profile::timer("concat backward", || work(flex_dims(&dy)));
+        let _timer = timer("concat backward", || work(flex_dims(&dy)));
         let dy = FlexImage::new(dy);
         let [batch, both, height, width] = dy.dims;
         let pixels = batch * height * width;

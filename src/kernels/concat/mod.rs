@@ -11,7 +11,7 @@ mod wgsl;
 pub use cases::ConcatOperation;
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
@@ -30,7 +30,7 @@ pub struct ConcatInputs<B: Backend> {
 pub trait Concat: Backend {
     /// Computes [`concat`](fn@concat).
     fn forward(#[extension_type] inputs: ConcatInputs<Self>) -> FloatTensor<Self> {
-        reference::forward(inputs)
+        reference::forward::<Self>(inputs.a, inputs.b)
     }
 
     /// Returns the gradients of both operands: the first `channels` channels of `dy`
@@ -50,7 +50,7 @@ pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     assert_shape!(b, [batch, channels, height, width]);
     let inputs = ConcatInputs { a: a.into_dispatch(), b: b.into_dispatch() };
     Tensor::from_dispatch(if references() {
-        reference::forward(inputs)
+        reference::forward::<Dispatch>(inputs.a, inputs.b)
     } else {
         <Dispatch as Concat>::forward(inputs)
     })

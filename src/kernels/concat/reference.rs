@@ -1,13 +1,12 @@
 //! Concatenation in operations that every backend has, on NHWC memory.
 
-use super::ConcatInputs;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Slice;
 
 /// Computes the result.
-pub(super) fn forward<B: Backend>(inputs: ConcatInputs<B>) -> FloatTensor<B> {
-    let [a, b] = [inputs.a, inputs.b].map(|x| B::float_permute(x, &[0, 2, 3, 1]));
+pub(super) fn forward<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
+    let [a, b] = [a, b].map(|x| B::float_permute(x, &[0, 2, 3, 1]));
     B::float_permute(B::float_cat(vec![a, b], 3), &[0, 3, 1, 2])
 }
 

@@ -2,8 +2,9 @@
 
 use super::{Concat, ConcatInputs, reference, work};
 use crate::device::Class;
+use crate::kernels::adapter::{class, on_wgpu};
 use crate::kernels::columns::{Blocks, Columns};
-use crate::kernels::launch::{class, launch, on_wgpu};
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::shader::{Filled, Shader, Types, info};
 use burn::backend::tensor::FloatTensor;
@@ -97,7 +98,7 @@ fn run(name: &'static str, split: bool, [a, b, y]: [&CubeTensor; 3]) {
 impl Concat for CubeBackend {
     fn forward(inputs: ConcatInputs<Self>) -> FloatTensor<Self> {
         if !on_wgpu(&inputs.a) {
-            return reference::forward(inputs);
+            return reference::forward::<Self>(inputs.a, inputs.b);
         }
         let ConcatInputs { a, b } = inputs;
         layout::check("concat", "b", &b, layout::elem("concat", "a", &a));

@@ -1,7 +1,7 @@
 //! The convolution in operations that every backend has: the reference that our kernels are tested
 //! against, and the fallback where there is no kernel.
 
-use super::{Conv2dGradients, Conv2dInputs};
+use super::inputs::{Conv2dGradients, Conv2dInputs};
 use crate::kernels::autodiff;
 use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;

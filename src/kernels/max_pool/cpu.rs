@@ -3,8 +3,8 @@
 use super::{MaxPool, backward_work, forward_work, out_dims};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_dims};
-use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Lanes, Loop, blocks, load, store, vectorised};
+use crate::kernels::timer::timer;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -101,7 +101,7 @@ impl<'a> Loop<(&'a [f32], &'a [f32], &'a mut [f32], Size)> for BackwardImage {
 
 impl MaxPool for Flex {
     fn forward(x: FlexTensor) -> FlexTensor {
-        let _timer = profile::timer("max_pool forward", || forward_work(flex_dims(&x)));
+        let _timer = timer("max_pool forward", || forward_work(flex_dims(&x)));
         let x = FlexImage::new(x);
         let (dims, [_, channels, height, width]) = (out_dims(x.dims), x.dims);
         let size = Size { height, width, channels };
@@ -117,7 +117,7 @@ impl MaxPool for Flex {
     }
 
     fn backward(dy: FlexTensor, x: FlexTensor) -> FlexTensor {
-        let _timer = profile::timer("max_pool backward", || backward_work(flex_dims(&x)));
+        let _timer = timer("max_pool backward", || backward_work(flex_dims(&x)));
         let (dy, x) = (FlexImage::new(dy), FlexImage::new(x));
         let [batch, channels, height, width] = x.dims;
         let size = Size { height, width, channels };

@@ -17,7 +17,7 @@ mod wgsl;
 pub use cases::MaxPoolOperation;
 
 use crate::kernels::choice::references;
-use crate::kernels::launch::Work;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;

@@ -1,7 +1,8 @@
 //! Launches of the max-pooling shaders on cubecl's wgpu runtime.
 
 use super::{MaxPool, backward_work, forward_work, out_dims, reference};
-use crate::kernels::launch::{launch, on_wgpu};
+use crate::kernels::adapter::on_wgpu;
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::shader::{Filled, Shader, Types, info};
 use burn::backend::tensor::FloatTensor;

@@ -1,6 +1,7 @@
 //! The peak throughput of the CPU.
 
-use super::{CHAINS, Peak};
+use super::Peak;
+use super::reference::CHAINS;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::flex_values;
 use crate::kernels::simd::{Path, mul_add};

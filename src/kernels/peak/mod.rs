@@ -1,16 +1,18 @@
 //! The peak throughput of a device: a copy and a run of multiply-adds, in WGSL on wgpu devices and
 //! in SIMD vectors on the CPU. The throughput of other kernels is given as a fraction of these.
 
+mod cases;
 mod cpu;
 mod reference;
 mod wgsl;
 
-use crate::kernels::catalog::{Case, Input, Layer, Operation, Suite, Tolerances};
+pub use cases::PeakOperation;
+
 use crate::kernels::choice::references;
-use crate::kernels::shader::Filled;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
+use reference::CHAINS;
 
 /// Copies `x` `[N]`: N floats read, N written.
 ///
@@ -41,9 +43,6 @@ pub fn multiply_add(x: Tensor<1>, rounds: usize) -> Tensor<1> {
     })
 }
 
-/// The chains of [`multiply_add`]. In WGSL each has four elements, which makes 24 independent sums.
-const CHAINS: usize = 6;
-
 /// Returns the floating-point operations of [`multiply_add`].
 pub fn multiply_add_flops(n: usize, rounds: usize) -> f64 {
     (2 * CHAINS * n * rounds) as f64
@@ -68,47 +67,5 @@ pub trait Peak: Backend {
     /// Computes [`multiply_add`].
     fn multiply_add(x: FloatTensor<Self>, rounds: usize) -> FloatTensor<Self> {
         reference::multiply_add::<Self>(x, rounds)
-    }
-}
-
-/// The peaks in the catalogue. The benchmark measures them first and compares all cases with them.
-pub struct PeakOperation;
-
-impl Operation for PeakOperation {
-    fn name(&self) -> &'static str {
-        "peak"
-    }
-
-    fn cases(&self, suite: Suite) -> Vec<Case> {
-        if suite != Suite::Test {
-            return Vec::new();
-        }
-        let case = |kernel, variant: &str, run: fn(Tensor<1>) -> Tensor<1>| {
-            let inputs = vec![Input::vector("x", 3 * 1024).constant()];
-            let case = Case::new(
-                kernel,
-                &[3 * 1024],
-                inputs,
-                Tolerances::both(1e-6, 1e-6),
-                move |inputs| vec![("the value", run(inputs.vector("x")).into())],
-            );
-            case.variant(variant)
-        };
-        // With few rounds the result depends on their number, which the throughput is computed
-        // from.
-        vec![
-            case("copy", "all", copy),
-            case("multiply_add", "40 rounds", |x| multiply_add(x, 40)),
-            case("multiply_add", "5 rounds", |x| multiply_add(x, 5)),
-            case("multiply_add", "11 rounds", |x| multiply_add(x, 11)),
-        ]
-    }
-
-    fn shaders(&self) -> Vec<Filled> {
-        wgsl::shaders()
-    }
-
-    fn launched(&self, _layers: &[Layer], _batch: usize) -> Vec<Filled> {
-        wgsl::shaders()
     }
 }

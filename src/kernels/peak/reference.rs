@@ -1,8 +1,10 @@
 //! The peak operations in operations that every backend has.
 
-use super::CHAINS;
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
+
+/// The chains of [`multiply_add`]. In WGSL each has four elements, which makes 24 independent sums.
+pub(super) const CHAINS: usize = 6;
 
 /// Copies `x`.
 pub(super) fn copy<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {

@@ -1,9 +1,12 @@
 //! The peak throughput of wgpu devices.
 
-use super::{CHAINS, Peak, multiply_add_flops, reference};
-use crate::kernels::launch::{Work, launch, on_wgpu};
+use super::reference::{self, CHAINS};
+use super::{Peak, multiply_add_flops};
+use crate::kernels::adapter::on_wgpu;
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::shader::{Elem, Filled, Shader, info};
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use minijinja::{Value, context};

@@ -11,9 +11,9 @@ mod wgsl;
 pub use cases::PixelMeanOperation;
 
 use crate::kernels::choice::{cpu_kernels, references};
-use crate::kernels::launch::Work;
 use crate::kernels::layout;
 use crate::kernels::precision::in_f32;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;

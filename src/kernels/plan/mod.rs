@@ -11,6 +11,7 @@
 mod access;
 mod player;
 mod recorder;
+mod source;
 mod values;
 
 pub use player::{Checks, Player};

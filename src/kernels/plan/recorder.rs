@@ -4,11 +4,13 @@
 //! value.
 
 use super::access::declared;
+use super::source::{Place, Source};
 use super::values::{Unknown, Values};
 use super::{Dispatch, Extra, Kernel, Operand, Pass, Plan, Port, VERSION};
 use crate::device::{Class, Profile};
 use crate::error::{Error, Hint, Result};
-use crate::kernels::launch;
+use crate::kernels::adapter::on_wgpu;
+use crate::kernels::arguments::{folded, words};
 use crate::kernels::record::record;
 use crate::kernels::shader::{Filled, Shader};
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
@@ -16,38 +18,6 @@ use burn::cubecl::server::Handle;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-
-/// A place in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    /// The allocation.
-    pub memory: usize,
-    /// The offset in the allocation, in bytes.
-    pub first: u64,
-}
-
-impl Place {
-    fn of(handle: &Handle) -> Self {
-        Self {
-            memory: handle.clone().binding().memory.id().value,
-            first: handle.offset_start.unwrap_or(0),
-        }
-    }
-}
-
-/// The source of a value that no launch wrote.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    /// The caller.
-    Input {
-        /// The name of the input.
-        name: String,
-        /// Its shape in memory.
-        shape: Vec<usize>,
-    },
-    /// A tensor of this name.
-    Tensor(String),
-}
 
 /// A recorded launch.
 struct Launched {
@@ -90,8 +60,8 @@ pub(crate) fn launched<S: Shader>(
                 .iter()
                 .map(|buffer| (Place::of(&buffer.handle), buffer.handle.size_in_used()))
                 .collect(),
-            info: bytemuck::cast_slice(&launch::words(info)).to_vec(),
-            workgroups: launch::folded(workgroups),
+            info: bytemuck::cast_slice(&words(info)).to_vec(),
+            workgroups: folded(workgroups),
         });
     });
 }
@@ -138,7 +108,7 @@ fn note<const D: usize>(tensor: &Tensor<D>, name: impl FnOnce(&mut Trace) -> Opt
 /// Returns the memory of a tensor on a wgpu device.
 fn handle<const D: usize>(tensor: &Tensor<D>) -> Option<Handle> {
     let tensor = tensor.clone().without_autodiff().try_into_primitive::<CubeBackend>().ok()?;
-    launch::on_wgpu(&tensor).then_some(tensor.handle)
+    on_wgpu(&tensor).then_some(tensor.handle)
 }
 
 /// The beginning of a pass: its inputs, and the tensors that it reads.

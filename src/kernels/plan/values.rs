@@ -1,7 +1,7 @@
 //! The buffers of the values of a pass. While a pass is recorded, every value has its own place in
 //! memory; when it is played, values whose lifetimes don't overlap share buffers.
 
-use super::recorder::{Place, Source};
+use super::source::{Place, Source};
 use super::{Operand, Port};
 use std::collections::{BTreeMap, HashMap};
 

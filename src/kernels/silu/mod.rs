@@ -13,7 +13,7 @@ mod wgsl;
 pub use cases::SiluOperation;
 
 use crate::kernels::choice::{cpu_kernels, references};
-use crate::kernels::launch::Work;
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Tensor, activation};

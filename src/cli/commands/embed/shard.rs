@@ -1,7 +1,7 @@
 //! Shards: parts of a long work that are done by themselves, by several processes or one after the
 //! other, and merged at the end.
 
-use super::Lines;
+use super::lines::Lines;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use soda::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! The columns of a Parquet file that hold images, their paths and their labels.
 
-use super::Fault;
+use super::fault::Fault;
 use crate::data::formats::pages::Source;
 use crate::data::formats::shared::some_of;
 use ::parquet::basic::{ConvertedType, LogicalType, Type};

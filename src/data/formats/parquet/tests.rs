@@ -6,6 +6,7 @@ use ::parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn listed(place: &Path) -> Listing {
     list(place).unwrap().expect("Parquet")

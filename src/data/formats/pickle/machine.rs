@@ -1,6 +1,6 @@
 //! The stack machine that executes a pickle, restricted to data.
 
-use super::{Array, Dtype, Name, Value};
+use super::value::{Array, Dtype, Name, Value};
 use crate::pickle::{Cursor, Id, Result, shown};
 
 /// The maximum number of instructions; each creates at most one value. All of CIFAR-100 takes

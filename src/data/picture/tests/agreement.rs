@@ -115,7 +115,7 @@ fn a_large_image_goes_through_in_strips() {
     assert_eq!((found.width, found.height, found.twelve_bit), (900, 901, false));
     // Images of a data set use the same code.
     let planes = reference(&image, 900, None);
-    let resampled = super::super::resample(&planes, 900, 96).unwrap();
+    let resampled = super::super::resample::resample(&planes, 900, 96).unwrap();
     assert_eq!(resampled, found.pixels);
 }
 

@@ -9,11 +9,13 @@ use super::{
 };
 use super::{Running, RunningInputs, backward_work, reference};
 use crate::device::Class;
+use crate::kernels::adapter::{class, on_wgpu};
 use crate::kernels::columns::{Blocks, Columns};
-use crate::kernels::launch::{Work, class, launch, on_wgpu};
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::operand::Optional;
 use crate::kernels::shader::{Elem, Shader, Types};
+use crate::kernels::work::Work;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;

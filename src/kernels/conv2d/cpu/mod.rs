@@ -18,12 +18,12 @@ use super::{
     Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, out_dims, pass_work, upsample,
 };
 use crate::kernels::buffers::Buffer;
-use crate::kernels::launch::Work;
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::moments::Sums;
 use crate::kernels::operand::Optional;
-use crate::kernels::profile;
 use crate::kernels::simd::{Path, vectorised};
+use crate::kernels::timer::timer;
+use crate::kernels::work::Work;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use direct::{Axis, Gather};
@@ -185,7 +185,7 @@ fn grad_bias(shape: &ConvShape, dy: &[f32], db: &mut [f32]) {
 
 impl Conv2d for Flex {
     fn forward(inputs: Conv2dInputs<Self>) -> FlexTensor {
-        let _timer = profile::timer("conv2d forward", || {
+        let _timer = timer("conv2d forward", || {
             work(flex_dims(&inputs.x), inputs.weight.layout().shape(), inputs.options)
         });
         let Conv2dInputs { x, weight, bias, residual, options } = inputs;
@@ -234,8 +234,7 @@ fn input_gradient(
     dims: [usize; 4],
     options: Conv2dOptions,
 ) -> FlexTensor {
-    let _timer =
-        profile::timer("conv2d grad_input", || work(dims, weight.layout().shape(), options));
+    let _timer = timer("conv2d grad_input", || work(dims, weight.layout().shape(), options));
     let (dy, weight) = (FlexImage::new(dy), weight.to_contiguous());
     let mut dx = Buffer::new(dims.iter().product());
     let (shape, w) = (conv_shape(dims, weight.layout().shape(), options), flex_values(&weight));
@@ -254,7 +253,7 @@ fn weight_gradient(
     weight: Shape,
     options: Conv2dOptions,
 ) -> FlexTensor {
-    let _timer = profile::timer("conv2d grad_weight", || work(flex_dims(&x), &weight, options));
+    let _timer = timer("conv2d grad_weight", || work(flex_dims(&x), &weight, options));
     let (x, dy) = (FlexImage::new(x), FlexImage::new(dy));
     let mut dw = Buffer::new(weight.num_elements());
     let shape = conv_shape(x.dims, &weight, options);
@@ -269,8 +268,7 @@ fn weight_gradient(
 }
 
 fn bias_gradient(dy: FlexTensor) -> FlexTensor {
-    let _timer =
-        profile::timer("conv2d grad_bias", || Work::floats(&[dy.layout().shape().num_elements()]));
+    let _timer = timer("conv2d grad_bias", || Work::floats(&[dy.layout().shape().num_elements()]));
     let dy = FlexImage::new(dy);
     let [batch, c_out, height, width] = dy.dims;
     // Only the shape of dy matters here; a 1x1 convolution has it on both sides.

@@ -2,17 +2,19 @@
 //! pixels (split-K): each slice, called a share in the code, yields partial sums, which are then
 //! added up.
 
+use super::call::Call;
+use super::fours::{Fours, pixel};
 use super::info::{ColumnSumsInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
 use super::matrix::WeightsMatrices;
-use super::shaders::{
-    self, ColumnSums, Form, Fours, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled,
-};
+use super::shaders::{ColumnSums, Form, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled};
 use super::taps::{self, FEW_TAPS, Grid, MOST_TAPS};
-use super::{Call, ConvShape, Tile};
 use crate::device::Class;
-use crate::kernels::launch::{Work, launch};
+use crate::kernels::conv2d::shape::ConvShape;
+use crate::kernels::conv2d::tile::Tile;
+use crate::kernels::launch::launch;
 use crate::kernels::layout;
 use crate::kernels::shader::{Shader, Types};
+use crate::kernels::work::Work;
 use burn::backend::wgpu::CubeTensor;
 use burn::tensor::Shape;
 
@@ -113,7 +115,7 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     let partial =
         layout::empty_acc(x, Shape::new([shares, count, c_in, c_out.next_multiple_of(4)]));
     // The step to the next tile of positions: columns, rows and images.
-    let pixel = shaders::pixel(c_in);
+    let pixel = pixel(c_in);
     let line = width * pixel;
     let on_cols = step % grid.cols * stride;
     let on_rows = step / grid.cols % grid.rows * stride;

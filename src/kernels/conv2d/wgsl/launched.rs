@@ -1,7 +1,8 @@
 //! The shaders that GPUs run for an f32 convolution and its gradients, given its sizes alone.
 
+use super::fours::Fours;
 use super::gradients;
-use super::shaders::{ColumnSums, Fours, Pack, Tiled, WeightsSum, WeightsTiled};
+use super::shaders::{ColumnSums, Pack, Tiled, WeightsSum, WeightsTiled};
 use super::taps::{self, FEW_TAPS, Grid, MOST_TAPS};
 use crate::kernels::conv2d::{Conv2dOptions, ConvShape, Tile, conv_shape};
 use crate::kernels::shader::{Filled, Types};

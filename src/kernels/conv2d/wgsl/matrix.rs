@@ -1,8 +1,8 @@
 //! Convolutions of f16 maps by cooperative matrices, for which GPUs have dedicated units (tensor
 //! cores): the shaders, and which adapters can run them.
 
+use super::fours::Fours;
 use super::info::{PassInfo, WeightsInfo};
-use super::shaders::Fours;
 use crate::device::{Class, Extensions, Profile};
 use crate::kernels::conv2d::tile::Tile;
 use crate::kernels::shader::{Shader, Types};

@@ -1,11 +1,12 @@
 //! The check of which adapters may use their cooperative matrices: those whose products of a small
 //! case are right. (There was a driver that doubled sums that were carried across a loop.)
 
+use super::call::Call;
+use super::gradients;
 use super::matrix::Unit;
-use super::{Call, gradients};
 use crate::device::Profile;
+use crate::kernels::adapter::{adapter_profile, profile_of};
 use crate::kernels::conv2d::{Conv2dOptions, Tile};
-use crate::kernels::launch::{adapter_profile, profile_of};
 use crate::kernels::layout;
 use crate::kernels::record;
 use crate::kernels::shader::Types;

@@ -1,5 +1,6 @@
 //! The convolution's shaders with their template values and info blocks.
 
+use super::fours::Fours;
 use super::info::{
     BlockInfo, ColumnSumsInfo, PackInfo, PassInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo,
 };
@@ -9,34 +10,6 @@ use crate::kernels::conv2d::tile::Tile;
 use crate::kernels::shader::{Filled, Shader, Types};
 use minijinja::{Value, context};
 use std::collections::BTreeSet;
-
-/// How the general shaders read and write feature maps: in units of four channels where possible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Fours {
-    /// Whether the channels of the input are a multiple of four.
-    pub x4: bool,
-    /// Whether the channels of the output are a multiple of four.
-    pub y4: bool,
-}
-
-impl Fours {
-    const ALL: [Self; 4] = [
-        Self { x4: false, y4: false },
-        Self { x4: false, y4: true },
-        Self { x4: true, y4: false },
-        Self { x4: true, y4: true },
-    ];
-
-    /// Chooses the units for `c` input and `o` output channels.
-    pub fn new(c: usize, o: usize) -> Self {
-        Self { x4: c.is_multiple_of(4), y4: o.is_multiple_of(4) }
-    }
-}
-
-/// Returns the number of elements of a pixel of `c` channels, as the tiled shaders read it.
-pub(super) fn pixel(c: usize) -> usize {
-    if c.is_multiple_of(4) { c / 4 } else { c }
-}
 
 /// Returns the template values of the tiled shaders.
 fn tiled(
