@@ -179,7 +179,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
     fails(
         &embed(&["--split", "test", "--labels", "pictures/a/x.npy"]),
         2,
-        &["pictures/a/x.npy", "two things"],
+        &["pictures/a/x.npy", "the output of both"],
     );
     fails(
         &run(&["embed", "pictures", "--out", "x.csv"]),
