@@ -28,7 +28,7 @@ const ENOUGH: usize = 30;
 /// Arguments of `soda health`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Alignment and uniformity (Wang and Isola 2020) are measured on z normalised to length 1; alignment is between two views of an image, each cropped and randomly mirrored with probability 0.65, as in the protocol `linear`. The probe is that of the protocol `linear` with seed 0, trained on images and mirror images."
+    after_help = "Alignment and uniformity (Wang and Isola 2020) are measured on z normalised to length 1; alignment is between two views of an image, each cropped with probability 0.65 (and then mirrored with probability 0.5), as in `soda probe --train-views online`. The probe is that of the protocol `linear` with seed 0, trained on images and mirror images."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -62,7 +62,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let k = match args.k {
         Some(k) if k as usize >= n => {
             return Err(Error::usage(format!(
-                "--k {k}: the test set holds {n} images; it must be between 1 and {}",
+                "--k {k}: must be between 1 and {} (the test set holds {n} images)",
                 n - 1
             )));
         }
