@@ -153,6 +153,6 @@ fn quality_measures_reconstructions_and_drawn_images() {
         "{report}"
     );
     assert!(image::open(at().join("q.png")).expect("a PNG").width() > 300);
-    fails(&run(&["quality", "-n", "3", "--run", "run"]), 2, &["-n 3", "4 to"]);
+    fails(&run(&["quality", "-n", "3", "--run", "run"]), 2, &["-n 3", "between 4 and"]);
     fails(&run(&["quality", "-n", "2000", "--run", "run"]), 2, &["-n 2000", "1000"]);
 }
