@@ -119,9 +119,9 @@ fn end(said: &str) {
     signal_hook::low_level::exit(1);
 }
 
-/// Reports the failure and returns the exit code. If a device has too little memory, this process is
-/// replaced by one that finds out how many images fit and reports that too. With several ranks the
-/// process ends at once: rank 0 reports, and MPI would wait for the ranks that are gone.
+/// Reports the failure and returns the exit code. If a device has too little memory, this process
+/// is replaced by one that finds out how many images fit and reports that too. With several ranks
+/// the process ends at once: rank 0 reports, and MPI would wait for the ranks that are gone.
 pub fn finish(failure: Failure) -> u8 {
     let Failure { error, what_fits } = failure;
     if let Some(what_fits) = what_fits {

@@ -14,8 +14,8 @@ use soda::model::weights::WeightsFile;
 use soda::progress::say;
 use std::sync::Arc;
 
-/// Returns the frozen networks of `weights` over the images of `data`; extracted features are cached
-/// for later commands.
+/// Returns the frozen networks of `weights` over the images of `data`; extracted features are
+/// cached for later commands.
 pub fn frozen<'a>(
     weights: &'a WeightsFile,
     model: &'a Soda,

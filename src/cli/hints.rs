@@ -15,10 +15,7 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
             write!(f, "add --allow-change to continue with it, or choose another --run")
         }
         Hint::RecipeOfWeights => {
-            write!(
-                f,
-                "leave out --config and any such --set to train with the recipe in the file"
-            )
+            write!(f, "leave out --config and any such --set to train with the recipe in the file")
         }
         Hint::StartFrom(weights) => {
             write!(f, "start another --run with --from {}", quoted(weights))

@@ -5,8 +5,8 @@ use soda::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// The state of Ctrl-C and SIGTERM: the first signal asks the run to end with a checkpoint, a second
-/// one ends the program at once.
+/// The state of Ctrl-C and SIGTERM: the first signal asks the run to end with a checkpoint, a
+/// second one ends the program at once.
 pub struct Interrupt {
     /// Set by the first signal.
     pub stop: Arc<AtomicBool>,

@@ -180,8 +180,8 @@ static CLAIMED: Mutex<Vec<(String, Destination)>> = Mutex::new(Vec::new());
 /// output, lines go to standard error from now on.
 ///
 /// # Errors
-/// If nothing can be written there, a picture's name has no picture extension, or another flag names
-/// the same destination.
+/// If nothing can be written there, a picture's name has no picture extension, or another flag
+/// names the same destination.
 pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     if holds == Holds::Picture {
         picture::Format::of(path).map_err(|e| Error::usage(format!("{flag} {e}")))?;

@@ -10,8 +10,8 @@ use soda::eval::probe::{Baselines, Probed, Protocol, Split, TrainViews};
 use soda::files;
 use std::path::Path;
 
-/// Version of the cached baselines, part of their key. Increase it whenever the initial weights, the
-/// features or a protocol change, so that the baselines are re-computed.
+/// Version of the cached baselines, part of their key. Increase it whenever the initial weights,
+/// the features or a protocol change, so that the baselines are re-computed.
 const REVISION: u32 = 4;
 
 /// A cache entry: the scores, and for each test image whether the classifiers were right about it.

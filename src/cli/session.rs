@@ -121,8 +121,8 @@ impl<'a> Session<'a> {
         }))
     }
 
-    /// Returns the linear decoder of the weights; `None` if it would have to be fitted and there are
-    /// no images.
+    /// Returns the linear decoder of the weights; `None` if it would have to be fitted and there
+    /// are no images.
     ///
     /// # Errors
     /// If it is damaged or can't be fitted.
@@ -220,8 +220,8 @@ impl<'a> Session<'a> {
         Ok(Named { images: Images::new(side, pixels, labels), names })
     }
 
-    /// Returns the latent prior: a mixture of `components` Gaussians, fitted to the z of the training
-    /// images once for these weights and this data, then cached.
+    /// Returns the latent prior: a mixture of `components` Gaussians, fitted to the z of the
+    /// training images once for these weights and this data, then cached.
     ///
     /// # Errors
     /// If the data can't be opened, the images can't be encoded or the fit fails.

@@ -47,8 +47,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Opens the summary in `folder`. `head` holds the fields of every command's JSON and those that
-    /// the scores depend on.
+    /// Opens the summary in `folder`. `head` holds the fields of every command's JSON and those
+    /// that the scores depend on.
     pub fn open(folder: &Path, head: Value) -> Self {
         let before = read(folder);
         let same = MADE_OF.iter().all(|key| before[key] == head[key]);
@@ -121,8 +121,8 @@ impl Summary {
         self.write().map(drop)
     }
 
-    /// Returns the training block of an earlier call if that training produced the newest weights of
-    /// `run`.
+    /// Returns the training block of an earlier call if that training produced the newest weights
+    /// of `run`.
     pub fn trained(&mut self, run: &RunDir) -> Option<Value> {
         let train = self.before["train"].clone();
         let weights = WeightsFile::open(&run.weights().ok()?).ok()?;
@@ -175,7 +175,8 @@ impl Summary {
             .map(|now| rounded(self.of_earlier_calls("processor_seconds") + now))
     }
 
-    /// Returns the value that `key` had reached before this call, 0 if this call starts from scratch.
+    /// Returns the value that `key` had reached before this call, 0 if this call starts from
+    /// scratch.
     fn of_earlier_calls(&self, key: &str) -> f64 {
         self.before[key].as_f64().filter(|_| self.same).unwrap_or(0.0)
     }

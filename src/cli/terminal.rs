@@ -242,8 +242,8 @@ fn status(done: u64, total: Option<u64>, elapsed: Duration) -> String {
     out
 }
 
-/// Formats a rate above 0 with at most three significant digits, `73.8/s`; low rates as the time per
-/// item, `25 s each`.
+/// Formats a rate above 0 with at most three significant digits, `73.8/s`; low rates as the time
+/// per item, `25 s each`.
 fn per_second(rate: f64) -> String {
     match rate {
         ..0.1 => format!("{:.0} s each", 1.0 / rate),

@@ -610,7 +610,11 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     assert!(merged.iter().zip(&whole).all(|(a, b)| a.0 == b.0 && same(&a.4, &b.4)));
 
     // Other features under the same name, a changed file, a JSON that is none.
-    fails(&embed(&["--shard", "1/3", "--features", "backbone"]), 2, &["z.1-of-3.parquet", "different"]);
+    fails(
+        &embed(&["--shard", "1/3", "--features", "backbone"]),
+        2,
+        &["z.1-of-3.parquet", "different"],
+    );
     let whole = std::fs::read(at("s/z.2-of-3.parquet")).expect("there");
     std::fs::write(at("s/z.2-of-3.parquet"), &whole[..whole.len() - 9]).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet has changed", "--shard 2/3"]);

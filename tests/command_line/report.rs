@@ -63,10 +63,10 @@ fn a_report_holds_everything_in_one_file() {
         "SHA-256",
         "under `linear`: ",
         "points that z adds to raw pixels",
-        "Each row learns from 5,000 labels and is scored on 1,000 test images.",
+        "Each row is trained on 5,000 labels and is scored on 1,000 test images.",
         "<summary>The recipe</summary>",
         "Linear probe: accuracy ",
-        "training began",
+        "training started",
     ] {
         assert!(html.contains(part), "{part} is missing");
     }
@@ -76,7 +76,7 @@ fn a_report_holds_everything_in_one_file() {
     }
     // Three rows of the log have no mean, and no caption that speaks of one; nor are there columns
     // of one and the same number.
-    for part in ["running mean", "Z explains", "judged by</th>"] {
+    for part in ["running mean", "Z explains", "training labels</th>"] {
         assert!(!html.contains(part), "{part} is there");
     }
     // Four curves (loss, rate, throughput, scores) and ten pictures or more; nothing that a browser

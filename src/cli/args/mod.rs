@@ -24,8 +24,8 @@ pub struct Common {
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub taking: images::Taking,
-    /// Also write the result as JSON to this file. With `-` it goes to standard output, and messages
-    /// go to standard error.
+    /// Also write the result as JSON to this file. With `-` it goes to standard output, and
+    /// messages go to standard error.
     #[arg(long, global = true, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Print more log messages (-v, -vv). RUST_LOG is honoured.

@@ -10,7 +10,8 @@ pub struct SamplingArgs {
     /// Sampler: ddim, ddpm or dpm-solver (default: the recipe's).
     #[arg(long, value_parser = sampler)]
     sampler: Option<Sampler>,
-    /// Sampling steps (evaluations of the denoiser), for inversion each way (default: the recipe's).
+    /// Sampling steps (evaluations of the denoiser), for inversion each way (default: the
+    /// recipe's).
     #[arg(long)]
     steps: Option<usize>,
     /// DDIM's eta: 0 is deterministic, 1 has DDPM's variance (default: the recipe's).
@@ -20,8 +21,8 @@ pub struct SamplingArgs {
     /// commas (default: the recipe's).
     #[arg(long, allow_hyphen_values = true, value_parser = guidance)]
     guidance: Option<Guidance>,
-    /// Noise level at which sampling starts, as a fraction of all levels. Below 1 it starts from the
-    /// linear decoder's image of z, noised to that level; at 1 from pure noise (default: the
+    /// Noise level at which sampling starts, as a fraction of all levels. Below 1 it starts from
+    /// the linear decoder's image of z, noised to that level; at 1 from pure noise (default: the
     /// recipe's).
     #[arg(long, value_name = "SHARE")]
     start: Option<f64>,

@@ -72,8 +72,8 @@ pub fn called(from: Option<&Path>) -> Called {
     }
 }
 
-/// Returns the name of the weights that the run with this first `start` started from; `None` if they
-/// were random, or if an older version recorded only their checksum.
+/// Returns the name of the weights that the run with this first `start` started from; `None` if
+/// they were random, or if an older version recorded only their checksum.
 pub fn began_with(start: &Start) -> Option<String> {
     let is_shipped =
         || shipped::open().is_ok_and(|weights| start.from.as_ref() == Some(&weights.sha256));

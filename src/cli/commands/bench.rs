@@ -34,8 +34,8 @@ use std::time::{Duration, Instant};
     after_help = "--device all measures the CPU and every adapter, software adapters included. Benchmarks that don't fit the budget are listed as skipped."
 )]
 pub struct Args {
-    /// Benchmarks to run: kernels, step, inference, data, all or host. host measures the host's time
-    /// at the size of the paper, on a GPU or with scripts/host_time.sh.
+    /// Benchmarks to run: kernels, step, inference, data, all or host. host measures the host's
+    /// time at the size of the paper, on a GPU or with scripts/host_time.sh.
     #[arg(long, default_value = "all")]
     suite: Suite,
     /// Total time for all benchmarks.

@@ -103,8 +103,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
         Action::Bundle { out } => {
             let full = data::open(Some(&root), cifar::SIDE, &data::Options::default());
-            let full = full
-                .map_err(|e| Error::failed(format!("the subset needs the full set: {e}")))?;
+            let full =
+                full.map_err(|e| Error::failed(format!("the subset needs the full set: {e}")))?;
             if full.name != "CIFAR-10" {
                 return Err(Error::failed(format!(
                     "the subset needs the full CIFAR-10, and {} holds {}",

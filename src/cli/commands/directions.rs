@@ -153,8 +153,8 @@ fn principal_count(args: &Args, z_dim: usize, images: usize) -> Result<usize> {
     Ok(asked)
 }
 
-/// Saves the picture: for each start its original, if there is one, over its strips. The first `pca`
-/// directions are principal components.
+/// Saves the picture: for each start its original, if there is one, over its strips. The first
+/// `pca` directions are principal components.
 fn draw(
     out: &Path,
     pca: usize,

@@ -54,9 +54,10 @@ pub struct Args {
     /// Features: z, backbone or denoiser:BLOCK@T, e.g. denoiser:up1.0@11.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
-    /// Whiten the features: decorrelate them and scale them to variance 1, without using labels. The
-    /// dimensions are the principal components, by falling variance. Mean and covariance are those
-    /// stored with the weights for z (`soda export --whiten`), else those of the training images.
+    /// Whiten the features: decorrelate them and scale them to variance 1, without using labels.
+    /// The dimensions are the principal components, by falling variance. Mean and covariance are
+    /// those stored with the weights for z (`soda export --whiten`), else those of the training
+    /// images.
     #[arg(long)]
     whiten: bool,
     /// Normalise each row to length 1, after whitening.
@@ -75,8 +76,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
     /// Embed shard I of N (from 0), all/N one after the other, or auto. auto takes the shard that
-    /// Slurm's array or MPI assigns to this process. Each shard is a file next to --out with a JSON,
-    /// z.3-of-16.parquet for z.parquet; existing shards are kept.
+    /// Slurm's array or MPI assigns to this process. Each shard is a file next to --out with a
+    /// JSON, z.3-of-16.parquet for z.parquet; existing shards are kept.
     #[arg(long, value_name = "I/N|all/N|auto", conflicts_with_all = ["labels", "names", "merge"])]
     shard: Option<Shards>,
     /// Merge the shards of --out into it. All shards must exist, with the same weights and images.
@@ -242,8 +243,8 @@ impl Work<'_> {
         Ok(manifest.rows)
     }
 
-    /// Writes the table `out` of all images, or of those of a shard. Returns the number of rows, and
-    /// for files a digest of the names of all images.
+    /// Writes the table `out` of all images, or of those of a shard. Returns the number of rows,
+    /// and for files a digest of the names of all images.
     fn table(
         &self,
         out: &Path,
@@ -374,8 +375,8 @@ impl Args {
         self.labels.iter().try_for_each(|path| output::prepare("--labels", path, Holds::Bytes))
     }
 
-    /// Returns the file for the names, checked to be writable; `named` tells whether the images have
-    /// names of their own.
+    /// Returns the file for the names, checked to be writable; `named` tells whether the images
+    /// have names of their own.
     fn names(&self, named: bool) -> Result<Option<PathBuf>> {
         // A pipe has no folder, and a table holds the names itself.
         let beside = named

@@ -57,8 +57,8 @@ pub struct Args {
     /// Write the encoder as an ONNX model instead: pixels in [0, 1] to z and backbone.
     #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web"])]
     onnx: bool,
-    /// Write an HTML page instead, which runs the networks in any browser with WebGPU. It also holds
-    /// 1,000 training images to search (see docs/web.md).
+    /// Write an HTML page instead, which runs the networks in any browser with WebGPU. It also
+    /// holds 1,000 training images to search (see docs/web.md).
     #[arg(long, value_name = "FILE.html", conflicts_with_all = ["out", "half", "whiten", "set"])]
     web: Option<PathBuf>,
     /// Also write the results expected of the page for ten images and a seed, for

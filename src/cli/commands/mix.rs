@@ -20,8 +20,8 @@ use std::path::PathBuf;
 With layer modulation, sections are parts of z; otherwise every resolution receives all of z, and the chosen ones receive the columns' z."
 )]
 pub struct Args {
-    /// Row images, which provide the rest of z: files, or e.g. test:17 (default: the first four test
-    /// images).
+    /// Row images, which provide the rest of z: files, or e.g. test:17 (default: the first four
+    /// test images).
     images: Vec<String>,
     /// Column images, which provide the sections (default: the next four test images).
     #[arg(long, num_args = 1.., value_name = "IMAGE")]

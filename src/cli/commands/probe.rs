@@ -54,12 +54,12 @@ pub struct Args {
     /// and the choice of labels.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Fractions of the training labels to train on, e.g. 0.01,0.1,1. `linear` takes the same number
-    /// of steps with each.
+    /// Fractions of the training labels to train on, e.g. 0.01,0.1,1. `linear` takes the same
+    /// number of steps with each.
     #[arg(long, value_name = "SHARE,..", value_delimiter = ',', value_parser = fraction, default_values_t = [1.0])]
     fraction: Vec<f64>,
-    /// Training epochs of `linear` (default: the recipe's, else 15). With few images of your own, the
-    /// default is raised to reach 1,000 steps.
+    /// Training epochs of `linear` (default: the recipe's, else 15). With few images of your own,
+    /// the default is raised to reach 1,000 steps.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: Option<u64>,
     /// Also score the whitened features: decorrelated and scaled to variance 1. Mean and covariance
@@ -119,8 +119,8 @@ impl Args {
         ProbeConfig { epochs: self.epochs.map_or(recipe.epochs, |n| n as usize), ..recipe }
     }
 
-    /// Like [`Args::training`], for the images of `data`; reports if it trains longer than the recipe
-    /// says.
+    /// Like [`Args::training`], for the images of `data`; reports if it trains longer than the
+    /// recipe says.
     fn training_on(&self, data: &Dataset, protocol: &Protocol, recipe: ProbeConfig) -> ProbeConfig {
         if self.epochs.is_some() || protocol.method != Method::Linear {
             return self.training(recipe);
@@ -223,7 +223,8 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
         || args.weights.weights.is_some()
         || protocol.views == TrainViews::Online
     {
-        let message = "--features pixels is itself a baseline, without weights, of images read once";
+        let message =
+            "--features pixels is itself a baseline, without weights, of images read once";
         return Err(Error::usage(format!(
             "{message}; leave out --run, --weights, --baselines, --whiten and --train-views online"
         )));

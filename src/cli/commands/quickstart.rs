@@ -49,8 +49,8 @@ pub struct Args {
 }
 
 /// The changes to configs/tiny.toml for the minute of training: it trains as the shipped weights
-/// were, so that both share the untrained-encoder baseline, but with a shorter warmup and a log that
-/// shows how the loss falls.
+/// were, so that both share the untrained-encoder baseline, but with a shorter warmup and a log
+/// that shows how the loss falls.
 const MINUTE: [&str; 8] = [
     "train.steps=200",
     "train.warmup_steps=20",

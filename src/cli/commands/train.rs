@@ -56,8 +56,8 @@ pub struct Args {
     /// --config, the recipe is the one in the file. Optimiser moments and EMA start from scratch.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// With --from: continue the training that produced the weights, if they record its length. Step,
-    /// images seen and random streams carry on; optimiser moments and the warmup start again.
+    /// With --from: continue the training that produced the weights, if they record its length.
+    /// Step, images seen and random streams carry on; optimiser moments and the warmup start again.
     #[arg(long = "continue", requires = "from")]
     continues: bool,
     /// With --resume: cool down a run with a constant learning rate, from its newest checkpoint. In
@@ -83,8 +83,8 @@ pub struct Args {
     fits: Option<String>,
     #[command(flatten)]
     several: several::Args,
-    /// Print the resolved recipe, and on stderr an estimate of what it takes, then stop. The estimate
-    /// covers parameters, memory, disk, and time from a step of 2 images.
+    /// Print the resolved recipe, and on stderr an estimate of what it takes, then stop. The
+    /// estimate covers parameters, memory, disk, and time from a step of 2 images.
     #[arg(long)]
     dry_run: bool,
 }
@@ -457,9 +457,11 @@ mod tests {
         };
         let error = may_train(&missed).expect_err("refused");
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains(
-            "a GPU is there, hidden. To train on the CPU anyway, add --device cpu"
-        ));
+        assert!(
+            error
+                .to_string()
+                .contains("a GPU is there, hidden. To train on the CPU anyway, add --device cpu")
+        );
         assert!(
             may_train(&soda::device::select("cpu").expect("always there")).is_ok(),
             "the CPU was requested"

@@ -108,10 +108,7 @@ impl Shards {
                         names.join(", ")
                     )));
                 };
-                say(&format!(
-                    "shard {} of {}, assigned by {who} ({name})",
-                    shard.index, shard.of
-                ));
+                say(&format!("shard {} of {}, assigned by {who} ({name})", shard.index, shard.of));
                 Ok(vec![shard])
             }
         }
@@ -238,7 +235,8 @@ pub fn finished(path: &Path, wanted: &Manifest) -> Result<Option<usize>> {
     Ok(Some(found.rows))
 }
 
-/// Merges the shards of `out` into it, in their order, and returns the number of rows and of shards.
+/// Merges the shards of `out` into it, in their order, and returns the number of rows and of
+/// shards.
 ///
 /// # Errors
 /// If a shard is missing, damaged or made differently from the others, or `out` can't be written.

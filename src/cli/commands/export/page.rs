@@ -129,8 +129,8 @@ fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value
     Ok((recorder, bench))
 }
 
-/// Returns the networks' tensors as [`WeightsFile::export`] rounds them: matrices and convolutions to
-/// f16.
+/// Returns the networks' tensors as [`WeightsFile::export`] rounds them: matrices and convolutions
+/// to f16.
 fn halved(weights: &WeightsFile) -> Result<Tensors> {
     let rounded = WeightsFile::parse(&weights.path, &weights.export(true, None, &Tensors::new())?)?;
     to_host(parameters::collect(&rounded.model(&Device::flex())?))

@@ -78,10 +78,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
 
     let report = to_report(protocol.method, &best.features, &weights.path, common.data.as_deref());
-    outln!(
-        "Heat map: {}. For the result on the test set: {report}",
-        args.grid.out.display()
-    );
+    outln!("Heat map: {}. For the result on the test set: {report}", args.grid.out.display());
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "selection", grid.n_test);

@@ -39,8 +39,8 @@ pub struct Verdict {
     pub random_encoder: Option<f64>,
     /// The score of always predicting the largest class of the training images.
     pub largest_class: f64,
-    /// The standard error of `z` in points: sqrt(p (1 - p) / n), where p counts two more images, one
-    /// of them right, so that the error is never 0.
+    /// The standard error of `z` in points: sqrt(p (1 - p) / n), where p counts two more images,
+    /// one of them right, so that the error is never 0.
     pub standard_error: f64,
 }
 
@@ -243,8 +243,7 @@ mod tests {
         assert!(one.contains("with 1 test image)") && one.contains("no better than"), "{one}");
         let large = verdict(10_000, [9000, 0, 0], false, false);
         assert!(
-            large.sentence.contains("z scores 90.0 %")
-                && large.sentence.contains("--baselines"),
+            large.sentence.contains("z scores 90.0 %") && large.sentence.contains("--baselines"),
             "{large:?}"
         );
         assert_eq!((large.pixels, large.random_encoder), (None, None));
@@ -253,8 +252,8 @@ mod tests {
     #[test]
     fn leads_are_measured_image_by_image() {
         let right = |from, right| probed(100, from, right).right;
-        // The second classifier makes all mistakes of the first, or none of them: the scores are the
-        // same, the certainty is not.
+        // The second classifier makes all mistakes of the first, or none of them: the scores are
+        // the same, the certainty is not.
         let (same, apart) =
             (Lead::of(&right(0, 60), &right(0, 50)), Lead::of(&right(0, 60), &right(50, 50)));
         assert!((same.points - 10.0).abs() < 1e-9 && (apart.points - 10.0).abs() < 1e-9);

@@ -79,7 +79,8 @@ pub fn render(columns: &[Column]) -> String {
     head + &(0..rows).map(|row| line(&|column| column.cells[row].clone())).collect::<String>()
 }
 
-/// Cuts `text` to `width` characters, in the middle, because runs differ at the ends of their names.
+/// Cuts `text` to `width` characters, in the middle, because runs differ at the ends of their
+/// names.
 fn cut(text: &str, width: usize) -> String {
     let n = text.chars().count();
     if n <= width {

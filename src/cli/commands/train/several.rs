@@ -1,5 +1,5 @@
-//! `mpirun -n N soda train`: one run by several processes. Rank 0 behaves like a single process; the
-//! other ranks follow it.
+//! `mpirun -n N soda train`: one run by several processes. Rank 0 behaves like a single process;
+//! the other ranks follow it.
 
 use super::may_train;
 use crate::cli::args::{Common, images};
@@ -15,8 +15,8 @@ use soda::train::follow::follow;
 /// The flags for several processes.
 #[derive(Clone, clap::Args)]
 pub struct Args {
-    /// With several processes (mpirun, srun): how each batch is divided among them. Proportions, such
-    /// as 2,1 for cards of unequal speed (default: equal).
+    /// With several processes (mpirun, srun): how each batch is divided among them. Proportions,
+    /// such as 2,1 for cards of unequal speed (default: equal).
     #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     shares: Option<Vec<u32>>,
     /// With several processes: the format in which gradients and weight changes are exchanged. f16

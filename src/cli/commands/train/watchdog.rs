@@ -1,4 +1,5 @@
-//! Keeps launches below the drivers' time limits: drivers reset a GPU that doesn't respond for long.
+//! Keeps launches below the drivers' time limits: drivers reset a GPU that doesn't respond for
+//! long.
 
 use soda::config::{Config, MicroBatch};
 use soda::device::Selected;
@@ -8,14 +9,14 @@ use soda::progress::say;
 use soda::selftest;
 use soda::units::grouped;
 
-/// The longest launch allowed, in seconds. Windows resets the GPU after 2, some drivers of integrated
-/// GPUs earlier; macOS has been seen to end launches that disturb the display.
+/// The longest launch allowed, in seconds. Windows resets the GPU after 2, some drivers of
+/// integrated GPUs earlier; macOS has been seen to end launches that disturb the display.
 const LONGEST: f64 = 0.5;
 const LONGEST_ON_METAL: f64 = 0.2;
 
-/// Splits the batch into parts (train.micro_batch) if the longest launch of a step on the whole batch
-/// would take too long on `device`, at the speed measured by the self test. Reports the split, and
-/// returns whether there was one.
+/// Splits the batch into parts (train.micro_batch) if the longest launch of a step on the whole
+/// batch would take too long on `device`, at the speed measured by the self test. Reports the
+/// split, and returns whether there was one.
 ///
 /// # Errors
 /// If the device fails its self test, or a launch for a single image takes too long.
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_as_equal_as_possible_and_short_enough() {
+    fn parts_are_as_equal_as_they_can_be_and_short_enough() {
         // The paper's 256 images on a UHD 620 of 0.1 TFLOP/s: 2.3 s.
         let seconds = 0.906e9 / 0.1e12;
         assert_eq!(parts(256, seconds, LONGEST), Some(52));
