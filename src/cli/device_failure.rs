@@ -165,7 +165,8 @@ fn device_failed(what: &str, fault: Fault) -> Failure {
     let smaller = smaller.map(|n| format!("`{resume} --set train.micro_batch={n} --allow-change`"));
     let advice = match fault {
         Fault::OutOfMemory if searches => format!(
-            "The device has too little memory: `{resume} --auto-batch` finds the largest micro-batch that fits"
+            "The device has too little memory: `{resume} --auto-batch` finds the largest \
+             micro-batch that fits"
         ),
         Fault::OutOfMemory => format!(
             "The device has too little memory: {} uses smaller micro-batches",
@@ -185,7 +186,8 @@ fn device_failed(what: &str, fault: Fault) -> Failure {
             )
         }
         _ => format!(
-            "If the device was lost, resume with `{resume}`, or on --device cpu; otherwise report this, with RUST_BACKTRACE=1"
+            "If the device was lost, resume with `{resume}`, or on --device cpu; otherwise report \
+             this, with RUST_BACKTRACE=1"
         ),
     };
     let what_fits =
@@ -198,7 +200,8 @@ fn why(fault: Fault) -> String {
     let watchdog = watchdog(std::env::consts::OS);
     match fault {
         Fault::LeftOut => format!(
-            "The device left out work, as some drivers do when it takes too long{watchdog} or needs too much memory"
+            "The device left out work, as some drivers do when it takes too long{watchdog} or \
+             needs too much memory"
         ),
         _ => format!("The device was lost, as drivers end work that takes too long{watchdog}"),
     }
@@ -215,7 +218,9 @@ fn without_run(fault: Fault) -> String {
             "{}: run the command again, process less at once, or use --device cpu",
             why(fault)
         ),
-        _ => "If the device was lost, run the command again, or on --device cpu; otherwise report this, with RUST_BACKTRACE=1".into(),
+        _ => "If the device was lost, run the command again, or on --device cpu; otherwise report \
+              this, with RUST_BACKTRACE=1"
+            .into(),
     }
 }
 

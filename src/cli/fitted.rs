@@ -53,7 +53,8 @@ pub fn linear_decoder<'a>(
     let found = LinearDecoder::cached(folder.as_deref(), key, config.model.z_dim, || {
         let n = MOST_IMAGES.min(data.train.len());
         say(&format!(
-            "fitting the linear decoder, whose output sampling starts from, to {n} training images (once)"
+            "fitting the linear decoder, whose output sampling starts from, to {n} training images \
+             (once)"
         ));
         fit_to(model, &data.train, n, config, &device.device)
     })?;
@@ -84,7 +85,8 @@ pub fn prior(
     if fitted < components {
         let gaussians = if fitted == 1 { "one Gaussian" } else { &format!("{fitted} Gaussians") };
         say(&format!(
-            "z is sampled from {gaussians} instead of {components}: the training set holds {n} images, and each Gaussian needs {IMAGES_EACH}"
+            "z is sampled from {gaussians} instead of {components}: the training set holds {n} \
+             images, and each Gaussian needs {IMAGES_EACH}"
         ));
     }
     Ok(prior)

@@ -190,7 +190,8 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     if destination == Destination::Output {
         if holds != Holds::Text && stdout().is_terminal() {
             return Err(Error::usage(format!(
-                "{flag} {}: binary output doesn't go to a terminal; redirect it to a file or another program",
+                "{flag} {}: binary output doesn't go to a terminal; redirect it to a file or \
+                 another program",
                 path.display()
             )));
         }

@@ -160,7 +160,8 @@ impl<'a> Session<'a> {
     pub fn deterministic(&self, command: &str) -> Result<()> {
         let adds = |what: &str| {
             Err(Error::usage(format!(
-                "{what} adds different noise to every image, and `soda {command}` shows the effect of z alone; choose ddim with eta 0, or dpm-solver"
+                "{what} adds different noise to every image, and `soda {command}` shows the effect \
+                 of z alone; choose ddim with eta 0, or dpm-solver"
             )))
         };
         match self.sample.sampler {

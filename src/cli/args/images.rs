@@ -130,15 +130,20 @@ impl Own {
         let run = self.run.display();
         if location != data::BUNDLED && !Path::new(location).exists() {
             return Err(Error::usage(format!(
-                "{run} was trained on the data in {location}, which isn't there now; name the data with --data DIR"
+                "{run} was trained on the data in {location}, which isn't there now; name the data \
+                 with --data DIR"
             )));
         }
         let dataset = data::reopen(location, side, &self.options).map_err(|e| {
-            Error::usage(format!("the data that {run} was trained on can't be opened: {e}; name other data with --data DIR"))
+            Error::usage(format!(
+                "the data that {run} was trained on can't be opened: {e}; name other data with \
+                 --data DIR"
+            ))
         })?;
         if dataset.sha256 != self.sha256 {
             return Err(Error::usage(format!(
-                "{location} has changed since {run} was trained on it (checksum {:.16}.. then, {:.16}.. now); name the data to use with --data DIR",
+                "{location} has changed since {run} was trained on it (checksum {:.16}.. then, \
+                 {:.16}.. now); name the data to use with --data DIR",
                 self.sha256, dataset.sha256
             )));
         }

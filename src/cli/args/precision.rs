@@ -61,11 +61,13 @@ impl PrecisionArgs {
         match (self.precision, &device.adapter) {
             (Choice::F32, _) => Ok(Precision::F32),
             (Choice::F16, None) => Err(Error::usage(
-                "--precision f16: the CPU computes in f32, so f16 would only be slower; `--precision f16-emulated` rounds as f16 does, to show the effect",
+                "--precision f16: the CPU computes in f32, so f16 would only be slower; \
+                 `--precision f16-emulated` rounds as f16 does, to show the effect",
             )),
             (Choice::F16, Some(adapter)) if !adapter.profile.extensions.f16 => {
                 Err(Error::usage(format!(
-                    "--precision f16: {} has no shader-f16, so f16 would save neither memory nor time; leave --precision out",
+                    "--precision f16: {} has no shader-f16, so f16 would save neither memory nor \
+                     time; leave --precision out",
                     adapter.name
                 )))
             }

@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
 /// Arguments of `soda bench`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "--device all measures the CPU and every adapter, software adapters included. Benchmarks that don't fit the budget are listed as skipped."
+    after_help = "--device all measures the CPU and every adapter, software adapters included. \
+                  Benchmarks that don't fit the budget are listed as skipped."
 )]
 pub struct Args {
     /// Benchmarks to run: kernels, step, inference, data, all or host. host measures the host's
@@ -106,7 +107,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     {
         if !in_f32 || args.profile || args.plot.is_some() {
             return Err(Error::usage(
-                "--precision, --profile and --plot are for one process; several processes measure a step and its exchange",
+                "--precision, --profile and --plot are for one process; several processes measure \
+                 a step and its exchange",
             ));
         }
         return by_ranks(ranks, common, output);
@@ -123,7 +125,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     if planned.is_empty() {
         return Err(Error::usage(
-            "--suite host measures at the size of the paper and needs a GPU; scripts/host_time.sh runs it without one",
+            "--suite host measures at the size of the paper and needs a GPU; scripts/host_time.sh \
+             runs it without one",
         ));
     }
     // Fail before the work if the chart can't be written.
@@ -187,7 +190,9 @@ fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
             let speed =
                 row.images_per_s.map_or(String::new(), |rate| format!("{rate:.1} images/s, "));
             outln!(
-                "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} x the slowest; waited {waited:.0} ms for the other ranks",
+                "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, \
+                 exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} \
+                 x the slowest; waited {waited:.0} ms for the other ranks",
                 row.op,
                 1e3 * row.timing.median,
                 row.megabytes,

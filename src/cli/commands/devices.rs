@@ -18,7 +18,8 @@ pub fn run(common: &Common) -> Result<()> {
         outln!("    driver     {}", a.driver);
         let l = &a.limits;
         outln!(
-            "    limits     storage binding {}, buffer {}, {} storage buffers per shader, workgroup {} invocations and {}, subgroup {}..{}",
+            "    limits     storage binding {}, buffer {}, {} storage buffers per shader, \
+             workgroup {} invocations and {}, subgroup {}..{}",
             BinaryBytes(l.max_storage_binding),
             BinaryBytes(l.max_buffer),
             l.storage_buffers,

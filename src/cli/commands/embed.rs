@@ -32,10 +32,11 @@ use std::sync::atomic::Ordering;
 /// Arguments of `soda embed`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Features: z; backbone, the pooled encoder output before the last linear layer; or \
-denoiser:BLOCK@T, the output of a residual block of the denoiser, averaged over its pixels, for the image noised to \
-step T. Blocks are down0.0 (the finest, at the resolution of the denoiser's images), down1.0 .. middle .. up1.0, up0.0, as many as the weights have; an unknown name \
-lists them."
+    after_help = "Features: z; backbone, the pooled encoder output before the last linear layer; \
+                  or denoiser:BLOCK@T, the output of a residual block of the denoiser, averaged \
+                  over its pixels, for the image noised to step T. Blocks are down0.0 (the finest, \
+                  at the resolution of the denoiser's images), down1.0 .. middle .. up1.0, up0.0, \
+                  as many as the weights have; an unknown name lists them."
 )]
 pub struct Args {
     /// Image files, or folders searched for images at any depth.
@@ -518,7 +519,8 @@ impl Missing {
                 format!(", but {}", LeftOut::line(&self.left_out))
             };
             return Err(Error::failed(format!(
-                "nothing to embed: there are no images{others}; name image files, or folders of images"
+                "nothing to embed: there are no images{others}; name image files, or folders of \
+                 images"
             )));
         }
         Ok(())

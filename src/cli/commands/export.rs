@@ -187,7 +187,8 @@ fn change(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
     };
     if let Some(other) = set.iter().find(|set| !may(set)) {
         return Err(Error::usage(format!(
-            "--set {other}: weights stay as they were trained; only keys of [sample] and the sides of images (data.side and those of its views) can be changed"
+            "--set {other}: weights stay as they were trained; only keys of [sample] and the sides \
+             of images (data.side and those of its views) can be changed"
         )));
     }
     let config =

@@ -28,7 +28,11 @@ const ENOUGH: usize = 30;
 /// Arguments of `soda health`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Alignment and uniformity (Wang and Isola 2020) are measured on z normalised to length 1; alignment is between two views of an image, each cropped with probability 0.65 (and then mirrored with probability 0.5), as in `soda probe --train-views online`. The probe is that of the protocol `linear` with seed 0, trained on images and mirror images."
+    after_help = "Alignment and uniformity (Wang and Isola 2020) are measured on z normalised to \
+                  length 1; alignment is between two views of an image, each cropped with \
+                  probability 0.65 (and then mirrored with probability 0.5), as in `soda probe \
+                  --train-views online`. The probe is that of the protocol `linear` with seed 0, \
+                  trained on images and mirror images."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -117,13 +121,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
     if n < ENOUGH {
         warn(&format!(
-            "warning: with {n} test images, purity, accuracy and calibration are mostly chance; {TEST_SET_TOO_SMALL}"
+            "warning: with {n} test images, purity, accuracy and calibration are mostly chance; \
+             {TEST_SET_TOO_SMALL}"
         ));
     }
     let c = &found.calibration;
     outln!("z of {} test images:", test.rows());
     outln!(
-        "  alignment   {aligned:.3}   (squared distance between two views of an image; 0: identical, 2: unrelated)"
+        "  alignment   {aligned:.3}   (squared distance between two views of an image; 0: \
+         identical, 2: unrelated)"
     );
     outln!("  uniformity  {uniform:.3}  (0: all in one point, -4: spread over the whole sphere)");
     outln!("  rank        {}", stats.rank_in_words());
@@ -131,7 +137,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         if k == 1 { "nearest neighbours".into() } else { format!("{k} nearest neighbours") };
     outln!("  purity      {pure:.1} % of the {neighbours} have the class of the image");
     outln!(
-        "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error {:.1} %; picture {}",
+        "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error \
+         {:.1} %; picture {}",
         c.confidence,
         c.ece,
         args.out.display()

@@ -16,13 +16,17 @@ use std::path::{Path, PathBuf};
 /// Arguments of `soda import`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "futurexiang: a checkpoint saved by train.py of github.com/FutureXiang/soda. Sizes are read from the tensors, the rest of the recipe is \
-    configs/futurexiang.toml. Add --set diffusion.schedule=inverted_cosine if it was trained with that schedule, and --set data.mean=[..] and data.std=[..] if \
-    it was trained on other data.\n\
-    torchvision: a state dictionary of its resnet18, with its 7x7 stem or a 3x3 stem (conv1 replaced, no maxpool). z is then the pooled \
-    vector of 512 values. Pixels are normalised as for ImageNet unless --set says otherwise, and 7x7 stems use images of 64 pixels \
-    (--set data.side=128 changes that). There is no denoiser: embed, probe, neighbours, map and health work.\n\
-    Files are those of torch.save with its default protocol (zip archives, and the format before PyTorch 1.6) and safetensors. No code in them is run."
+    after_help = "futurexiang: a checkpoint saved by train.py of github.com/FutureXiang/soda. \
+                  Sizes are read from the tensors, the rest of the recipe is \
+                  configs/futurexiang.toml. Add --set diffusion.schedule=inverted_cosine if it was \
+                  trained with that schedule, and --set data.mean=[..] and data.std=[..] if it was \
+                  trained on other data.\ntorchvision: a state dictionary of its resnet18, with \
+                  its 7x7 stem or a 3x3 stem (conv1 replaced, no maxpool). z is then the pooled \
+                  vector of 512 values. Pixels are normalised as for ImageNet unless --set says \
+                  otherwise, and 7x7 stems use images of 64 pixels (--set data.side=128 changes \
+                  that). There is no denoiser: embed, probe, neighbours, map and health \
+                  work.\nFiles are those of torch.save with its default protocol (zip archives, \
+                  and the format before PyTorch 1.6) and safetensors. No code in them is run."
 )]
 pub struct Args {
     /// Checkpoint to import (.pth, .pt, .safetensors).

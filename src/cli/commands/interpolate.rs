@@ -16,7 +16,9 @@ use std::path::PathBuf;
 /// Arguments of `soda interpolate`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "If the linear and the spherical row look the same (pixels differ by less than 10 of 255 levels on average, in each image), the picture shows one row; the JSON has the results of both."
+    after_help = "If the linear and the spherical row look the same (pixels differ by less than 10 \
+                  of 255 levels on average, in each image), the picture shows one row; the JSON \
+                  has the results of both."
 )]
 pub struct Args {
     /// First image: a file, test:17 or train:3.
@@ -107,7 +109,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if alike {
         let levels = VISIBLE * 255.0;
         outln!(
-            "linear and spherical look the same (pixels differ by less than {levels:.0} of 255 levels): one row shows both"
+            "linear and spherical look the same (pixels differ by less than {levels:.0} of 255 \
+             levels): one row shows both"
         );
     }
     session.output.set("a", json!(a));

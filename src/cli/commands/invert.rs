@@ -14,7 +14,8 @@ use std::path::PathBuf;
 /// Arguments of `soda invert`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Both directions run DDIM with eta 0, without guidance or clipping. More --steps make the round trip more exact."
+    after_help = "Both directions run DDIM with eta 0, without guidance or clipping. More --steps \
+                  make the round trip more exact."
 )]
 pub struct Args {
     /// Image files, or images of the data set such as test:17 (default: the first eight test

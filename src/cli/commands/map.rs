@@ -26,10 +26,8 @@ const ENOUGH: usize = 200;
 
 /// Arguments of `soda map`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Features are L2-normalised, as in `soda neighbours`. The result is deterministic: \
-t-SNE starts from the principal components."
-)]
+#[command(after_help = "Features are L2-normalised, as in `soda neighbours`. The result is \
+                        deterministic: t-SNE starts from the principal components.")]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
@@ -80,7 +78,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let (train, test) = (dataset.train.len(), dataset.test.len());
         let remedy = if train + test >= FEWEST { "; --split all takes both" } else { "" };
         return Err(Error::usage(format!(
-            "--split {split}: {n} images; a map needs at least {FEWEST} images, and the training set holds {train}, the test set {test}{remedy}"
+            "--split {split}: {n} images; a map needs at least {FEWEST} images, and the training \
+             set holds {train}, the test set {test}{remedy}"
         )));
     }
     let near = NEIGHBOURS.min((n - 1) / 2);
@@ -149,7 +148,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         String::new()
     };
     outln!(
-        "{title}: {kept:.1} % of the {near} nearest neighbours kept (by chance {chance:.1} %); picture {}{thumbnails}",
+        "{title}: {kept:.1} % of the {near} nearest neighbours kept (by chance {chance:.1} %); \
+         picture {}{thumbnails}",
         args.out.display()
     );
 

@@ -16,8 +16,10 @@ use std::path::PathBuf;
 /// Arguments of `soda mix`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Sections are numbered by resolution, the finest first: with four resolutions and images of 32 x 32 pixels, 0 is 32x32, 3 is 4x4 and 4 the middle. \
-With layer modulation, sections are parts of z; otherwise every resolution receives all of z, and the chosen ones receive the columns' z."
+    after_help = "Sections are numbered by resolution, the finest first: with four resolutions and \
+                  images of 32 x 32 pixels, 0 is 32x32, 3 is 4x4 and 4 the middle. With layer \
+                  modulation, sections are parts of z; otherwise every resolution receives all of \
+                  z, and the chosen ones receive the columns' z."
 )]
 pub struct Args {
     /// Row images, which provide the rest of z: files, or e.g. test:17 (default: the first four
@@ -47,7 +49,8 @@ fn images(session: &Session, args: &Args) -> Result<(Named, Named)> {
     };
     if half == 0 {
         return Err(Error::usage(
-            "mix needs at least two images, and the test set holds one; name images of rows and columns, such as train:0 --with train:1",
+            "mix needs at least two images, and the test set holds one; name images of rows and \
+             columns, such as train:0 --with train:1",
         ));
     }
     let (rows, columns) =
@@ -107,7 +110,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_table(&args.out, &headings, &grid, side, scale(side, LARGE))?;
     let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     outln!(
-        "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on average; picture {}",
+        "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on \
+         average; picture {}",
         all.len(),
         args.out.display()
     );

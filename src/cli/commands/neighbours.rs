@@ -21,8 +21,9 @@ use std::path::{Path, PathBuf};
 /// Arguments of `soda neighbours`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Features are L2-normalised. Those of the training images are computed once \
-for each weights file and kind, then kept in the user's cache folder. A training image is not its own neighbour."
+    after_help = "Features are L2-normalised. Those of the training images are computed once for \
+                  each weights file and kind, then kept in the user's cache folder. A training \
+                  image is not its own neighbour."
 )]
 pub struct Args {
     /// Image files, or images of the data set such as test:17.

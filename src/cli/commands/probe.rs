@@ -130,7 +130,8 @@ impl Args {
         let chosen = probe::trained(&recipe, data, images, views);
         if chosen.epochs > recipe.epochs {
             say(&format!(
-                "linear trains for {} epochs instead of {}, because {images} training images make few steps per epoch; --epochs overrides this",
+                "linear trains for {} epochs instead of {}, because {images} training images make \
+                 few steps per epoch; --epochs overrides this",
                 HumanCount(chosen.epochs as u64),
                 recipe.epochs
             ));

@@ -26,7 +26,15 @@ use std::path::{Path, PathBuf};
 /// Arguments of `soda quality`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "`detail` is the energy above 8 cycles per image, relative to the test images: 1 is as sharp. `class %` is the share of reconstructions that, encoded again, a classifier trained on z of real training images assigns to the test image's class. The mean training image and a linear map from z to pixels are listed for comparison, because blur alone scores well in PSNR. Frechet distance, precision and recall compare the z of generated and of real images, under the encoder being evaluated: they compare samples within a run, not runs, and are not FID. Training images measured in the same way show what a perfect model would score with as many images."
+    after_help = "`detail` is the energy above 8 cycles per image, relative to the test images: 1 \
+                  is as sharp. `class %` is the share of reconstructions that, encoded again, a \
+                  classifier trained on z of real training images assigns to the test image's \
+                  class. The mean training image and a linear map from z to pixels are listed for \
+                  comparison, because blur alone scores well in PSNR. Frechet distance, precision \
+                  and recall compare the z of generated and of real images, under the encoder \
+                  being evaluated: they compare samples within a run, not runs, and are not FID. \
+                  Training images measured in the same way show what a perfect model would score \
+                  with as many images."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -56,7 +64,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         args.inception.as_ref().map(|path| Inception::open(path, session.device())).transpose()?;
     if let Some(inception) = inception.as_ref().filter(|inception| !inception.is_published()) {
         warn(&format!(
-            "warning: the SHA-256 of {} begins with {:.8}, not with 6726825d as that of the published weights, so distances in its features are not FID",
+            "warning: the SHA-256 of {} begins with {:.8}, not with 6726825d as that of the \
+             published weights, so distances in its features are not FID",
             args.inception.as_ref().expect("a file").display(),
             inception.sha256
         ));
@@ -65,7 +74,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let n = how_many(args.n, dataset.train.len(), dataset.test.len())?;
     if n < ENOUGH {
         warn(&format!(
-            "warning: with {n} images, Frechet distance, precision and recall are mostly chance; use {ENOUGH} or more"
+            "warning: with {n} images, Frechet distance, precision and recall are mostly chance; \
+             use {ENOUGH} or more"
         ));
     }
     let prior = session.prior(args.components as usize)?;
@@ -168,13 +178,15 @@ fn how_many(asked: Option<u64>, train: usize, test: usize) -> Result<usize> {
     let (least, most) = (NEIGHBOURS + 1, test.min(train));
     if most < least {
         return Err(Error::failed(format!(
-            "quality compares sets of at least {least} images, and the training set holds {train}, the test set {test}; {TEST_SET_TOO_SMALL}"
+            "quality compares sets of at least {least} images, and the training set holds {train}, \
+             the test set {test}; {TEST_SET_TOO_SMALL}"
         )));
     }
     let n = asked.map_or(most.min(USUAL), |n| n as usize);
     if n < least || n > most {
         return Err(Error::usage(format!(
-            "-n {n}: must be between {least} and {most} (the training set holds {train} images, the test set {test})"
+            "-n {n}: must be between {least} and {most} (the training set holds {train} images, \
+             the test set {test})"
         )));
     }
     Ok(n)

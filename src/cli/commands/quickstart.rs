@@ -175,7 +175,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         say(&format!("already there: {kept}; delete {out} or choose --out to repeat it"));
     }
     outln!(
-        "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows the device it would use."
+        "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` \
+         shows the device it would use."
     );
     Ok(())
 }
@@ -209,7 +210,8 @@ fn score_trained(
         [&scored["probe"], &baselines["pixels"]].map(|v| v["top1"].as_f64().unwrap_or(f64::NAN));
     if own < pixels {
         outln!(
-            "  That is below raw pixels: the training was too short. The default 7 minutes reach about 40 % on two CPU cores."
+            "  That is below raw pixels: the training was too short. The default 7 minutes reach \
+             about 40 % on two CPU cores."
         );
     }
     Ok(())
@@ -257,7 +259,8 @@ fn same_data(run: &RunDir, data: &Dataset) -> Result<()> {
     let began = if run.exists() { run.read_starts().pop() } else { None };
     match began.filter(|start| start.data_sha256 != data.sha256) {
         Some(start) => Err(Error::usage(format!(
-            "{} holds a quickstart on {}, not on {}; name the same data with --data, or choose another --out",
+            "{} holds a quickstart on {}, not on {}; name the same data with --data, or choose \
+             another --out",
             run.path.display(),
             start.data,
             data.describe()
@@ -375,7 +378,8 @@ fn print_trained(trained: &Value, run: &RunDir, device: &Selected) {
         _ => String::new(),
     };
     outln!(
-        "Training a small network from random weights: loss {:.3} -> {:.3} in {steps} steps, {:.0} images/s on {} ({}).{ended}",
+        "Training a small network from random weights: loss {:.3} -> {:.3} in {steps} steps, {:.0} \
+         images/s on {} ({}).{ended}",
         number("loss_first"),
         number("loss_last"),
         number("images_per_s"),

@@ -28,7 +28,10 @@ use subcommands::{Finished, Subcommands, typed};
 /// Arguments of `soda report`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The page works offline, can be printed, and is readable on a phone. Results and pictures are re-computed for the newest weights of the run and kept in DIR/report; on two processor cores and the full CIFAR-10 that takes ten to twenty minutes."
+    after_help = "The page works offline, can be printed, and is readable on a phone. Results and \
+                  pictures are re-computed for the newest weights of the run and kept in \
+                  DIR/report; on two processor cores and the full CIFAR-10 that takes ten to \
+                  twenty minutes."
 )]
 pub struct Args {
     /// Run directory.
@@ -144,19 +147,22 @@ impl Subcommands<'_> {
         if let Ok(v) = &health.result {
             section.tables.push(health_table(v));
         }
-        let caption = "Confusion matrix of the linear probe: each row is a true class, its values are per cent of that class's test images.";
+        let caption = "Confusion matrix of the linear probe: each row is a true class, its values \
+                       are per cent of that class's test images.";
         add(&mut section, &health, caption, |v| {
             let c = &v["calibration"];
             let [right, sure, error] = [&v["top1"], &c["confidence"], &c["ece"]].map(per_cent);
             vec![format!(
-                "Linear probe: accuracy {right}, mean confidence {sure}, expected calibration error {error}."
+                "Linear probe: accuracy {right}, mean confidence {sure}, expected calibration \
+                 error {error}."
             )]
         });
         let diagnosis = self.run("diagnosis", &format!("diagnose -n {}", self.most(200)), true);
         add(
             &mut section,
             &diagnosis,
-            "How much of the denoiser's loss z explains, by noise level: 0 % is the loss without z. The curve for another image's z shows the cost of a wrong z.",
+            "How much of the denoiser's loss z explains, by noise level: 0 % is the loss without \
+             z. The curve for another image's z shows the cost of a wrong z.",
             |v| {
                 v["findings"]
                     .as_array()
@@ -195,10 +201,19 @@ impl Subcommands<'_> {
         add(
             &mut reconstructions,
             &finished,
-            "From top: test images; reconstructions from z and their own x_T; from z alone; from the linear map of z if there is one; samples from the latent prior.",
+            "From top: test images; reconstructions from z and their own x_T; from z alone; from \
+             the linear map of z if there is one; samples from the latent prior.",
             |v| {
                 let young = worse_than_the_mean(v);
-                young.into_iter().chain(["Frechet distance, precision and recall are measured in this encoder's own z. They are not FID, and are comparable only within this run, such as with the training images in the table.".into()]).collect()
+                young
+                    .into_iter()
+                    .chain([
+                        "Frechet distance, precision and recall are measured in this encoder's own \
+                         z. They are not FID, and are comparable only within this run, such as \
+                         with the training images in the table."
+                            .into(),
+                    ])
+                    .collect()
             },
         );
 
@@ -207,7 +222,8 @@ impl Subcommands<'_> {
         add(
             &mut samples,
             &finished,
-            "New images, with z sampled from a Gaussian mixture fitted to that of the training images; below, the training images nearest to the first row.",
+            "New images, with z sampled from a Gaussian mixture fitted to that of the training \
+             images; below, the training images nearest to the first row.",
             |_| Vec::new(),
         );
 
@@ -220,21 +236,24 @@ impl Subcommands<'_> {
         add(
             &mut editing,
             &finished,
-            "From one test image to another, by linear and spherical interpolation in z; a single row if the two look the same.",
+            "From one test image to another, by linear and spherical interpolation in z; a single \
+             row if the two look the same.",
             |_| Vec::new(),
         );
         let finished = self.run("directions", "directions --pca 4 --classes", true);
         add(
             &mut editing,
             &finished,
-            "Along the principal components of z, and along each class's weight vector in a linear classifier.",
+            "Along the principal components of z, and along each class's weight vector in a linear \
+             classifier.",
             |_| Vec::new(),
         );
         let finished = self.run("mix", "mix", true);
         add(
             &mut editing,
             &finished,
-            "The finer stages receive the z of the column images (top), the others the z of the row images (left).",
+            "The finer stages receive the z of the column images (top), the others the z of the \
+             row images (left).",
             |_| Vec::new(),
         );
         let mut neighbours = section("neighbours", "Nearest neighbours");
@@ -304,7 +323,8 @@ fn health_table(v: &Value) -> Table {
         (
             "alignment",
             number("alignment", 3),
-            "squared distance between two views of an image on the sphere: 0 identical, 2 unrelated",
+            "squared distance between two views of an image on the sphere: 0 identical, 2 \
+             unrelated",
         ),
         (
             "uniformity",
@@ -363,7 +383,11 @@ fn worse_than_the_mean(quality: &Value) -> Option<String> {
     let [drawn, mean] = ["z_alone", "mean_image"].map(|kind| quality[kind]["psnr"].as_f64());
     let (drawn, mean) = (drawn?, mean?);
     (drawn < mean).then(|| {
-        format!("Reconstructions from z alone are further from the test images ({drawn:.1} dB) than the mean of all training images is ({mean:.1} dB): the denoiser can't separate noise from an image yet. Longer training changes that; z may be useful before then.")
+        format!(
+            "Reconstructions from z alone are further from the test images ({drawn:.1} dB) than \
+             the mean of all training images is ({mean:.1} dB): the denoiser can't separate noise \
+             from an image yet. Longer training changes that; z may be useful before then."
+        )
     })
 }
 
@@ -419,12 +443,14 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         id: "repeat".into(),
         title: "How to reproduce it".into(),
         words: vec![format!(
-            "With the recipe below saved as recipe.toml, `{}` repeats the training. On one device, the same seed and data give the same results{}.",
+            "With the recipe below saved as recipe.toml, `{}` repeats the training. On one device, \
+             the same seed and data give the same results{}.",
             from_recipe(&starts),
             match (weights.config.train.lr_schedule, weights.config.train.cooldown > 0.0) {
                 (LrSchedule::Constant, false) => "",
                 _ =>
-                    ", unless a time limit ended the run: the learning rate then depended on the clock",
+                    ", unless a time limit ended the run: the learning rate then depended on the \
+                     clock",
             }
         )],
         tables: vec![Table { head: Vec::new(), rows }],

@@ -18,7 +18,8 @@ use table::{Column, render};
 /// Arguments of `soda runs`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The newest run comes first. k-NN and linear are the best scores on held-out training images during training (train.evaluate_every). Nothing is changed."
+    after_help = "The newest run comes first. k-NN and linear are the best scores on held-out \
+                  training images during training (train.evaluate_every). Nothing is changed."
 )]
 pub struct Args {
     /// Folder of the runs, or one run directory.

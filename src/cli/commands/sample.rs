@@ -74,13 +74,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     out!("{n} images in {}", args.out.display());
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         out!(
-            "; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})"
+            "; mean squared distance to the nearest training image {ours:.4} (smallest \
+             {smallest:.4}; test images {theirs:.4})"
         );
     }
     if let (Some(mixture), Some(gaussian)) = (quality.held_out, quality.held_out_gaussian) {
         let k = quality.components;
         out!(
-            "; held-out z {mixture:.3} nats per dimension under {k} Gaussians, {gaussian:.3} under one"
+            "; held-out z {mixture:.3} nats per dimension under {k} Gaussians, {gaussian:.3} under \
+             one"
         );
     }
     outln!();

@@ -134,7 +134,8 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     };
     if among.is_some() && args.auto_batch {
         return Err(Error::usage(
-            "--auto-batch is for one process, because it starts others to try sizes; find the size with one process, then set train.micro_batch",
+            "--auto-batch is for one process, because it starts others to try sizes; find the size \
+             with one process, then set train.micro_batch",
         ));
     }
     let among =
@@ -234,7 +235,8 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         match steps {
             1 => outln!("1 step at {images_per_s:.1} images/s, loss {loss_last:.4}"),
             _ => outln!(
-                "{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}"
+                "{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> \
+                 {loss_last:.4}"
             ),
         }
         match summary.interrupted {
@@ -265,7 +267,8 @@ fn only_the_parts(run: &RunDir, resumed: bool, config: &Config) -> Result<bool> 
 fn say_unused(config: &Config) {
     if let [side, ..] = config.unused_attention()[..] {
         say(&format!(
-            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} pixels, so {side} has no effect"
+            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} \
+             pixels, so {side} has no effect"
         ));
     }
 }
@@ -328,11 +331,13 @@ fn what_fits(
     };
     if fits < now {
         format!(
-            "The device has memory for {fits} images at once, not {now}: resume with `{resume} --auto-batch`"
+            "The device has memory for {fits} images at once, not {now}: resume with `{resume} \
+             --auto-batch`"
         )
     } else {
         format!(
-            "Steps of {now} images at once do fit on their own: resume with `{resume}` once other programs leave the device more memory"
+            "Steps of {now} images at once do fit on their own: resume with `{resume}` once other \
+             programs leave the device more memory"
         )
     }
 }
@@ -382,7 +387,8 @@ fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)
     opened(name.into()).map_err(|e| {
         let run = run.path.display();
         Error::usage(format!(
-            "{run} holds no checkpoint yet, and the weights it started from can't be opened: {e}; name them with --from FILE"
+            "{run} holds no checkpoint yet, and the weights it started from can't be opened: {e}; \
+             name them with --from FILE"
         ))
     })
 }

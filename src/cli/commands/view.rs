@@ -16,7 +16,8 @@ use std::path::PathBuf;
 /// Arguments of `soda view`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views = \"conditioned\"."
+    after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views \
+                  = \"conditioned\"."
 )]
 pub struct Args {
     /// Image files, or images of the data set such as test:17.
@@ -41,8 +42,12 @@ fn window(text: &str) -> std::result::Result<Window, String> {
     let numbers: std::result::Result<Vec<usize>, _> =
         text.split(',').map(|n| n.trim().parse()).collect();
     match numbers.as_deref() {
-        Ok(&[left, top, width, height]) if width >= 1 && height >= 1 => Ok(Window { top, left, height, width }),
-        _ => Err("expected four integers: left, top, width and height (the last two at least 1), such as 0,0,16,16".into()),
+        Ok(&[left, top, width, height]) if width >= 1 && height >= 1 => {
+            Ok(Window { top, left, height, width })
+        }
+        _ => Err("expected four integers: left, top, width and height (the last two at least 1), \
+                  such as 0,0,16,16"
+            .into()),
     }
 }
 
@@ -51,7 +56,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut session = Session::open("view", &args.weights, &args.sampling, &args.out, common)?;
     if !session.config().model.unet.view_conditioning {
         return Err(Error::usage(format!(
-            "{} can't generate another view: it was trained without model.unet.view_conditioning; train with it and data.views=conditioned",
+            "{} can't generate another view: it was trained without model.unet.view_conditioning; \
+             train with it and data.views=conditioned",
             session.weights.path.display()
         )));
     }

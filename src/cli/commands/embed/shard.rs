@@ -91,7 +91,9 @@ impl Shards {
                     });
                     if !whole {
                         return Err(Error::usage(format!(
-                            "--shard auto: {array} is set, but the array isn't a range of several indices without gaps (such as --array=0-15); name the shard with --shard I/N"
+                            "--shard auto: {array} is set, but the array isn't a range of several \
+                             indices without gaps (such as --array=0-15); name the shard with \
+                             --shard I/N"
                         )));
                     }
                 }
@@ -104,7 +106,8 @@ impl Shards {
                 let Some((who, name, shard)) = found else {
                     let names: Vec<&str> = SCHEDULERS.iter().map(|(_, index, ..)| *index).collect();
                     return Err(Error::usage(format!(
-                        "--shard auto: no scheduler assigns a shard (none of {}, with its count, is set to a valid value); name the shard, such as --shard 0/4",
+                        "--shard auto: no scheduler assigns a shard (none of {}, with its count, \
+                         is set to a valid value); name the shard, such as --shard 0/4",
                         names.join(", ")
                     )));
                 };
@@ -285,7 +288,8 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         }
         if manifest.listed != first.1.listed {
             return Err(Error::failed(format!(
-                "{} and {} were made from different files: some were added or removed in between; make all shards again",
+                "{} and {} were made from different files: some were added or removed in between; \
+                 make all shards again",
                 first.0.display(),
                 path.display()
             )));

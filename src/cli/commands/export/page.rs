@@ -99,7 +99,8 @@ pub fn run(
         |name: &str| plan.passes.get(name).map_or(0, |pass| pass.buffers.iter().sum::<u64>());
     let memory = 4 * numbers as u64 + ["encode_1", "denoise_1"].map(pass).iter().sum::<u64>();
     outln!(
-        "{}: {}; {} kernels, {} of memory on the GPU for one image at a time; open it in a browser with WebGPU",
+        "{}: {}; {} kernels, {} of memory on the GPU for one image at a time; open it in a browser \
+         with WebGPU",
         out.display(),
         megabytes(page.len() as u64),
         plan.kernels.len(),
@@ -119,7 +120,10 @@ fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value
         Some(_) => device.device.clone(),
         None => {
             let adapter = adapters().into_iter().next().ok_or_else(|| {
-                Error::failed("--web records the page's kernels on an adapter, and this machine has none; a software adapter will do (Mesa's lavapipe)")
+                Error::failed(
+                    "--web records the page's kernels on an adapter, and this machine has none; a \
+                     software adapter will do (Mesa's lavapipe)",
+                )
             })?;
             select(&adapter.selector())?.device
         }

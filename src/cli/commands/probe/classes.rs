@@ -28,7 +28,8 @@ pub fn unjudged(data: &Dataset, judges: &[u16]) -> Option<String> {
     let more = if without.len() > NAMED { ", .." } else { "" };
     (!without.is_empty()).then(|| {
         format!(
-            "warning: {} of {} classes have no evaluation images, so the scores say nothing about them: {named}{more}",
+            "warning: {} of {} classes have no evaluation images, so the scores say nothing about \
+             them: {named}{more}",
             without.len(),
             data.classes.len()
         )

@@ -99,7 +99,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 fn print(grid: &Grid, protocol: &Protocol) {
     let (train, held_out) = (HumanCount(grid.n_train as u64), HumanCount(grid.n_test as u64));
     outln!(
-        "{} on the denoiser's blocks: trained on {train} training images, scored on {held_out} held-out ones; top-1 in per cent",
+        "{} on the denoiser's blocks: trained on {train} training images, scored on {held_out} \
+         held-out ones; top-1 in per cent",
         protocol.method
     );
     let line = |name: &str, cells: Vec<String>| {

@@ -92,17 +92,22 @@ impl Verdict {
                     _ => ("no better than", training.to_owned()),
                 };
                 format!(
-                    "{features} separates these {classes} classes {worse} {what} ({z:.1} % against {other:.1} %, {error}); {advice}."
+                    "{features} separates these {classes} classes {worse} {what} ({z:.1} % against \
+                     {other:.1} %, {error}); {advice}."
                 )
             }
             (None, Some((pixels, random))) => {
                 let [over_pixels, over_random] = [pixels, random].map(|other| z - per_cent(other));
                 format!(
-                    "{features} beats raw pixels by {over_pixels:.1} points and an untrained encoder by {over_random:.1} ({z:.1} %, {error}; always predicting {name} scores {largest_class:.1} %)."
+                    "{features} beats raw pixels by {over_pixels:.1} points and an untrained \
+                     encoder by {over_random:.1} ({z:.1} %, {error}; always predicting {name} \
+                     scores {largest_class:.1} %)."
                 )
             }
             (None, None) => format!(
-                "{features} scores {z:.1} % ({error}), and always predicting {name} scores {largest_class:.1} %; add --baselines to compare with raw pixels and an untrained encoder."
+                "{features} scores {z:.1} % ({error}), and always predicting {name} scores \
+                 {largest_class:.1} %; add --baselines to compare with raw pixels and an untrained \
+                 encoder."
             ),
         };
         let [pixels, random_encoder] =
@@ -199,7 +204,8 @@ mod tests {
         let clear = verdict(200, [180, 130, 120], true, false);
         assert_eq!(
             clear.sentence,
-            "z beats raw pixels by 25.0 points and an untrained encoder by 30.0 (90.0 %, standard error 2.2 points with 200 test images; always predicting cats scores 50.0 %)."
+            "z beats raw pixels by 25.0 points and an untrained encoder by 30.0 (90.0 %, standard \
+             error 2.2 points with 200 test images; always predicting cats scores 50.0 %)."
         );
         assert_eq!(
             (clear.z, clear.pixels, clear.random_encoder, clear.largest_class),
@@ -208,7 +214,8 @@ mod tests {
         let pixels = verdict(55, [39, 38, 28], true, false).sentence;
         assert_eq!(
             pixels,
-            "z separates these 2 classes no better than raw pixels (70.9 % against 69.1 %, standard error 6.2 points with 55 test images); train on these images first."
+            "z separates these 2 classes no better than raw pixels (70.9 % against 69.1 %, \
+             standard error 6.2 points with 55 test images); train on these images first."
         );
         let perhaps = verdict(55, [42, 38, 28], true, false).sentence;
         assert!(

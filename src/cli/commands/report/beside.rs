@@ -53,7 +53,9 @@ impl Beside {
             false => "no more than",
         };
         format!(
-            "{verdict} under `{protocol}`: {:.1} % against {:.1} %. The difference of {:.1} points is {why} the {margin:.1} points that the probe's seeds and the choice of {} test images can explain (two standard deviations).",
+            "{verdict} under `{protocol}`: {:.1} % against {:.1} %. The difference of {:.1} points \
+             is {why} the {margin:.1} points that the probe's seeds and the choice of {} test \
+             images can explain (two standard deviations).",
             self.z,
             self.pixels,
             difference.abs(),

@@ -33,7 +33,11 @@ pub fn section(probes: &[(&'static str, Finished)]) -> Section {
         }
     }
     let (table, same) = table(&rows);
-    section.words.push(format!("Frozen features, evaluated once on the test set, compared with raw pixels and an untrained encoder under the same protocol. Mean and standard deviation are over the probe's seeds, if it has any; the encoder was trained once.{same}"));
+    section.words.push(format!(
+        "Frozen features, evaluated once on the test set, compared with raw pixels and an \
+         untrained encoder under the same protocol. Mean and standard deviation are over the \
+         probe's seeds, if it has any; the encoder was trained once.{same}"
+    ));
     section.tables.push(table);
     section
 }

@@ -25,13 +25,16 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     let on = starts.last().map_or(String::new(), |s| format!(" on {} ({})", s.data, s.adapter));
     let quickstart = match quickstart::read(&run.path)["command"] == "quickstart" {
         true => {
-            " `soda quickstart` trained it from random weights; the scores and the picture it shows first are those of the shipped weights, not of this run."
+            " `soda quickstart` trained it from random weights; the scores and the picture it \
+             shows first are those of the shipped weights, not of this run."
         }
         false => "",
     };
     let m = &config.model;
     Ok(format!(
-        "A ResNet-18 encoder of base width {} that encodes an image as a z of {} dimensions, and a UNet denoiser of base width {} that generates images from z, trained without labels{on}: {} images seen{}.{quickstart}",
+        "A ResNet-18 encoder of base width {} that encodes an image as a z of {} dimensions, and a \
+         UNet denoiser of base width {} that generates images from z, trained without labels{on}: \
+         {} images seen{}.{quickstart}",
         m.encoder.base,
         m.z_dim,
         m.unet.base,
@@ -191,7 +194,8 @@ pub fn section(
             }
         }
         let caption = format!(
-            "Top-1 of z on {} held-out training images; probe and k-NN are fitted on {} others. Raw pixels and the untrained encoder are scored under `linear` on the test set.",
+            "Top-1 of z on {} held-out training images; probe and k-NN are fitted on {} others. \
+             Raw pixels and the untrained encoder are scored under `linear` on the test set.",
             grouped(last.n_validation as u64),
             grouped(first.n_train as u64)
         );
@@ -255,7 +259,10 @@ mod tests {
         assert!(says(None, None, None).ends_with(": 0 images seen."));
         let file = says(Some("ab"), Some("/w.safetensors"), Some(1_920));
         assert!(
-            file.ends_with(": 0 images seen, starting from the weights /w.safetensors that had seen 1,920 images."),
+            file.ends_with(
+                ": 0 images seen, starting from the weights /w.safetensors that had seen 1,920 \
+                 images."
+            ),
             "{file}"
         );
         // As recorded by an older version.

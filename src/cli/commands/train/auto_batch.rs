@@ -49,7 +49,8 @@ fn search(
             Tried::Fits(seconds) => break seconds,
             Tried::Fails(why) if size == 1 => {
                 return Err(Error::failed(format!(
-                    "not even one image fits into the device's memory; choose a smaller model.unet.base or another --device ({why})"
+                    "not even one image fits into the device's memory; choose a smaller \
+                     model.unet.base or another --device ({why})"
                 )));
             }
             Tried::Fails(_) => say(&format!("{size} images at once are too many for the device")),
@@ -62,7 +63,8 @@ fn search(
         match tries(half)? {
             Tried::Fits(faster) if FASTER * faster < seconds => {
                 say(&format!(
-                    "{size} images at once are slower ({seconds:.1} s per step) than {half} ({faster:.1} s)"
+                    "{size} images at once are slower ({seconds:.1} s per step) than {half} \
+                     ({faster:.1} s)"
                 ));
                 (size, parts, seconds) = (half, 2 * parts, faster);
             }

@@ -16,7 +16,8 @@ pub fn unfinished() -> Result<Option<RunDir>> {
     let runs = below(Path::new("runs")).unwrap_or_default();
     let Some(newest) = runs.first() else {
         return Err(Error::usage(
-            "--resume: there is no run below runs/; start one (`soda train`), or name one elsewhere with --run DIR",
+            "--resume: there is no run below runs/; start one (`soda train`), or name one \
+             elsewhere with --run DIR",
         ));
     };
     // A run without a recipe can't be resumed; `soda runs` reports it.

@@ -61,13 +61,15 @@ fn time(seconds: f64, steps: u64, max_minutes: Option<f64>) -> String {
         Some(minutes) if seconds > 60.0 * minutes => {
             let step = words(seconds);
             format!(
-                "one step takes {step}, longer than --max-minutes {minutes} allows: it would take one step and end"
+                "one step takes {step}, longer than --max-minutes {minutes} allows: it would take \
+                 one step and end"
             )
         }
         Some(minutes) if whole > 60.0 * minutes => {
             let reached = grouped((60.0 * minutes / seconds) as u64);
             format!(
-                "ends after {minutes} minutes (--max-minutes), near step {reached} of {last}; all would take {}",
+                "ends after {minutes} minutes (--max-minutes), near step {reached} of {last}; all \
+                 would take {}",
                 words(whole)
             )
         }
@@ -85,7 +87,8 @@ mod tests {
         assert_eq!(time(0.25, 80, Some(2.0)), "about 20 seconds to step 80");
         assert_eq!(
             time(0.25, 80_000, Some(2.0)),
-            "ends after 2 minutes (--max-minutes), near step 480 of 80,000; all would take about 5.5 hours"
+            "ends after 2 minutes (--max-minutes), near step 480 of 80,000; all would take about \
+             5.5 hours"
         );
         assert!(
             time(55.0, 10, Some(0.5))

@@ -49,7 +49,8 @@ impl Args {
                 resume: String::new(),
             })),
             None if self.shares.is_some() || self.wire.is_some() => Err(Error::usage(
-                "--shares and --wire are for several processes, and this is the only one; start them with mpirun -n N soda train .. (docs/scale.md)",
+                "--shares and --wire are for several processes, and this is the only one; start \
+                 them with mpirun -n N soda train .. (docs/scale.md)",
             )),
             None => Ok(None),
         }

@@ -27,7 +27,8 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
     let seconds = longest_convolution(&config.model, config.train.denoisings) / speed;
     let Some(parts) = parts(images, seconds, longest) else {
         return Err(Error::failed(format!(
-            "{}: a convolution of this recipe takes {seconds:.1} s for one image, and drivers end launches longer than about {longest} s; choose smaller networks, or --device cpu",
+            "{}: a convolution of this recipe takes {seconds:.1} s for one image, and drivers end \
+             launches longer than about {longest} s; choose smaller networks, or --device cpu",
             device.describe()
         )));
     };
@@ -35,7 +36,8 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
         return Ok(false);
     }
     say(&format!(
-        "the longest launch for {} images would take {:.1} s on {}, and drivers end launches longer than about {longest} s: using train.micro_batch = {parts}",
+        "the longest launch for {} images would take {:.1} s on {}, and drivers end launches \
+         longer than about {longest} s: using train.micro_batch = {parts}",
         grouped(images as u64),
         images as f64 * seconds,
         device.describe()
