@@ -1,4 +1,4 @@
-//! The program: parse, run, print the error.
+//! The program: parses the command line, runs the command and prints its error.
 
 mod cli;
 
@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     without_window_system();
-    // Burn and wgpu panic where a device is lost or runs out of memory: that is caught here, at the
-    // edge, and told in one line.
+    // Burn and wgpu panic when a device is lost or runs out of memory. The panic is caught here and
+    // reported in one line.
     let (aloud, print) = (std::env::var_os("RUST_BACKTRACE").is_some(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {
         cli::overhear(panic.payload());
@@ -27,12 +27,13 @@ fn main() -> ExitCode {
     ExitCode::from(cli::finish(failure))
 }
 
-/// In a container or a service there is no window system; Mesa's layer that asks it for the
-/// preferred GPU then prints an alarming line for each adapter list. The layer is told to stay out.
+/// Disables Mesa's device-select layer where there is no window system, as in containers and
+/// services: the layer asks the window system for the preferred GPU, and prints an alarming line
+/// for each adapter list when there is none.
 #[allow(unsafe_code)]
 fn without_window_system() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // SAFETY: the first statement of the program; no other thread reads or writes the
+        // SAFETY: this is the first statement of the program; no other thread reads or writes the
         // environment yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }

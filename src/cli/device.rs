@@ -5,8 +5,8 @@ use soda::device::{Adapter, Kind, Selected};
 use soda::error::Result;
 use soda::progress;
 
-/// The device of the command line. `auto` takes an integrated GPU only where it is faster than the
-/// CPU.
+/// Returns the device named by `--device`. `auto` takes an integrated GPU only if it is faster than
+/// the CPU.
 ///
 /// # Errors
 /// If there is no such device.
@@ -14,7 +14,7 @@ pub fn chosen(common: &Common) -> Result<Selected> {
     chosen_nth(common, 0)
 }
 
-/// As [`chosen`], for process number `nth` of several on this machine.
+/// Like [`chosen`], for process number `nth` of several on this machine.
 ///
 /// # Errors
 /// If there is no such device.
@@ -28,7 +28,7 @@ pub fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
     }
 }
 
-/// The device of the command line; warns where a GPU is there that `auto` can't take.
+/// Returns the device named by `--device`, and warns if there is a GPU that `auto` can't use.
 ///
 /// # Errors
 /// If there is no such device.

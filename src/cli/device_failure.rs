@@ -1,4 +1,4 @@
-//! What a user is told when a device fails, and the command that continues.
+//! The error a user sees when a device fails, with the command that resumes the work.
 
 use crate::cli::terminal::print_error;
 use soda::error::{Error, Fault};
@@ -10,24 +10,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How the program fails.
+/// A failure of the program.
 pub struct Failure {
     error: Error,
-    /// What can still be found out about a device with too little memory, once this process has
-    /// given its memory back.
+    /// The search for a batch size that fits, for a device with too little memory. It runs after
+    /// this process has released its memory.
     what_fits: Option<WhatFits>,
 }
 
-/// How many images fit, to be found out by a process of its own.
+/// A search for the number of images that fit in memory, run by a separate process.
 struct WhatFits {
-    /// What happened, for the error of that process.
+    /// What happened, for the error message of that process.
     what: String,
     /// The run directory, where the command line of this process doesn't name it.
     run: Option<PathBuf>,
 }
 
 impl From<Error> for Failure {
-    /// Adds advice where a device failed.
+    /// Adds advice if a device failed.
     fn from(error: Error) -> Self {
         match &error {
             Error::Device { fault, .. } => device_failed(&error.to_string(), *fault),
@@ -36,22 +36,22 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has
-/// gone).
+/// Turns a panic into a failure to report; `None` if there is nobody to report it to (the reader of
+/// the output pipe has exited).
 pub fn panicked(panic: &(dyn Any + Send)) -> Option<Failure> {
     let message = message(panic);
     if let Some(why) = message.strip_prefix("failed printing to stdout: ") {
-        // By number, as it is called otherwise in each language: a closed pipe on Unix, and two
-        // names for it on Windows.
+        // By number, because the text is localised: a closed pipe on Unix, and its two error codes
+        // on Windows.
         let closed = ["(os error 32)", "(os error 109)", "(os error 232)"]
             .iter()
             .any(|code| why.contains(code));
-        let unprinted = || Error::failed(format!("what was found can't be printed: {why}"));
+        let unprinted = || Error::failed(format!("the result can't be printed: {why}"));
         return (!closed).then(|| unprinted().into());
     }
     let what = match DEVICE_SAID.get() {
         Some(said) => format!("the device failed ({said})"),
-        None => format!("something failed that should not ({})", first_line(&message)),
+        None => format!("an unexpected failure ({})", first_line(&message)),
     };
     Some(device_failed(&what, Fault::of(&what)))
 }
@@ -67,33 +67,33 @@ fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
 }
 
-/// What wgpu said first in a thread of its own, where a lack of memory becomes a panic that nobody
-/// else hears of.
+/// The first panic message from wgpu. An out-of-memory error panics in one of wgpu's own threads,
+/// and no other thread sees that panic.
 static DEVICE_SAID: OnceLock<String> = OnceLock::new();
 
-/// How long the program has to end by itself once a device was lost. A panic in a thread of the
-/// device's own is heard of by nobody else, and who waits for the device would wait for ever.
+/// The time the program has to exit on its own after a device is lost. No other thread sees a panic
+/// in one of the device's own threads, and a thread that waits for the device would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// And with a checkpoint that is being written, which needs no device.
+/// The same limit while a checkpoint is being written, which needs no device.
 const SAVING: Duration = Duration::from_secs(60);
 
-/// Whether the error of a failed device is on its way to the user.
+/// Whether a failed device's error is already being reported to the user.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Looks at every panic, wherever it happens.
+/// Inspects every panic, in whichever thread it happens.
 pub fn overhear(panic: &(dyn Any + Send)) {
     let message = message(panic);
     if Fault::ends_the_device(&message) {
         let said = gist(&message);
         let _ = DEVICE_SAID.set(said.clone());
-        // Without a thread nothing is worse than before.
+        // If the thread can't be started, nothing is lost.
         let _ = std::thread::Builder::new().name("end".into()).spawn(move || end(&said));
     } else if message.contains("wgpu") {
         let _ = DEVICE_SAID.set(first_line(&message).to_owned());
     }
 }
 
-/// What failed, and the deepest cause of it: the first and the last line.
+/// Returns what failed and its deepest cause: the first and the last line of `message`.
 fn gist(message: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match lines[..] {
@@ -103,7 +103,7 @@ fn gist(message: &str) -> String {
     }
 }
 
-/// Ends the program with the error of a lost device, unless it ends by itself.
+/// Ends the program with the error of a lost device, unless it exits on its own.
 fn end(said: &str) {
     let clock = Instant::now();
     while clock.elapsed() < PATIENCE || (is_writing() && clock.elapsed() < SAVING) {
@@ -115,13 +115,13 @@ fn end(said: &str) {
         let what = format!("the device failed ({said})");
         finish(device_failed(&what, Fault::of(&what)));
     }
-    // Not exit(): a driver's clean-up would wait for the device.
+    // Not exit(): the driver's clean-up would wait for the device.
     signal_hook::low_level::exit(1);
 }
 
-/// Tells how the program fails, and returns its exit code. Where a device has too little memory,
-/// this process is replaced by one that finds out how many images fit and tells that, too. With
-/// several ranks it ends at once: rank 0 tells, and MPI would wait for those that are gone.
+/// Reports the failure and returns the exit code. If a device has too little memory, this process
+/// is replaced by one that finds out how many images fit and reports that too. With several ranks
+/// the process ends at once: rank 0 reports, and MPI would wait for the ranks that are gone.
 pub fn finish(failure: Failure) -> u8 {
     let Failure { error, what_fits } = failure;
     if let Some(what_fits) = what_fits {
@@ -136,56 +136,58 @@ pub fn finish(failure: Failure) -> u8 {
     error.exit_code()
 }
 
-/// What the system does with work that takes long, and the setting that allows more of it; `os` as
-/// [`std::env::consts::OS`].
+/// Returns when the system ends long-running GPU work, and the setting that raises the limit; `os`
+/// is [`std::env::consts::OS`].
 fn watchdog(os: &str) -> &'static str {
     match os {
         "windows" => " (after 2 s on Windows, where TdrDelay in the registry allows more)",
         "linux" => {
-            " (on Intel's i915 preempt_timeout_ms in /sys/class/drm/card*/engine/* allows more)"
+            " (on Intel's i915, preempt_timeout_ms in /sys/class/drm/card*/engine/* allows more)"
         }
         _ => "",
     }
 }
 
-/// What a user can do about a device that failed, added to `what` happened.
+/// Adds to `what` happened what a user can do about the failed device.
 fn device_failed(what: &str, fault: Fault) -> Failure {
     REPORTED.store(true, Ordering::Relaxed);
     let said = DEVICE_SAID.get().filter(|said| !what.contains(said.as_str()));
     let what = &said.map_or_else(|| what.to_owned(), |said| format!("{what}: {said}"));
-    // What wgpu said first, in another thread, tells more than the error that followed.
+    // wgpu's first message, from another thread, says more than the error that followed it.
     let fault = if fault == Fault::LeftOut { fault } else { Fault::of(what) };
     let advice = ADVICE.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Advice { resume, run, smaller }) = advice.and_then(|advice| advice()) else {
         return Error::failed(format!("{what}. {}", without_run(fault))).into();
     };
     let what = format!("{what}; checkpoints are intact");
-    // Several processes are not begun anew.
+    // Several processes can't be replaced by another one.
     let searches = !watch::is_on();
     let smaller = smaller.map(|n| format!("`{resume} --set train.micro_batch={n} --allow-change`"));
     let advice = match fault {
         Fault::OutOfMemory if searches => format!(
-            "The device has too little memory: `{resume} --auto-batch` finds the most images it takes at once"
+            "The device has too little memory: `{resume} --auto-batch` finds the largest \
+             micro-batch that fits"
         ),
         Fault::OutOfMemory => format!(
-            "The device has too little memory: {} gives it less at once",
+            "The device has too little memory: {} uses smaller micro-batches",
             smaller.unwrap_or_else(|| format!("`{resume}`"))
         ),
         Fault::Lost | Fault::LeftOut => {
             let search = match searches {
-                true => format!("`{resume} --auto-batch` finds out how much it takes, "),
+                true => format!("`{resume} --auto-batch` finds the largest that works, "),
                 false => String::new(),
             };
             let less = smaller.map_or(String::new(), |smaller| {
-                format!("{smaller} gives it less at once, {search}")
+                format!("{smaller} uses smaller micro-batches, {search}")
             });
             format!(
-                "{}: {less}`{resume}` goes on as before, on --device cpu if all else fails",
+                "{}: {less}`{resume}` resumes unchanged, with --device cpu as a last resort",
                 why(fault)
             )
         }
         _ => format!(
-            "If the device was lost, go on with `{resume}`, or on --device cpu; else report this, with RUST_BACKTRACE=1"
+            "If the device was lost, resume with `{resume}`, or on --device cpu; otherwise report \
+             this, with RUST_BACKTRACE=1"
         ),
     };
     let what_fits =
@@ -193,39 +195,43 @@ fn device_failed(what: &str, fault: Fault) -> Failure {
     Failure { error: Error::failed(format!("{what}. {advice}")), what_fits }
 }
 
-/// Why drivers do that.
+/// Explains why drivers do that.
 fn why(fault: Fault) -> String {
     let watchdog = watchdog(std::env::consts::OS);
     match fault {
         Fault::LeftOut => format!(
-            "The device left out work, as some do with what takes too long{watchdog} or needs too much memory"
+            "The device left out work, as some drivers do when it takes too long{watchdog} or \
+             needs too much memory"
         ),
         _ => format!("The device was lost, as drivers end work that takes too long{watchdog}"),
     }
 }
 
-/// The advice where no training can be continued.
+/// Returns the advice when there is no training run to resume.
 fn without_run(fault: Fault) -> String {
     match fault {
-        Fault::LeftOut => format!("{}: take less at once, or --device cpu", why(fault)),
+        Fault::LeftOut => format!("{}: process less at once, or use --device cpu", why(fault)),
         Fault::OutOfMemory => {
-            "The device has too little memory: take less at once, or --device cpu".into()
+            "The device has too little memory: process less at once, or use --device cpu".into()
         }
-        Fault::Lost => {
-            format!("{}: run the command again, take less at once, or --device cpu", why(fault))
-        }
-        _ => "If the device was lost, run the command again, or on --device cpu; else report this, with RUST_BACKTRACE=1".into(),
+        Fault::Lost => format!(
+            "{}: run the command again, process less at once, or use --device cpu",
+            why(fault)
+        ),
+        _ => "If the device was lost, run the command again, or on --device cpu; otherwise report \
+              this, with RUST_BACKTRACE=1"
+            .into(),
     }
 }
 
 impl WhatFits {
-    /// Replaces this process by one that searches. Returns where the system can't do that.
+    /// Replaces this process by one that searches. Returns only if the system can't do that.
     fn find_out(self) {
         #[cfg(unix)]
         if let Ok(program) = std::env::current_exe() {
             use std::os::unix::process::CommandExt;
             soda::progress::say(
-                "the device has too little memory; finding out how many images it takes at once",
+                "the device has too little memory; finding out how many images fit at once",
             );
             let mut again = std::process::Command::new(program);
             again.args(std::env::args_os().skip(1)).arg("--fits").arg(self.what);
@@ -237,22 +243,22 @@ impl WhatFits {
     }
 }
 
-/// How to go on with training whose device failed.
+/// How to resume training after its device failed.
 pub(super) struct Advice {
     /// The command.
     pub resume: String,
-    /// The run directory, where the command line of this process doesn't name it.
+    /// The run directory, if the command line of this process doesn't name it.
     pub run: Option<PathBuf>,
-    /// Half as many images as go through the networks at once now; none where that is one.
+    /// Half the current micro-batch; `None` if that is a single image.
     pub smaller: Option<usize>,
 }
 
 type Adviser = Box<dyn Fn() -> Option<Advice> + Send>;
 
-/// Gives advice, if what is being done can be gone on with by now; for [`device_failed`].
+/// Returns the advice for [`device_failed`], once there is something to resume.
 static ADVICE: Mutex<Option<Adviser>> = Mutex::new(None);
 
-/// Notes what to go on with, should the device fail.
+/// Sets how to resume, should the device fail.
 pub(super) fn advise(adviser: impl Fn() -> Option<Advice> + Send + 'static) {
     *ADVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(adviser));
 }
@@ -272,7 +278,7 @@ mod tests {
             "{lost}"
         );
         assert!(!lost.contains("checkpoints"), "nothing was trained");
-        // A run that isn't there yet can't be resumed.
+        // A run that doesn't exist yet can't be resumed.
         advise(|| None);
         assert!(!says("Device is lost").expect("a failure").contains("--resume"));
         let advice = || {
@@ -290,7 +296,7 @@ mod tests {
             "{lost}"
         );
         assert!(lost.contains("`soda train --resume --run r`"), "{lost}");
-        // A size that is ended for its time would be ended again.
+        // A batch that was ended for taking too long would be ended again.
         let before = lost
             .find("`soda train --resume --run r --set train.micro_batch=4 --allow-change`")
             .expect("a smaller size");
@@ -306,12 +312,12 @@ mod tests {
             "{silent}"
         );
         let memory = says("Out of Memory").expect("a failure");
-        assert!(memory.contains("too little memory: take less at once"), "{memory}");
+        assert!(memory.contains("too little memory: process less at once"), "{memory}");
         assert!(says("index out of bounds").expect("a failure").contains("RUST_BACKTRACE=1"));
     }
 
     #[test]
-    fn a_device_that_is_lost_while_it_is_waited_for_is_heard_of() {
+    fn the_loss_of_a_device_that_a_thread_waits_for_is_reported() {
         let poll =
             "Error in Device::poll: Validation Error\n\nCaused by:\n  Parent device is lost\n";
         assert_eq!(gist(poll), "Error in Device::poll: Validation Error: Parent device is lost");
@@ -323,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_reader_that_has_gone_is_no_failure_to_print() {
+    fn a_closed_pipe_is_no_failure_and_other_print_errors_are() {
         let printing = |why: &str| panicked(&format!("failed printing to stdout: {why}"));
         assert!(printing("Broken pipe (os error 32)").is_none());
         assert!(

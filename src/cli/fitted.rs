@@ -1,5 +1,5 @@
-//! What commands fit to the training images of a set once and keep: features, the linear decoder,
-//! the distribution of z, whitening.
+//! What commands fit once to the training images of a data set and cache: features, the linear
+//! decoder, the latent prior, whitening.
 
 use soda::data::Dataset;
 use soda::device::Selected;
@@ -14,8 +14,8 @@ use soda::model::weights::WeightsFile;
 use soda::progress::say;
 use std::sync::Arc;
 
-/// The networks of `weights` before the images of `data`: features that were taken once are kept
-/// for the next command.
+/// Returns the frozen networks of `weights` over the images of `data`; extracted features are
+/// cached for later commands.
 pub fn frozen<'a>(
     weights: &'a WeightsFile,
     model: &'a Soda,
@@ -32,11 +32,11 @@ pub fn frozen<'a>(
     )
 }
 
-/// The linear decoder that is stored with `weights`, or one that is fitted to the training images
-/// of `data` and kept in the user's cache folder; none without either.
+/// Returns the linear decoder stored with `weights`, or one fitted to the training images of `data`
+/// and kept in the user's cache folder; `None` if there is neither.
 ///
 /// # Errors
-/// If what is stored is damaged, `data` can't be opened or the fit fails.
+/// If the stored decoder is damaged, `data` can't be opened or the fit fails.
 pub fn linear_decoder<'a>(
     weights: &WeightsFile,
     model: &Soda,
@@ -53,16 +53,17 @@ pub fn linear_decoder<'a>(
     let found = LinearDecoder::cached(folder.as_deref(), key, config.model.z_dim, || {
         let n = MOST_IMAGES.min(data.train.len());
         say(&format!(
-            "fitting the linear decoder, which pictures begin with, to {n} training images (once)"
+            "fitting the linear decoder, whose output sampling starts from, to {n} training images \
+             (once)"
         ));
         fit_to(model, &data.train, n, config, &device.device)
     })?;
     Ok(Some(Arc::new(found)))
 }
 
-/// What z is drawn from: a mixture of `components` Gaussians (fewer where there are too few
-/// images), fitted to the z of training images once for these weights and this data, then kept in
-/// the user's cache folder.
+/// Returns the latent prior: a mixture of `components` Gaussians (fewer if there are too few
+/// images), fitted to the z of the training images once for these weights and this data, then kept
+/// in the user's cache folder.
 ///
 /// # Errors
 /// If the images can't be encoded or the fit fails.
@@ -84,17 +85,18 @@ pub fn prior(
     if fitted < components {
         let gaussians = if fitted == 1 { "one Gaussian" } else { &format!("{fitted} Gaussians") };
         say(&format!(
-            "z is drawn from {gaussians} instead of {components}: the training set holds {n} images, and each takes {IMAGES_EACH}"
+            "z is sampled from {gaussians} instead of {components}: the training set holds {n} \
+             images, and each Gaussian needs {IMAGES_EACH}"
         ));
     }
     Ok(prior)
 }
 
-/// What whitens the features `kind` of these networks: that stored with `weights` for their z, else
-/// that of the training images.
+/// Returns the whitening of the features `kind`: for z the one stored with `weights`, if there is
+/// one, otherwise one fitted to the features of the training images.
 ///
 /// # Errors
-/// If what is stored is damaged, or the features can't be taken.
+/// If the stored whitening is damaged, or the features can't be extracted.
 pub fn whitening(
     weights: &WeightsFile,
     kind: &FeatureKind,
@@ -107,7 +109,7 @@ pub fn whitening(
     }
 }
 
-/// That `weights` have features of this kind.
+/// Checks that `weights` have features of this kind.
 ///
 /// # Errors
 /// An unknown block of the denoiser, a noise level out of range, or no denoiser.

@@ -1,10 +1,10 @@
-//! What the library's hints are on the command line: flags and commands.
+//! The wording of the library's hints on the command line: flags and commands.
 
 use soda::error::Hint;
 use soda::shell::quoted;
 use std::fmt::{Formatter, Result};
 
-/// Words `hint` with this program's flags.
+/// Writes `hint` in terms of this program's flags.
 pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
     match hint {
         Hint::Resume => {
@@ -15,13 +15,13 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
             write!(f, "add --allow-change to continue with it, or choose another --run")
         }
         Hint::RecipeOfWeights => {
-            write!(f, "leave out --config and such --set to train with the recipe in the file")
+            write!(f, "leave out --config and any such --set to train with the recipe in the file")
         }
         Hint::StartFrom(weights) => {
             write!(f, "start another --run with --from {}", quoted(weights))
         }
         Hint::SameStart => {
-            write!(f, "name with --from what it began from, as its starts.jsonl says")
+            write!(f, "with --from, name the weights it started from (see its starts.jsonl)")
         }
         Hint::StartAtZero => write!(f, "leave out --continue"),
         Hint::SameData => write!(f, "name the same data with --data"),
@@ -67,7 +67,7 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
         Hint::Budget(None) => write!(f, "raise --budget"),
         Hint::Budget(Some(seconds)) => write!(f, "try --budget {seconds:.0}"),
         Hint::NameAdapter => write!(f, "name one: --device vulkan, metal or dx12"),
-        Hint::Shares => write!(f, "--shares gives it less"),
+        Hint::Shares => write!(f, "--shares can give it less work"),
         Hint::TimeLimit(minutes) => write!(f, "--max-minutes {minutes}"),
         Hint::Train(run) => write!(f, "`soda train --run {}`", quoted(run)),
         Hint::Continue(run) => {
@@ -85,7 +85,7 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
 mod tests {
     use super::*;
 
-    /// As the program words it.
+    /// A hint as the program words it.
     struct Worded(Hint);
 
     impl std::fmt::Display for Worded {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_one_word_of_a_command() {
+    fn a_path_is_a_single_word_of_a_printed_command() {
         let words = |hint: Hint, from: &str| {
             let said = Worded(hint).to_string();
             let (_, command) = said.split_once(from).expect("a command");

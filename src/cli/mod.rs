@@ -1,6 +1,6 @@
-//! The command line: flags in [`args`], one file a command in [`commands`].
+//! The command line: shared flags in [`args`], one file per command in [`commands`].
 
-// First, for its macros.
+// First, because the other modules use its macros.
 #[macro_use]
 mod output;
 
@@ -27,7 +27,8 @@ use output::Holds;
 use soda::error::{Error, Result};
 use std::io::Write;
 
-/// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
+/// Trains and evaluates SODA, diffusion-based representation learning, on any GPU or CPU, without
+/// CUDA or Python.
 #[derive(Parser)]
 #[command(name = "soda", version, max_term_width = 100)]
 struct Cli {
@@ -39,64 +40,59 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Score and show the shipped weights beside raw pixels, then train a small network from random
-    /// weights for a minute.
+    /// Score the shipped weights against raw pixels, then train a small network for a minute.
     Quickstart(quickstart::Args),
-    /// Train a recipe.
+    /// Train a model from a recipe.
     Train(train::Args),
-    /// Run the step that broke a training run once more, and say what in it isn't finite.
+    /// Re-run the step that ended a training run, and report which values are not finite.
     Replay(replay::Args),
-    /// Score frozen features: linear probe, logistic regression, nearest neighbours.
+    /// Evaluate frozen features: linear probe, logistic regression, k-NN.
     Probe(probe::Args),
-    /// Draw images from their z alone, beside the originals.
+    /// Reconstruct test images from z alone.
     Reconstruct(reconstruct::Args),
     /// Generate new images, with z sampled from a Gaussian mixture.
     Sample(sample::Args),
-    /// Measure reconstructions (PSNR, SSIM) and drawn images (Frechet distance, precision, recall
-    /// in z).
+    /// Measure reconstructions (PSNR, SSIM) and samples (Frechet distance, precision, recall in z).
     Quality(quality::Args),
-    /// Is the representation healthy? Alignment, uniformity, rank, purity; a probe's confusion
-    /// matrix and confidence.
+    /// Measure the representation: alignment, uniformity, rank, purity, confusion matrix.
     Health(health::Args),
-    /// Does the denoiser use z, and how is z spread? How much of the loss z explains, by noise
-    /// level.
+    /// Measure how much of the denoiser's loss z explains, by noise level, and how z is spread.
     Diagnose(diagnose::Args),
-    /// Draw the way from one image to another, in z.
+    /// Interpolate between two images in z.
     Interpolate(interpolate::Args),
-    /// Take sections of z from one image and the rest from another: content and style by
-    /// resolution.
+    /// Combine sections of z from different images: content and style by resolution.
     Mix(mix::Args),
-    /// Take images to z and the noise they come from, and back.
+    /// Invert images to z and the noise x_T, and back (DDIM inversion).
     Invert(invert::Args),
-    /// Draw another crop or the mirror image, from z; for weights trained with view conditioning.
+    /// Generate another crop or the mirror image from z (needs view conditioning).
     View(view::Args),
-    /// Draw what lies along the directions of z: its principal components, and the classes.
+    /// Traverse z along its principal components and class directions.
     Directions(directions::Args),
-    /// List the runs in a folder: how far each is, what it scores, what it began from.
+    /// List the runs in a folder: state, steps, scores, starting weights.
     Runs(runs::Args),
-    /// Write one page about a run: curves, scores, pictures, and the commands that repeat them.
+    /// Write a one-page report on a run: curves, scores, pictures, and the commands behind them.
     Report(report::Args),
-    /// Write the features of images to a file of NumPy, safetensors or Parquet.
+    /// Write the features of images to a NumPy, safetensors or Parquet file.
     Embed(embed::Args),
-    /// Draw the training images whose features are nearest to those of an image.
+    /// Find the training images whose features are nearest to those of given images.
     #[command(alias = "neighbors")]
     Neighbours(neighbours::Args),
-    /// Draw images as points (or thumbnails) in the plane, near where their features are near.
+    /// Plot images in two dimensions by their features (t-SNE or PCA).
     Map(map::Args),
-    /// Fetch, import or verify data sets.
+    /// Fetch, import, verify, inspect or pack data sets.
     Data(data::Args),
-    /// Take weights from another program's checkpoint (`soda data import` takes data sets).
+    /// Import weights from another program's checkpoint (data sets: `soda data import`).
     Import(import::Args),
     /// Export weights and their metadata to one file (`--half`: 16-bit).
     Export(export::Args),
-    /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
+    /// Benchmark this machine's devices: kernels, training steps, inference, view pipeline.
     Bench(bench::Args),
     /// Test every kernel on a device against the CPU.
     Selftest,
-    /// Write the texts of all shaders, and what each needs, to a folder.
+    /// Write the source of all shaders, and the features each needs, to a folder.
     #[command(hide = true)]
     Shaders(shaders::Args),
-    /// List the devices, and which one `auto` takes.
+    /// List the devices, and the one that `auto` selects.
     Devices,
     /// Print the completion script of a shell.
     Completions(completions::Args),
@@ -108,14 +104,15 @@ enum Command {
 /// Runs the command line of this process.
 ///
 /// # Errors
-/// One sentence for the user; clap's own usage errors end the process with code 2.
+/// The command's error, as one sentence for the user. clap's own usage errors end the process with
+/// code 2.
 pub fn run() -> std::result::Result<(), Failure> {
     let Cli { command, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"]
         [usize::from(common.verbose.min(2))];
     let mut logger =
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
-    // Who asked for no log reads sentences.
+    // Without -v or RUST_LOG, log messages read like the program's own.
     if common.verbose == 0 && std::env::var_os("RUST_LOG").is_none() {
         logger.format(|out, record| match (record.level(), record.args()) {
             (log::Level::Warn, what) => writeln!(out, "warning: {what}"),
@@ -128,14 +125,14 @@ pub fn run() -> std::result::Result<(), Failure> {
     if common.quiet {
         terminal::be_quiet();
     }
-    // Hidden: how often progress says where it is, for tests.
+    // Hidden, for tests: the interval between progress lines.
     if let Some(pace) =
         std::env::var("SODA_PROGRESS").ok().and_then(|milliseconds| milliseconds.parse().ok())
     {
         terminal::set_pace(pace);
     }
-    // Hidden: to compare the SIMD paths of one machine, and to run what GPUs run where there is
-    // none.
+    // Hidden: SODA_SIMD compares the SIMD paths of one machine; SODA_CLASS runs the GPU code paths
+    // where there is no GPU.
     if let Ok(path) = std::env::var("SODA_SIMD") {
         soda::kernels::testing::force_simd(&path)
             .map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
@@ -147,7 +144,7 @@ pub fn run() -> std::result::Result<(), Failure> {
         }
         Err(_) => {}
     }
-    // Of several processes that train the first one writes.
+    // Of several training processes, only rank 0 writes.
     let others =
         matches!(command, Command::Train(_) | Command::Bench(_)) && launcher::is_follower();
     if let Some(path) = common.json.as_ref().filter(|_| !others) {

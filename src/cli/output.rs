@@ -1,4 +1,4 @@
-//! What every command's output has in common: the lines of its result, its JSON, and where both go.
+//! Output shared by all commands: the lines of the result, the JSON, and where both go.
 
 use crate::cli::args::Common;
 use serde_json::{Map, Value, json};
@@ -16,29 +16,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-/// Prints a line of a command's result: to standard output, or to standard error where that takes a
-/// file's contents.
+/// Prints a line of a command's result: to standard output, or to standard error if standard output
+/// carries a file's contents.
 macro_rules! outln {
     () => { outln!("") };
     ($($line:tt)*) => { $crate::cli::output::print(format_args!("{}\n", format_args!($($line)*))) };
 }
 
-/// As `outln!`, without the end of the line.
+/// Like `outln!`, without the line end.
 macro_rules! out {
     ($($text:tt)*) => { $crate::cli::output::print(format_args!($($text)*)) };
 }
 
-/// What to do about a test set that is too small.
-pub const TEST_SET_TOO_SMALL: &str = "a larger --split-ratio, or more images, make it larger";
+/// The remedy for a test set that is too small.
+pub const TEST_SET_TOO_SMALL: &str = "use a larger --split-ratio, or more images";
 
-/// The JSON of one command, filled in as it goes.
+/// The JSON of one command, filled in as the command proceeds.
 pub struct Output {
     fields: Map<String, Value>,
     started: Instant,
 }
 
 impl Output {
-    /// {command, version, commit}.
+    /// Starts with {command, version, commit}.
     pub fn new(command: &str) -> Self {
         let mut output = Self { fields: Map::new(), started: Instant::now() };
         output.set("command", json!(command));
@@ -47,7 +47,7 @@ impl Output {
         output
     }
 
-    /// Whether a field is set.
+    /// Checks whether a field is set.
     pub fn has(&self, key: &str) -> bool {
         self.fields.contains_key(key)
     }
@@ -64,18 +64,18 @@ impl Output {
         }
     }
 
-    /// {device, adapter}.
+    /// Sets {device, adapter}.
     pub fn device(&mut self, device: &Selected) {
         self.set("device", json!(device.backend));
         self.set("adapter", json!(device.name));
     }
 
-    /// {weights {path, sha256}}.
+    /// Sets {weights {path, sha256}}.
     pub fn weights(&mut self, weights: &WeightsFile) {
         self.set("weights", json!({ "path": weights.path, "sha256": weights.sha256 }));
     }
 
-    /// {data {name, split, n, sha256, left_out, unreadable}}.
+    /// Sets {data {name, split, n, sha256, left_out, unreadable}}.
     pub fn data(&mut self, data: &Dataset, split: &str, n: usize) {
         let (left_out, unreadable) = (data.inventory.left_out_count(), data.inventory.unreadable());
         self.set(
@@ -84,14 +84,14 @@ impl Output {
         );
     }
 
-    /// The fields so far, with the seconds since the start.
+    /// Returns the fields so far, with the seconds since the start.
     pub fn finish(&mut self) -> Value {
         let seconds = (self.started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
         self.set("seconds", json!(seconds));
         Value::Object(self.fields.clone())
     }
 
-    /// Writes `--json`, if asked for.
+    /// Writes the JSON if `--json` is given.
     ///
     /// # Errors
     /// If the file can't be written.
@@ -113,18 +113,19 @@ pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     files::write_atomically(path, &text)
 }
 
-/// "42.1 % +- 0.3" for a mean and its spread.
+/// Formats a mean and its spread as "42.1 % +- 0.3".
 pub fn with_spread((mean, spread): (f64, f64)) -> String {
     format!("{mean:.1} % +- {spread:.1}")
 }
 
-/// Whether standard output takes what a flag named it for.
+/// Whether a flag has claimed standard output for a file's contents.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Why a part of the result could not be printed.
 static UNPRINTED: OnceLock<String> = OnceLock::new();
 
-/// What `outln!` and `out!` do. The work goes on where nothing can be printed; [`printed`] tells.
+/// Implements `outln!` and `out!`. A failure to print does not stop the work; [`printed`] reports
+/// it.
 pub fn print(text: Arguments) {
     if taken() {
         // As `progress::say`.
@@ -134,12 +135,13 @@ pub fn print(text: Arguments) {
     }
 }
 
-/// Whether lines of the result go to standard error, as standard output takes a file's contents.
+/// Checks whether lines of the result go to standard error because standard output carries a file's
+/// contents.
 pub fn taken() -> bool {
     TAKEN.load(Ordering::Relaxed)
 }
 
-/// Who has stopped reading wants no error; all else is one.
+/// Records a failure to print. A closed pipe is none: its reader has stopped reading.
 fn note(printed: std::io::Result<()>) {
     if let Err(e) = printed
         && e.kind() != ErrorKind::BrokenPipe
@@ -148,37 +150,38 @@ fn note(printed: std::io::Result<()>) {
     }
 }
 
-/// Whether all lines of the result could be printed, as far as anybody reads them.
+/// Flushes the result, and checks that all of its lines could be printed (a closed pipe counts as
+/// success).
 ///
 /// # Errors
-/// If not: a full disk, for example.
+/// If not, for example because the disk is full.
 pub fn printed() -> Result<()> {
     note(stdout().flush());
     UNPRINTED
         .get()
-        .map_or(Ok(()), |why| Err(Error::failed(format!("what was found can't be printed: {why}"))))
+        .map_or(Ok(()), |why| Err(Error::failed(format!("the result can't be printed: {why}"))))
 }
 
-/// What is written to the place that a flag names.
+/// The kind of content written to the path that a flag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
-    /// Lines for people and machines.
+    /// Readable text.
     Text,
-    /// Numbers that no terminal shows.
+    /// Binary data, which a terminal can't show.
     Bytes,
-    /// A picture; the name of its file says in which format.
+    /// A picture, in the format of the file's extension.
     Picture,
 }
 
-/// What flags have named so far, each with where it leads.
+/// The flags whose paths have been claimed so far, each with its destination.
 static CLAIMED: Mutex<Vec<(String, Destination)>> = Mutex::new(Vec::new());
 
-/// Looks before the work at `path`, which `flag` names for its result. If it is standard output,
-/// lines go to standard error from now on.
+/// Checks before the work that the result of `flag` can be written to `path`. If `path` is standard
+/// output, lines go to standard error from now on.
 ///
 /// # Errors
-/// Nothing can be written there; a picture's name has no picture's ending; another flag names the
-/// same.
+/// If nothing can be written there, a picture's name has no picture extension, or another flag
+/// names the same destination.
 pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     if holds == Holds::Picture {
         picture::Format::of(path).map_err(|e| Error::usage(format!("{flag} {e}")))?;
@@ -187,7 +190,8 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     if destination == Destination::Output {
         if holds != Holds::Text && stdout().is_terminal() {
             return Err(Error::usage(format!(
-                "{flag} {}: a terminal shows no such bytes; lead them into a file or another program",
+                "{flag} {}: binary output doesn't go to a terminal; redirect it to a file or \
+                 another program",
                 path.display()
             )));
         }
@@ -196,16 +200,16 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     files::check_writable(path)
 }
 
-/// As [`claim`], for what is written without further ado: the folder of a file is made.
+/// Like [`claim`], and also creates the file's folder.
 ///
 /// # Errors
-/// As [`claim`]; the folder can't be made.
+/// See [`claim`]; also if the folder can't be created.
 pub fn prepare(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     claim(flag, path, holds)?;
     files::create_parent(path)
 }
 
-/// Adds where `path` leads to `claimed`, if it may be there.
+/// Adds the destination of `path` to `claimed`, unless another flag has claimed it.
 fn add(claimed: &mut Vec<(String, Destination)>, flag: &str, path: &Path) -> Result<Destination> {
     let destination = match Destination::of(path)? {
         Destination::File(file) => Destination::File(absolute(&file)),
@@ -219,14 +223,14 @@ fn add(claimed: &mut Vec<(String, Destination)>, flag: &str, path: &Path) -> Res
             path.display().to_string()
         };
         return Err(Error::usage(format!(
-            "{name} can't hold two things, those of {first} and {flag}; name another file"
+            "{name} can't hold the output of both {first} and {flag}; name another file"
         )));
     }
     claimed.push((flag.to_owned(), destination.clone()));
     Ok(destination)
 }
 
-/// The one name of `file`, which may not be there yet.
+/// Returns the canonical path of `file`, which may not exist yet.
 fn absolute(file: &Path) -> PathBuf {
     let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     match (whole.parent().map(std::fs::canonicalize), whole.file_name()) {
@@ -240,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_flags_name_two_places() {
+    fn two_flags_cannot_name_the_same_destination() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         let mut claimed = Vec::new();
@@ -249,15 +253,14 @@ mod tests {
         add("--out", Path::new("-")).expect("free");
         let error = add("--json", Path::new("-")).expect_err("taken");
         assert!(
-            error.contains("standard output can't hold two things")
-                && error.contains("--out and --json"),
+            error.contains("standard output can't hold the output of both --out and --json"),
             "{error}"
         );
         add("--out", &at("a.png")).expect("free");
         add("--json", &at("a.json")).expect("free");
         let error = add("--plot", &folder.path().join(".").join("a.png")).expect_err("taken");
-        assert!(error.contains("two things") && error.contains("--plot"), "{error}");
-        // Folders that are not there yet.
+        assert!(error.contains("can't hold the output of both --out and --plot"), "{error}");
+        // Folders that don't exist yet.
         add("--out", &at("new/a.png")).expect("free");
         add("--json", &at("new/a.png")).expect_err("taken");
         if cfg!(unix) {
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_reader_that_has_gone_is_no_failure_to_print() {
+    fn a_closed_pipe_is_no_failure_and_other_print_errors_are() {
         note(Err(ErrorKind::BrokenPipe.into()));
         printed().expect("nobody reads");
         note(Err(ErrorKind::StorageFull.into()));

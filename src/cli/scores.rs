@@ -1,5 +1,4 @@
-//! Scores of probes that several commands report: their JSON, and baselines that are computed once and
-//! kept.
+//! Probe scores that several commands report: their JSON, and the cached baselines.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,19 +10,19 @@ use soda::eval::probe::{Baselines, Probed, Protocol, Split, TrainViews};
 use soda::files;
 use std::path::Path;
 
-/// To be raised whenever initial weights, features or a protocol change: cached baselines are then
-/// computed anew.
+/// Version of the cached baselines, part of their key. Increase it whenever the initial weights,
+/// the features or a protocol change, so that the baselines are re-computed.
 const REVISION: u32 = 4;
 
-/// What is kept: beside the scores, for each test image whether they were right about it.
+/// A cache entry: the scores, and for each test image whether the classifiers were right about it.
 #[derive(Deserialize, Serialize)]
 struct Kept {
     baselines: Baselines,
     right: [Vec<f32>; 2],
 }
 
-/// Baselines depend on the data, the protocol and the untrained networks alone: computed once for
-/// each, kept in the user's cache folder.
+/// Returns the baselines, from the user's cache folder if they have been computed before: they
+/// depend only on the data, the protocol and the untrained networks.
 pub fn baselines(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Result<Baselines> {
     let config = frozen.config;
     let of_denoiser =
@@ -62,7 +61,7 @@ pub fn baselines(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Re
     )
 }
 
-/// The probe block of every JSON.
+/// Returns the probe block of a command's JSON.
 pub fn to_json(
     protocol: &Protocol,
     config: &ProbeConfig,
@@ -76,13 +75,13 @@ pub fn to_json(
         "features": features,
         "train_views": protocol.views,
         "split": protocol.split,
-        // Of the images held out; the test set needs none.
+        // Seed of the held-out split; the test set needs none.
         "split_seed": (protocol.split == Split::Selection).then_some(0),
         "seeds": protocol.seeds,
         "epochs": (protocol.method == Method::Linear).then_some(config.epochs),
         "n_test": n_test,
         "baselines": baselines,
-        // What the baselines learn from: encoded once, so never "online".
+        // The training views of the baselines. They are encoded once, so never "online".
         "baselines_train_views": baselines.map(|_| if protocol.views == TrainViews::Plain { "1" } else { "2" }),
     });
     if let (Value::Object(block), Value::Object(scores)) = (&mut block, json!(probed)) {

@@ -1,5 +1,5 @@
-//! What the commands that draw from z have in common: weights, device, sampling, images named on
-//! the command line.
+//! State shared by the commands that generate images from z: weights, device, sampling settings,
+//! and images named on the command line.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
@@ -34,9 +34,9 @@ use std::sync::Arc;
 
 /// An open command.
 pub struct Session<'a> {
-    /// Its JSON.
+    /// The command's JSON.
     pub output: Output,
-    /// The trained networks' file.
+    /// The file of the trained networks.
     pub weights: WeightsFile,
     device: Selected,
     model: Soda,
@@ -48,18 +48,18 @@ pub struct Session<'a> {
 
 /// Images that the user named.
 pub struct Named {
-    /// Their pixels, at the side of the weights' data.
+    /// Their pixels, resized to the weights' data.side.
     pub images: Images,
-    /// What to call them in a picture.
+    /// Their labels in a picture.
     pub names: Vec<String>,
 }
 
 impl<'a> Session<'a> {
-    /// Opens weights and device for `command`, whose picture goes to `out`.
+    /// Opens the weights and the device for `command`, whose picture goes to `out`.
     ///
     /// # Errors
-    /// If there are no weights, they can't be sampled as `sampling` says, there is no such device,
-    /// or `out` can't be written.
+    /// If there are no weights, the settings in `sampling` are invalid for them, there is no such
+    /// device, or `out` can't be written.
     pub fn open(
         command: &str,
         weights: &WeightsArgs,
@@ -71,7 +71,7 @@ impl<'a> Session<'a> {
         let weights = weights.open()?;
         weights.require_denoiser()?;
         let sample = sampling.resolve(&weights.config)?;
-        // What can't be written shall be known before.
+        // Fail before the work if the picture can't be written.
         output::prepare("--out", out, Holds::Picture)?;
         let device = device::selected(common)?;
         say(&format!("{} with {} on {}", command, weights.path.display(), device.describe()));
@@ -93,20 +93,20 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Where the networks are.
+    /// Returns the device that holds the networks.
     pub fn device(&self) -> &Device {
         &self.device.device
     }
 
-    /// The recipe of the weights.
+    /// Returns the recipe of the weights.
     pub fn config(&self) -> &Config {
         &self.weights.config
     }
 
-    /// What encodes and draws.
+    /// Returns the decoder, which encodes images to z and samples images from z.
     ///
     /// # Errors
-    /// If what sampling begins with is damaged, or has to be fitted and can't be.
+    /// If sampling starts from the linear decoder, and that is damaged or can't be fitted.
     pub fn decoder(&self) -> Result<Decoder<'_>> {
         let decoder = Decoder::new(
             &self.model,
@@ -121,11 +121,11 @@ impl<'a> Session<'a> {
         }))
     }
 
-    /// The linear decoder of the weights; none where it would have to be fitted and there are no
-    /// images.
+    /// Returns the linear decoder of the weights; `None` if it would have to be fitted and there
+    /// are no images.
     ///
     /// # Errors
-    /// As [`Session::decoder`].
+    /// If it is damaged or can't be fitted.
     pub fn linear(&self) -> Result<Option<Arc<LinearDecoder>>> {
         if let Some(found) = self.linear.get() {
             return Ok(found.clone());
@@ -133,7 +133,7 @@ impl<'a> Session<'a> {
         let data = || match self.dataset() {
             Ok(dataset) => Ok(Some(dataset)),
             Err(e) if self.common.data.is_none() => {
-                say(&format!("{e}. Without training images sampling begins with pure noise"));
+                say(&format!("{e}. Without training images, sampling starts from pure noise"));
                 Ok(None)
             }
             Err(e) => Err(e),
@@ -142,25 +142,26 @@ impl<'a> Session<'a> {
         Ok(self.linear.get_or_init(|| found).clone())
     }
 
-    /// The networks in f32: what is fitted to them is kept for later commands, whose precision may
-    /// be another.
+    /// Returns the networks in f32. Anything fitted to them is cached for later commands, which may
+    /// use another precision.
     fn exact(&self) -> Soda {
         self.model.clone().in_precision(Precision::F32)
     }
 
-    /// The networks before the images of `dataset`.
+    /// Returns the frozen networks over the images of `dataset`.
     pub fn frozen<'b>(&'b self, dataset: &'b Dataset) -> Frozen<'b> {
         frozen(&self.weights, &self.model, dataset, &self.device)
     }
 
-    /// Refuses samplers that add noise of their own: in what `command` draws, z alone shall differ.
+    /// Refuses samplers that add noise, because only z may differ between the images of `command`.
     ///
     /// # Errors
     /// `--sampler ddpm`, or `--eta` above 0.
     pub fn deterministic(&self, command: &str) -> Result<()> {
         let adds = |what: &str| {
             Err(Error::usage(format!(
-                "{what} adds other noise to every image; `soda {command}` shows what z changes: choose ddim with eta 0, or dpm-solver"
+                "{what} adds different noise to every image, and `soda {command}` shows the effect \
+                 of z alone; choose ddim with eta 0, or dpm-solver"
             )))
         };
         match self.sample.sampler {
@@ -170,7 +171,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The data set, opened when it is asked for first.
+    /// Returns the data set, which is opened on first use.
     ///
     /// # Errors
     /// If it can't be opened.
@@ -183,18 +184,18 @@ impl<'a> Session<'a> {
         Ok(self.dataset.get_or_init(|| dataset))
     }
 
-    /// Says in the JSON that `n` images of `split` of the data set were used.
+    /// Records in the JSON that `n` images of `split` were used, if the data set is open.
     pub fn used(&mut self, split: &str, n: usize) {
         if let Some(dataset) = self.dataset.get() {
             self.output.data(dataset, split, n);
         }
     }
 
-    /// `asked`, or where nothing was asked for the test images `range`, as far as there are so
-    /// many: "test:0", "test:1", ..
+    /// Returns `asked`, or if that is empty the names of the test images in `range` ("test:0",
+    /// "test:1", ..), as many as there are.
     ///
     /// # Errors
-    /// If the data set has to be opened for that and can't be.
+    /// If the data set is needed and can't be opened.
     pub fn asked_or(&self, asked: &[String], range: Range<usize>) -> Result<Vec<String>> {
         if !asked.is_empty() {
             return Ok(asked.to_vec());
@@ -203,10 +204,11 @@ impl<'a> Session<'a> {
         Ok((range.start..end).map(|i| format!("test:{i}")).collect())
     }
 
-    /// The images that `specs` name: files, or `test:17` and `train:3`.
+    /// Opens the images that `specs` name: files, or images of the data set such as `test:17` and
+    /// `train:3`.
     ///
     /// # Errors
-    /// The first that isn't there or can't be read.
+    /// For the first image that doesn't exist or can't be read.
     pub fn images(&self, specs: &[String]) -> Result<Named> {
         let side = self.config().data.side;
         let (mut pixels, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new());
@@ -219,8 +221,8 @@ impl<'a> Session<'a> {
         Ok(Named { images: Images::new(side, pixels, labels), names })
     }
 
-    /// What z is drawn from: a mixture of `components` Gaussians, fitted to the z of training
-    /// images once for these weights and this data, then cached.
+    /// Returns the latent prior: a mixture of `components` Gaussians, fitted to the z of the
+    /// training images once for these weights and this data, then cached.
     ///
     /// # Errors
     /// If the data can't be opened, the images can't be encoded or the fit fails.
@@ -234,7 +236,7 @@ impl<'a> Session<'a> {
         )
     }
 
-    /// Writes `--json`, if asked for.
+    /// Writes the JSON if `--json` is given.
     ///
     /// # Errors
     /// If the file can't be written.
@@ -249,7 +251,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Reconstructs the first `n` test images, draws the first 20 to `out` and measures all.
+/// Reconstructs the first `n` test images, saves the first 20 to `out`, and measures all of them.
 pub fn draw_reconstructions(
     decoder: &Decoder,
     dataset: &Dataset,

@@ -1,4 +1,5 @@
-//! summary.json while a quickstart fills it in: what an earlier call left there isn't done again.
+//! summary.json of a quickstart, filled in step by step: results of an earlier call are not
+//! re-computed.
 
 use crate::cli::output::write_json;
 use serde_json::{Map, Value, json};
@@ -9,7 +10,7 @@ use soda::run_dir::RunDir;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The file in `folder`; null where there is none that can be read.
+/// Reads summary.json in `folder`; null if it doesn't exist or can't be read.
 pub fn read(folder: &Path) -> Value {
     let bytes = std::fs::read(path(folder)).unwrap_or_default();
     serde_json::from_slice(&bytes).ok().filter(Value::is_object).unwrap_or_default()
@@ -19,9 +20,9 @@ fn path(folder: &Path) -> PathBuf {
     folder.join("summary.json")
 }
 
-/// Scores are those of an earlier call where all of these are the same.
+/// The fields that scores depend on: scores of an earlier call are valid if all of these are equal.
 const MADE_OF: [&str; 6] = ["version", "weights", "data", "linear", "device", "adapter"];
-/// Blocks, and what people call them.
+/// The blocks and their names in messages.
 const NAMES: [(&str, &str); 5] = [
     ("probe", "the score of the shipped weights"),
     ("reconstruction", "their picture"),
@@ -30,24 +31,24 @@ const NAMES: [(&str, &str); 5] = [
     ("from_scratch", "its score and picture"),
 ];
 
-/// summary.json, and what lay there before.
+/// summary.json, and the version an earlier call left.
 pub struct Summary {
     folder: PathBuf,
     fields: Map<String, Value>,
     /// The file of an earlier call.
     before: Value,
-    /// Whether its scores are of the same things.
+    /// Whether the scores of the earlier call are still valid.
     same: bool,
-    /// Blocks taken from it.
+    /// The blocks taken from the earlier call.
     kept: Vec<&'static str>,
-    /// Whether there is anything to write.
+    /// Whether there is anything new to write.
     changed: bool,
     started: Instant,
 }
 
 impl Summary {
-    /// That of `folder`; `head` says what the scores are made of, and holds what every command's
-    /// JSON does.
+    /// Opens the summary in `folder`. `head` holds the fields of every command's JSON and those
+    /// that the scores depend on.
     pub fn open(folder: &Path, head: Value) -> Self {
         let before = read(folder);
         let same = MADE_OF.iter().all(|key| before[key] == head[key]);
@@ -63,10 +64,11 @@ impl Summary {
         }
     }
 
-    /// The block `key` of an earlier call, or what `make` gives; that is written at once.
+    /// Returns the block `key` of an earlier call if it is still valid, else the result of `make`,
+    /// which is written at once.
     ///
     /// # Errors
-    /// Those of `make`, and if the file can't be written.
+    /// If `make` fails or the file can't be written.
     pub fn block(&mut self, key: &str, make: impl FnOnce() -> Result<Value>) -> Result<Value> {
         let before = self.before[key].clone();
         if self.same && before.is_object() {
@@ -78,10 +80,10 @@ impl Summary {
         Ok(made)
     }
 
-    /// As [`block`](Summary::block), with a picture that must be there too.
+    /// Like [`block`](Summary::block), for a block whose picture must exist too.
     ///
     /// # Errors
-    /// As [`block`](Summary::block).
+    /// See [`block`](Summary::block).
     pub fn picture(
         &mut self,
         key: &str,
@@ -94,17 +96,17 @@ impl Summary {
         self.block(key, make)
     }
 
-    /// The block `key` of an earlier call.
+    /// Returns the block `key` of an earlier call.
     pub fn before(&self, key: &str) -> &Value {
         &self.before[key]
     }
 
-    /// The block `key` of an earlier call is of no use.
+    /// Discards the block `key` of an earlier call.
     pub fn forget(&mut self, key: &str) {
         self.before[key] = Value::Null;
     }
 
-    /// Notes what the first score and picture took, once.
+    /// Records once how many processor seconds the first score and picture took.
     ///
     /// # Errors
     /// If the file can't be written.
@@ -119,15 +121,15 @@ impl Summary {
         self.write().map(drop)
     }
 
-    /// The training of an earlier call, where the newest weights of `run` are those that it ended
-    /// with.
+    /// Returns the training block of an earlier call if that training produced the newest weights
+    /// of `run`.
     pub fn trained(&mut self, run: &RunDir) -> Option<Value> {
         let train = self.before["train"].clone();
         let weights = WeightsFile::open(&run.weights().ok()?).ok()?;
         (train["weights"]["sha256"] == weights.sha256).then(|| self.keep("train", train))
     }
 
-    /// Sets the block `key` and gives it.
+    /// Sets the block `key` and returns it.
     pub fn set(&mut self, key: &str, value: Value) -> Value {
         self.changed = true;
         self.fields.insert(key.into(), value.clone());
@@ -140,7 +142,7 @@ impl Summary {
         value
     }
 
-    /// What wasn't done again, in words.
+    /// Lists in words the results kept from an earlier call; `None` if there are none.
     pub fn kept(&self) -> Option<String> {
         let names: Vec<_> = NAMES
             .iter()
@@ -150,7 +152,7 @@ impl Summary {
         (!names.is_empty()).then(|| names.join(", "))
     }
 
-    /// Writes the file, if anything in it is new, and gives what it holds.
+    /// Writes the file if anything in it is new, and returns its contents.
     ///
     /// # Errors
     /// If it can't be written.
@@ -166,13 +168,15 @@ impl Summary {
         Ok(value)
     }
 
-    /// Processor seconds of all calls that what is kept is of; null where the system doesn't tell.
+    /// Returns the processor seconds of this call and the earlier ones it builds on; `None` if the
+    /// system doesn't report them.
     fn processor_seconds(&self) -> Option<f64> {
         machine::processor_seconds()
             .map(|now| rounded(self.of_earlier_calls("processor_seconds") + now))
     }
 
-    /// What `key` had come to before this call, where that is gone on with.
+    /// Returns the value that `key` had reached before this call, 0 if this call starts from
+    /// scratch.
     fn of_earlier_calls(&self, key: &str) -> f64 {
         self.before[key].as_f64().filter(|_| self.same).unwrap_or(0.0)
     }
@@ -187,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_of_the_same_is_kept_and_nothing_else() {
+    fn results_with_the_same_inputs_are_kept_and_no_others() {
         let folder = tempfile::tempdir().expect("a folder");
         let picture = folder.path().join("p.png");
         let call = |weights: &str| {
@@ -222,7 +226,7 @@ mod tests {
         std::fs::remove_file(&picture).expect("there");
         let (made, drawn, _) = call("a");
         assert_eq!(made, ["picture"]);
-        // The work of both calls.
+        // The processor seconds of both calls add up.
         let spent = |summary: &Value| summary["processor_seconds"].as_f64().expect("known here");
         assert!(spent(&drawn) >= spent(&first), "{drawn} after {first}");
         let (made, other, _) = call("b");

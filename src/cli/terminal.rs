@@ -1,5 +1,5 @@
-//! What the library reports, on stderr: bars on a terminal, lines now and then otherwise, warnings
-//! alone where it is quiet.
+//! The library's progress reports on stderr: progress bars on a terminal, occasional lines
+//! otherwise, and only warnings with --quiet.
 
 use indicatif::{
     HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
@@ -12,33 +12,33 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Milliseconds of silence that the first line of something that lasts ends, and its other lines:
-/// several things of a few seconds each aren't silent either.
+/// Milliseconds without output after which a task prints its first line. The silence is counted
+/// over all tasks, so that a series of short tasks reports as well.
 const FIRST: u64 = 5_000;
+/// Milliseconds without output after which a task prints its next line.
 const INTERVAL: u64 = 9_000;
-/// What takes less milliseconds than that says nothing.
+/// Milliseconds below which a task prints nothing.
 const SHORTEST: u64 = 1_000;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
-/// Replaces the times above; 0: doesn't.
+/// Replaces the times above, unless 0.
 static PACE: AtomicU64 = AtomicU64::new(0);
 /// When the last line was printed.
 static PRINTED: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
-/// All bars on the terminal, so that they keep out of each other's way and out of that of lines.
+/// All bars on the terminal, managed together so that bars and lines don't overwrite each other.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// From now on there are no bars and no lines that only inform.
+/// Suppresses progress bars and informational lines from now on.
 pub fn be_quiet() {
     QUIET.store(true, Relaxed);
 }
 
-/// From now on lines come after `milliseconds` of silence, also of what is shorter than a second:
-/// for tests.
+/// Makes every task, however short, print a line after `milliseconds` without output, for tests.
 pub fn set_pace(milliseconds: u64) {
     PACE.store(milliseconds, Relaxed);
 }
 
-/// The terminal, or whatever stderr is: takes what the library reports.
+/// The listener that writes the library's reports to stderr, a terminal or not.
 pub struct Terminal;
 
 impl Listener for Terminal {
@@ -48,7 +48,7 @@ impl Listener for Terminal {
         }
     }
 
-    // A closed stderr, or a terminal that is gone, stops no work.
+    // A closed stderr, or a terminal that is gone, does not stop the work.
     fn warn(&self, line: &str) {
         *PRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         BARS.suspend(|| drop(std::io::stderr().write_all(format!("{line}\n").as_bytes())));
@@ -67,13 +67,14 @@ impl Listener for Terminal {
     }
 }
 
-/// Prints the line of an error on stderr, in one piece: a launcher may print there at the same
-/// time. The terminal may be gone.
+/// Prints the line of an error to stderr in one write, because a launcher may print there at the
+/// same time. A terminal that is gone is ignored.
 pub fn print_error(error: &str) {
     let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
 }
 
-/// A bar up to `total`, without a style; hidden where there is no terminal or it is quiet.
+/// Returns a bar up to `total`, without a style; hidden if stderr is not a terminal, or with
+/// --quiet.
 pub fn bar(total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
     if QUIET.load(Relaxed) || !std::io::stderr().is_terminal() {
@@ -83,7 +84,7 @@ pub fn bar(total: Option<u64>) -> ProgressBar {
     BARS.add(bar)
 }
 
-/// Training: `step 571/80000, loss 0.0278, 144 images/s, about 9 minutes left`.
+/// The progress of training: `step 571/80000, loss 0.0278, 144 images/s, about 9 minutes left`.
 struct Training {
     bar: ProgressBar,
 }
@@ -116,7 +117,8 @@ impl Drop for Training {
     }
 }
 
-/// Anything that is counted: `encoding training images: 1,280 of 50,000, 312/s, 3 minutes left`.
+/// The progress of a counted task: `encoding training images: 1,280 of 50,000, 312/s, 3 minutes
+/// left`.
 struct Counted {
     bar: ProgressBar,
     lines: Option<Lines>,
@@ -163,7 +165,7 @@ impl Drop for Counted {
     }
 }
 
-/// A thread that prints a line now and then, whether or not anything was done since the last one.
+/// A thread that prints a line from time to time, even if there was no progress since the last one.
 struct Lines {
     stopped: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
@@ -197,7 +199,7 @@ impl Lines {
                     .unwrap_or_else(PoisonError::into_inner)
                     .0;
                 if *stopped {
-                    // Who looks at every line sees one of each label, however soon it is done.
+                    // With a pace set, every task prints at least one line, however short it is.
                     if PACE.load(Relaxed) != 0 {
                         Terminal.warn(&format!(
                             "{label}: {}",
@@ -208,7 +210,7 @@ impl Lines {
                 }
             }
         };
-        // A system without another thread goes without lines.
+        // If no thread can be started, no lines are printed.
         let thread = std::thread::Builder::new().name("progress".into()).spawn(work).ok();
         Self { stopped, thread }
     }
@@ -216,14 +218,14 @@ impl Lines {
     fn stop(self) {
         *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stopped.1.notify_one();
-        // A thread that panicked has nothing more to say.
+        // A panic in the thread is ignored.
         if let Some(thread) = self.thread {
             let _ = thread.join();
         }
     }
 }
 
-/// `1,280 of 50,000, 312/s, 3 minutes left`, as far as it is known.
+/// Formats progress as `1,280 of 50,000, 312/s, 3 minutes left`, leaving out what is unknown.
 fn status(done: u64, total: Option<u64>, elapsed: Duration) -> String {
     let mut out = HumanCount(done).to_string();
     if let Some(total) = total {
@@ -240,7 +242,8 @@ fn status(done: u64, total: Option<u64>, elapsed: Duration) -> String {
     out
 }
 
-/// A rate above 0 in three digits at most: `73.8/s`; where it is low, the time of one: `25 s each`.
+/// Formats a rate above 0 with at most three significant digits, `73.8/s`; low rates as the time
+/// per item, `25 s each`.
 fn per_second(rate: f64) -> String {
     match rate {
         ..0.1 => format!("{:.0} s each", 1.0 / rate),
@@ -258,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_has_three_digits() {
+    fn a_rate_has_three_significant_digits() {
         let rates = [0.04, 0.31, 3.1234, 9.999, 73.847, 99.99, 312.4, 999.9, 12_345.6, 1_234_567.0];
         let shown = [
             "25 s each",
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_what_is_known() {
+    fn a_status_shows_what_is_known() {
         let after = Duration::from_secs;
         assert_eq!(status(0, Some(50_000), after(3)), "0 of 50,000");
         assert_eq!(status(1280, Some(50_000), after(4)), "1,280 of 50,000, 320/s, 3 minutes left");
@@ -287,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_is_done_soon_ends_at_once() {
+    fn a_short_task_ends_without_waiting_for_a_line() {
         let begun = Instant::now();
         let task = Task { label: "counting".into(), total: Some(400), is_training: false };
         let shown = Counted::begin(&task);

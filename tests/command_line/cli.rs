@@ -94,7 +94,7 @@ fn selftest_passes_for_every_kernel() {
     let folder = tempfile::tempdir().expect("a folder");
     let out =
         succeeds(&soda(folder.path(), &["selftest", "--device", "wgpu", "--json", "self.json"]));
-    assert!(out.contains("cases are right") && !out.contains("FAIL"), "{out}");
+    assert!(out.contains("cases passed") && !out.contains("FAIL"), "{out}");
     assert!(
         out.lines()
             .filter(|line| line.contains(" ok, ") && line.contains(" % of tolerance ("))

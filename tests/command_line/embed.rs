@@ -179,7 +179,7 @@ fn mistakes_are_reported_and_leave_nothing_behind() {
     fails(
         &embed(&["--split", "test", "--labels", "pictures/a/x.npy"]),
         2,
-        &["pictures/a/x.npy", "two things"],
+        &["pictures/a/x.npy", "the output of both"],
     );
     fails(
         &run(&["embed", "pictures", "--out", "x.csv"]),
@@ -590,7 +590,7 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     let output = embed(&["--shard", "all/3", "--json", "s/all.json"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     succeeds(&output);
-    assert!(said.contains(&format!("shard 1 of 3 is there already: {third} rows")), "{said}");
+    assert!(said.contains(&format!("shard 1 of 3 already exists: {third} rows")), "{said}");
     assert_eq!(json(&at("s/all.json"))["n"], PICTURES);
     assert_eq!(
         std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time"),
@@ -610,7 +610,11 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     assert!(merged.iter().zip(&whole).all(|(a, b)| a.0 == b.0 && same(&a.4, &b.4)));
 
     // Other features under the same name, a changed file, a file that isn't JSON.
-    fails(&embed(&["--shard", "1/3", "--features", "backbone"]), 2, &["z.1-of-3.parquet", "other"]);
+    fails(
+        &embed(&["--shard", "1/3", "--features", "backbone"]),
+        2,
+        &["z.1-of-3.parquet", "different"],
+    );
     let whole = std::fs::read(at("s/z.2-of-3.parquet")).expect("there");
     std::fs::write(at("s/z.2-of-3.parquet"), &whole[..whole.len() - 9]).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet has changed", "--shard 2/3"]);
@@ -624,7 +628,7 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     std::fs::rename(at("s/z.2-of-3.json"), at("s/kept")).expect("renamed");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet is missing or not finished"]);
     std::fs::write(at("s/z.2-of-3.json"), "{\"shard\": 2}").expect("written");
-    fails(&merge("s/z.parquet"), 1, &["z.2-of-3.json is no shard's JSON"]);
+    fails(&merge("s/z.parquet"), 1, &["z.2-of-3.json is not a shard's JSON"]);
     let other = std::fs::read_to_string(at("s/kept"))
         .expect("there")
         .replace("\"weights_sha256\": \"", "\"weights_sha256\": \"0");
@@ -663,7 +667,7 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     fails(
         &merge("s/f.parquet"),
         1,
-        &["f.0-of-2.parquet and", "f.1-of-2.parquet were made from other files"],
+        &["f.0-of-2.parquet and", "f.1-of-2.parquet were made from different files"],
     );
     succeeds(&run(&["embed", "few", "--out", "s/f.parquet", "--shard", "0/3"]));
     fails(&merge("s/f.parquet"), 1, &["shards of 2", "and of 3"]);
@@ -698,7 +702,7 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     let output = array.output().expect("the program starts");
     assert!(
         String::from_utf8_lossy(&output.stderr)
-            .contains("shard 1 of 2, by Slurm's array (SLURM_ARRAY_TASK_ID)")
+            .contains("shard 1 of 2, assigned by Slurm's array (SLURM_ARRAY_TASK_ID)")
     );
     succeeds(&output);
     assert!(at("s/a.1-of-2.parquet").exists());

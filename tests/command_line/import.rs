@@ -415,7 +415,7 @@ fn output_paths_are_created_or_refused_before_the_work() {
     let export = |out: &str| soda(at, &["export", "--weights", "w.safetensors", "--out", out]);
     succeeds(&export("c/d/w.safetensors"));
     fails(&export("a/b"), 2, &["a/b", "folder"]);
-    fails(&export("./w.safetensors"), 2, &["--out", "the file that is read"]);
+    fails(&export("./w.safetensors"), 2, &["--out", "the file being read"]);
     fails(&export("w.safetensors/x"), 1, &["w.safetensors"]);
     let message = text(&soda(at, &["export", "--weights", "gone.safetensors"]).stderr);
     assert!(message.contains("gone.safetensors"), "{message}");

@@ -42,7 +42,7 @@ fn sample_directions_and_interpolate_draw_from_a_run_directory() {
         assert!(
             text.lines().count() == 1
                 && text.contains("9 images in")
-                && text.contains("nats a dimension"),
+                && text.contains("nats per dimension"),
             "{text}"
         );
     };
@@ -161,7 +161,7 @@ fn fails_for_impossible_requests() {
     fails(&run(at, &["sample", "--temperature", "nan"]), 2, &["--temperature NaN"]);
     fails(&run(at, &["sample", "--steps", "0"]), 2, &["--steps 0"]);
     fails(&run(at, &["directions", "--pca", "0"]), 2, &["--pca 0", "--classes"]);
-    fails(&run(at, &["directions", "--pca", "9"]), 2, &["--pca 9", "1 to 8"]);
+    fails(&run(at, &["directions", "--pca", "9"]), 2, &["--pca 9", "between 1 and 8"]);
     fails(&run(at, &["directions", "--image", "test:1000"]), 2, &["test:1000", "1000 images"]);
     fails(&run(at, &["interpolate", "test:0", "train:x"]), 2, &["train:x", "train:17"]);
     fails(&run(at, &["interpolate", "gone.png", "test:1"]), 1, &["gone.png"]);

@@ -133,7 +133,7 @@ fn features_that_cannot_be_scored_are_refused_with_one_message() {
     // With few rows fewer neighbours vote, and a warning is a sentence, not a log line.
     write_features("few", 15, |_, _, _| {});
     let few = succeeds(&with("few", "good", &[]));
-    assert!(few.contains("(5 neighbours, as many as a class has on average)"), "{few}");
+    assert!(few.contains("(5 neighbours, limited to the average class size)"), "{few}");
     write_features("fewer", 3, |_, _, _| {});
     let fewer = with("fewer", "good", &["--whiten"]);
     succeeds(&fewer);
@@ -191,7 +191,7 @@ fn every_protocol_scores_z_and_reports_how() {
         let args = ["--run", "r", "--protocol", protocol, "--split", "selection", "--seeds", "2"];
         let (out, report) = probed(protocol, &args);
         assert!(
-            out.starts_with(&format!("{protocol} on z: scored on 500 training images held out")),
+            out.starts_with(&format!("{protocol} on z: scored on 500 held-out training images")),
             "{out}"
         );
         assert_eq!((&report["protocol"], &report["features"]), (&protocol.into(), &"z".into()));

@@ -63,10 +63,10 @@ fn a_report_holds_everything_in_one_file() {
         "SHA-256",
         "under `linear`: ",
         "points that z adds to raw pixels",
-        "Each row learns from 5,000 labels and is scored on 1,000 test images.",
+        "Each row is trained on 5,000 labels and is scored on 1,000 test images.",
         "<summary>The recipe</summary>",
         "Linear probe: accuracy ",
-        "training began",
+        "training started",
     ] {
         assert!(html.contains(part), "{part} is missing");
     }
@@ -76,7 +76,7 @@ fn a_report_holds_everything_in_one_file() {
     }
     // With three rows in the log there is no running mean, and no caption that mentions one; nor
     // are there columns with one constant value.
-    for part in ["running mean", "Z explains", "judged by</th>"] {
+    for part in ["running mean", "Z explains", "training labels</th>"] {
         assert!(!html.contains(part), "{part} is there");
     }
     // Four curves (loss, rate, throughput, scores) and ten pictures or more, and nothing that a
@@ -153,6 +153,6 @@ fn quality_measures_reconstructions_and_samples() {
         "{report}"
     );
     assert!(image::open(at().join("q.png")).expect("a PNG").width() > 300);
-    fails(&run(&["quality", "-n", "3", "--run", "run"]), 2, &["-n 3", "4 to"]);
+    fails(&run(&["quality", "-n", "3", "--run", "run"]), 2, &["-n 3", "between 4 and"]);
     fails(&run(&["quality", "-n", "2000", "--run", "run"]), 2, &["-n 2000", "1000"]);
 }

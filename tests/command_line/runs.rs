@@ -134,12 +134,12 @@ fn resume_without_a_run_resumes_the_newest_unfinished_one() {
     let output = resume();
     assert!(succeeds(&output).contains("next: soda probe --run runs/new"));
     let said = text(&output.stderr);
-    assert!(said.contains("going on with runs/new") && remembered(&output), "{said}");
+    assert!(said.contains("resuming runs/new") && remembered(&output), "{said}");
     assert_eq!((new.checkpoints(), old.checkpoints()), (vec![1, 2], vec![1]));
     assert_eq!(new.read_starts()[1].from, start.from);
     assert!(succeeds(&resume()).contains("next: soda probe --run runs/old"));
     let out = succeeds(&resume());
-    assert!(out.contains("all runs below runs/ have ended") && out.contains("runs/old"), "{out}");
+    assert!(out.contains("all runs below runs/ are finished") && out.contains("runs/old"), "{out}");
 
     // Exported weights state how they were made.
     succeeds(&soda(at, &["export", "--run", "runs/new", "--out", "w.safetensors"]));

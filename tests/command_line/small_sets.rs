@@ -80,7 +80,7 @@ fn two_classes_of_eleven_images_in_every_command() {
     );
 
     let out = succeeds(&run("probe --protocol knn --json k.json"));
-    assert!(out.contains("(10 neighbours, as many as a class has on average)"), "{out}");
+    assert!(out.contains("(10 neighbours, limited to the average class size)"), "{out}");
     assert_eq!(json(&at.join("k.json"))["neighbours"], 10);
     let whitened = run("embed --split train --features backbone --whiten --out w.npy");
     succeeds(&whitened);
@@ -118,7 +118,7 @@ fn two_classes_of_eleven_images_in_every_command() {
     fails(
         &run("neighbours test:0 -k 20"),
         2,
-        &["-k 20", "the training set holds 20 images", "1 to 19"],
+        &["-k 20", "the training set holds 20 images", "between 1 and 19"],
     );
     fails(
         &run("quality"),
@@ -152,7 +152,7 @@ fn three_images_in_all_are_reported_as_such() {
     let out = succeeds(&probed);
     assert!(out.contains("(1 neighbour,") && out.contains("with 1 test image)"), "{out}");
     assert!(text(&probed.stderr).contains(
-        "1 of 2 classes have no images that judge, so the scores say nothing about them: b"
+        "1 of 2 classes have no evaluation images, so the scores say nothing about them: b"
     ));
     assert_eq!(
         json(&at.join("p.json"))["per_class"][1],

@@ -110,7 +110,7 @@ fn a_dry_run_on_an_adapter_counts_the_tensors_of_a_step() {
         let mib = line
             .trim()
             .strip_prefix("about ")
-            .and_then(|line| line.strip_suffix(" MiB of the adapter's, in tensors"));
+            .and_then(|line| line.strip_suffix(" MiB on the adapter, in tensors"));
         mib.and_then(|mib| mib.parse::<u64>().ok()).unwrap_or_else(|| panic!("{said}"))
     };
     // Most of it is proportional to the images. Nothing is computed: compiling would take seconds.

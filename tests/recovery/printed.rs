@@ -32,7 +32,7 @@ fn the_command_that_an_interrupted_run_prints_resumes_it() {
     wait_for("a step", || step() > 0);
     signal(&child, "INT");
     let out = succeeds(&child.wait_with_output().expect("it ends"));
-    let (_, printed) = out.trim_end().split_once("go on with: ").expect("a command");
+    let (_, printed) = out.trim_end().split_once("resume with: ").expect("a command");
     let before = newest(&run);
 
     let mut again = shell(at, &format!("exec {printed}"));

@@ -329,7 +329,7 @@ fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     ];
     TINY.iter().chain(&["train.steps=1"]).for_each(|set| args.extend(["--set", set]));
     let said = text(&soda(at, &args).stderr);
-    assert!(said.contains("8 images go through the networks at once, of batches of 8"), "{said}");
+    assert!(said.contains("processing 8 images at once, of batches of 8"), "{said}");
     assert_eq!(
         RunDir::new(at.join("s")).read_config().expect("a recipe").train.micro_batch,
         MicroBatch::default()

@@ -1,5 +1,5 @@
-//! Which images a command works on: those of `--data`; else those that the run was trained on,
-//! where the weights are a run's; else those that are found without being named.
+//! The images a command works on: those of `--data`; otherwise those the run was trained on, if the
+//! weights belong to a run; otherwise the default data.
 
 use crate::cli::args::Common;
 use soda::data::{self, Dataset, Layout, Options};
@@ -10,24 +10,23 @@ use soda::run_dir::RunDir;
 use soda::train::checkpoint;
 use std::path::{Path, PathBuf};
 
-/// How images are taken where there is a choice; for every command.
+/// Options for reading images, for every command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Taking {
-    /// What the top folders of a folder of images are: sets (train, test) or classes (default: sets
-    /// where all have names of sets).
+    /// Meaning of the top-level folders: splits (train, test) or classes (default: splits if all
+    /// have names of splits).
     #[arg(long, global = true, value_name = "splits|classes", value_parser = layout)]
     layout: Option<Layout>,
-    /// The share of each class that is for the test, where the images come without a test set
-    /// (default: 0.1).
+    /// Fraction of each class held out as the test set, if the data has none (default: 0.1).
     #[arg(long, global = true, value_name = "SHARE", value_parser = share)]
     split_ratio: Option<f64>,
-    /// Leave out images that can't be read, and count them, instead of stopping with a list.
+    /// Skip and count unreadable images, instead of stopping with a list of them.
     #[arg(long, global = true)]
     pub skip_unreadable: bool,
 }
 
 impl Taking {
-    /// For the data's room.
+    /// Returns the options as the data module takes them.
     pub fn options(&self) -> Options {
         Options {
             layout: self.layout,
@@ -48,11 +47,11 @@ fn layout(text: &str) -> std::result::Result<Layout, String> {
 fn share(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
-        _ => Err("expected a share above 0 and below 1".into()),
+        _ => Err("expected a fraction above 0 and below 1".into()),
     }
 }
 
-/// The data that `--data` names, or that is found without; what is odd about it is said.
+/// Opens the data that `--data` names, or the default data, and prints its warnings.
 ///
 /// # Errors
 /// See [`data::open`].
@@ -74,16 +73,15 @@ fn told(dataset: Dataset) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// The images for `weights`.
+/// Opens the images for `weights`.
 ///
 /// # Errors
-/// If they can't be opened; `--data` isn't given and the run's own are gone, or no longer what they
-/// were.
+/// If they can't be opened, or without `--data` if the run's own data is gone or has changed.
 pub fn open(common: &Common, weights: &WeightsFile) -> Result<Dataset> {
     of_run(common, RunDir::of_weights(&weights.path).as_ref(), weights.config.data.side)
 }
 
-/// As [`open`], for `run` and images of `side` pixels a side.
+/// Like [`open`], for `run` and images of `side` x `side` pixels.
 ///
 /// # Errors
 /// See [`open`].
@@ -92,8 +90,8 @@ pub fn of_run(common: &Common, run: Option<&RunDir>, side: usize) -> Result<Data
     own.map_or_else(|| named(common, side), |own| told(own.open(side)?))
 }
 
-/// The images of a rank that isn't the first: those of `--data`, else those at the `location` where
-/// rank 0 has them, taken as rank 0 takes them.
+/// Opens the images of a rank other than 0: those of `--data`, else those at rank 0's `location`,
+/// with rank 0's `options`.
 ///
 /// # Errors
 /// See [`data::open`].
@@ -104,18 +102,18 @@ pub fn of_rank(common: &Common, location: &str, options: &Options, side: usize) 
     }
 }
 
-/// What a run knows of its data.
+/// A run's record of its data.
 struct Own {
     run: PathBuf,
     sha256: String,
-    /// Where it lay; older versions didn't note it.
+    /// Its location; `None` in runs of older versions.
     location: Option<String>,
-    /// How it was taken.
+    /// The options it was read with.
     options: Options,
 }
 
 impl Own {
-    /// What the newest start of `run` tells, else its newest checkpoint.
+    /// Reads the record in the newest start of `run`, else in its newest checkpoint.
     fn of(run: &RunDir) -> Option<Self> {
         let noted = run
             .read_starts()
@@ -132,32 +130,36 @@ impl Own {
             Some(location) => self.at(location, side)?,
             None => self.found(side)?,
         };
-        say(&format!("taking the run's own data, {}; --data takes others", dataset.origin));
+        say(&format!("using the run's own data, {}; --data selects other data", dataset.origin));
         Ok(dataset)
     }
 
-    /// What lies at `location` still.
+    /// Opens the data at `location`, and checks that it has not changed.
     fn at(&self, location: &str, side: usize) -> Result<Dataset> {
         let run = self.run.display();
         if location != data::BUNDLED && !Path::new(location).exists() {
             return Err(Error::usage(format!(
-                "{run} was trained on the data in {location}, which isn't there now; name the data with --data DIR"
+                "{run} was trained on the data in {location}, which isn't there now; name the data \
+                 with --data DIR"
             )));
         }
         let dataset = data::reopen(location, side, &self.options).map_err(|e| {
-            Error::usage(format!("the data that {run} was trained on can't be opened: {e}; other data is named with --data DIR"))
+            Error::usage(format!(
+                "the data that {run} was trained on can't be opened: {e}; name other data with \
+                 --data DIR"
+            ))
         })?;
         if dataset.sha256 != self.sha256 {
             return Err(Error::usage(format!(
-                "{location} has changed since {run} was trained on it (checksum {:.16}.. then, {:.16}.. now); name the data to use with --data DIR",
+                "{location} has changed since {run} was trained on it (checksum {:.16}.. then, \
+                 {:.16}.. now); name the data to use with --data DIR",
                 self.sha256, dataset.sha256
             )));
         }
         Ok(dataset)
     }
 
-    /// What is found without being named, if it is the same data; else the bundled subset, if that
-    /// is.
+    /// Returns the default data if it is the run's, else the bundled subset if that is.
     fn found(&self, side: usize) -> Result<Dataset> {
         let found = data::open(environment().as_deref(), side, &self.options)?;
         if found.sha256 == self.sha256 {
@@ -168,7 +170,7 @@ impl Own {
             return Ok(bundled);
         }
         Err(Error::usage(format!(
-            "{} was trained on other data than {}; name its data with --data DIR",
+            "{} was not trained on {}; name its data with --data DIR",
             self.run.display(),
             found.describe()
         )))
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_only_noted_a_checksum_finds_the_bundled_subset_and_refuses_other_data() {
+    fn a_run_that_recorded_only_a_checksum_finds_the_bundled_subset_and_refuses_other_data() {
         let sha256 = data::bundled().expect("the subset").sha256;
         let own = |sha256: &str| Own {
             run: "it's a run".into(),

@@ -1,4 +1,4 @@
-//! Flags that several commands share.
+//! Flags shared by several commands.
 
 pub mod images;
 mod precision;
@@ -14,29 +14,29 @@ use std::path::PathBuf;
 /// Flags of every command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Common {
-    /// auto, cpu, or wgpu, vulkan, metal, dx12, gl with :INDEX or :NAME.
+    /// Device: auto, cpu, or wgpu, vulkan, metal, dx12 or gl, each optionally with :INDEX or :NAME.
     #[arg(long, global = true, default_value = "auto")]
     pub device: String,
-    /// Images: a folder of them, CIFAR-10 or CIFAR-100, one of the other formats of docs/data.md, a
-    /// file of `soda data pack`, or `bundled` (default: the data that the run was trained on;
-    /// without a run $SODA_DATA, else the user's cache, else the bundled subset).
+    /// Images: a folder, CIFAR-10 or CIFAR-100, a pack file, or `bundled`. Other formats: see
+    /// docs/data.md; pack files are written by `soda data pack` (default: the data the run was
+    /// trained on; without a run $SODA_DATA, else the user's cache, else the bundled subset).
     #[arg(long, global = true, value_name = "PATH")]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub taking: images::Taking,
-    /// Also write the result to this file, for machines; `-` is standard output, and messages then
-    /// go to standard error.
+    /// Also write the result as JSON to this file. With `-` it goes to standard output, and
+    /// messages go to standard error.
     #[arg(long, global = true, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// More log messages (-v, -vv); RUST_LOG is honoured.
+    /// Print more log messages (-v, -vv). RUST_LOG is honoured.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// No progress and no other lines that only inform; results, warnings and errors stay.
+    /// Suppress progress and informational lines; print only results, warnings and errors.
     #[arg(short, long, global = true)]
     pub quiet: bool,
 }
 
-/// A time limit in minutes, for clap.
+/// Parses a time limit in minutes, for clap.
 pub fn minutes(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(m) if m > 0.0 && m <= 1e6 => Ok(m),

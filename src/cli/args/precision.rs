@@ -1,4 +1,4 @@
-//! What a command computes in.
+//! The `--precision` flag.
 
 use crate::cli::output::Output;
 use serde_json::json;
@@ -8,12 +8,12 @@ use soda::kernels::precision::Precision;
 use soda::model::Soda;
 use soda::model::weights::WeightsFile;
 
-/// The choice of a precision, for commands that run the networks.
+/// The precision of commands that run the networks.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct PrecisionArgs {
-    /// What the networks compute in: f16 stores feature maps in half the memory and takes f16
-    /// factors with sums in f32, on adapters that have shader-f16 (see `soda devices`);
-    /// f16-emulated rounds as much on the CPU and is no faster, to see what it changes.
+    /// Precision of the networks. f16 halves the memory of feature maps and multiplies in f16,
+    /// accumulating in f32, on adapters with shader-f16 (see `soda devices`). f16-emulated rounds
+    /// the same way on the CPU, without being faster, to show the effect.
     #[arg(long, value_enum, default_value_t = Choice::F32)]
     precision: Choice,
 }
@@ -26,11 +26,11 @@ enum Choice {
 }
 
 impl PrecisionArgs {
-    /// The networks of `weights` on `device` in this precision, which `output` notes where it isn't
-    /// f32.
+    /// Loads the networks of `weights` on `device` in this precision, and records it in `output` if
+    /// it isn't f32.
     ///
     /// # Errors
-    /// If the device doesn't have it, or the weights don't fit.
+    /// If the device doesn't support it, or the weights don't match their recipe.
     pub fn model(
         self,
         weights: &WeightsFile,
@@ -44,7 +44,7 @@ impl PrecisionArgs {
         Ok(weights.model(&device.device)?.in_precision(chosen))
     }
 
-    /// The choice as it is written on the command line.
+    /// Returns the precision as written on the command line.
     pub fn name(self) -> &'static str {
         match self.precision {
             Choice::F32 => "f32",
@@ -53,24 +53,26 @@ impl PrecisionArgs {
         }
     }
 
-    /// What networks on `device` then compute in.
+    /// Returns the precision of networks on `device`.
     ///
     /// # Errors
-    /// If the device doesn't have it.
+    /// If the device doesn't support it.
     pub fn on(self, device: &Selected) -> Result<Precision> {
         match (self.precision, &device.adapter) {
             (Choice::F32, _) => Ok(Precision::F32),
             (Choice::F16, None) => Err(Error::usage(
-                "--precision f16: the CPU computes in f32, so f16 would only be slower; `--precision f16-emulated` rounds as f16 does, to see what it changes",
+                "--precision f16: the CPU computes in f32, so f16 would only be slower; \
+                 `--precision f16-emulated` rounds as f16 does, to show the effect",
             )),
             (Choice::F16, Some(adapter)) if !adapter.profile.extensions.f16 => {
                 Err(Error::usage(format!(
-                    "--precision f16: {} has no shader-f16, so f16 would save neither memory nor time; leave --precision out",
+                    "--precision f16: {} has no shader-f16, so f16 would save neither memory nor \
+                     time; leave --precision out",
                     adapter.name
                 )))
             }
             (Choice::F16Emulated, Some(adapter)) => Err(Error::usage(format!(
-                "--precision f16-emulated is the CPU's (--device cpu); {} takes --precision f16",
+                "--precision f16-emulated is for the CPU (--device cpu); on {} use --precision f16",
                 adapter.name
             ))),
             (Choice::F16, Some(_)) | (Choice::F16Emulated, None) => Ok(Precision::F16),

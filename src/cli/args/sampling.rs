@@ -1,27 +1,29 @@
-//! How a command samples: its own flags over the recipe's settings.
+//! Sampling flags, which override the recipe's settings.
 
 use crate::cli::args::PrecisionArgs;
 use soda::config::{Config, Guidance, SampleConfig, Sampler};
 use soda::error::{Error, Result};
 
-/// Flags of every command that draws.
+/// The flags of every command that generates images.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SamplingArgs {
-    /// ddim, ddpm or dpm-solver (default: the recipe's).
+    /// Sampler: ddim, ddpm or dpm-solver (default: the recipe's).
     #[arg(long, value_parser = sampler)]
     sampler: Option<Sampler>,
-    /// Evaluations of the denoiser, for an inversion each way (default: the recipe's).
+    /// Sampling steps (evaluations of the denoiser), for inversion each way (default: the
+    /// recipe's).
     #[arg(long)]
     steps: Option<usize>,
     /// DDIM's eta: 0 is deterministic, 1 has DDPM's variance (default: the recipe's).
     #[arg(long)]
     eta: Option<f64>,
-    /// Guidance weight w in (1 + w) eps_c - w eps_u, or one for each section of z, joined by commas
-    /// (default: the recipe's).
+    /// Guidance weight w in (1 + w) eps_c - w eps_u, or one weight per section of z, separated by
+    /// commas (default: the recipe's).
     #[arg(long, allow_hyphen_values = true, value_parser = guidance)]
     guidance: Option<Guidance>,
-    /// Where sampling begins, as a share of the noise levels: below 1 with the linear decoder's
-    /// picture of z noised to that level, at 1 with pure noise (default: the recipe's).
+    /// Noise level at which sampling starts, as a fraction of all levels. Below 1 it starts from
+    /// the linear decoder's image of z, noised to that level; at 1 from pure noise (default: the
+    /// recipe's).
     #[arg(long, value_name = "SHARE")]
     start: Option<f64>,
     /// Seed of the noise.
@@ -42,17 +44,17 @@ fn guidance(text: &str) -> std::result::Result<Guidance, String> {
         Ok([w]) => Ok(Guidance::Whole(*w)),
         Ok(weights) => Ok(Guidance::Sections(weights.to_vec())),
         Err(_) => Err(
-            "expected a number, or one for each section joined by commas, such as 0.3 or 1,1,0,0,0"
+            "expected a number, or one per section separated by commas, such as 0.3 or 1,1,0,0,0"
                 .into(),
         ),
     }
 }
 
 impl SamplingArgs {
-    /// The settings of `config`, overridden by the flags.
+    /// Returns the settings of `config`, overridden by the flags.
     ///
     /// # Errors
-    /// A flag whose value these weights can't be sampled with.
+    /// If a flag's value is invalid for these weights.
     pub fn resolve(&self, config: &Config) -> Result<SampleConfig> {
         let mut sample = config.sample.clone();
         if let Some(sampler) = self.sampler {
@@ -67,19 +69,19 @@ impl SamplingArgs {
         sample.start = self.start.unwrap_or(sample.start);
         if !(sample.start > 0.0 && sample.start <= 1.0) {
             return Err(Error::usage(format!(
-                "--start {}: lies above 0 and up to 1, which is pure noise",
+                "--start {}: must be above 0 and at most 1 (pure noise)",
                 sample.start
             )));
         }
         let levels = config.diffusion.steps;
         if sample.steps == 0 || sample.steps > levels {
             return Err(Error::usage(format!(
-                "--steps {}: choose 1 to {levels}, the noise levels of these weights",
+                "--steps {}: must be between 1 and {levels} (the noise levels of these weights)",
                 sample.steps
             )));
         }
         if !(0.0..=1.0).contains(&sample.eta) {
-            return Err(Error::usage(format!("--eta {}: lies between 0 and 1", sample.eta)));
+            return Err(Error::usage(format!("--eta {}: must be between 0 and 1", sample.eta)));
         }
         sample
             .guidance

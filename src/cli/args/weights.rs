@@ -1,4 +1,4 @@
-//! Where a command's weights come from.
+//! The weights a command uses.
 
 use indicatif::HumanCount;
 use soda::error::{Error, Result};
@@ -10,14 +10,14 @@ use soda::train::checkpoint;
 use soda::train::run::Called;
 use std::path::{Path, PathBuf};
 
-/// Which trained networks to use.
+/// The trained networks to use.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WeightsArgs {
-    /// A run directory; its newest EMA weights are used.
+    /// Run directory whose newest EMA weights are used.
     #[arg(long, value_name = "DIR", conflicts_with = "weights")]
     pub run: Option<PathBuf>,
-    /// A weights file, `latest` for the newest checkpoint below runs/, or `shipped` (the default)
-    /// for the trained weights that the program carries.
+    /// Weights file, `latest` (the newest checkpoint below runs/), or `shipped` (the built-in
+    /// trained weights, the default).
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
 }
@@ -34,7 +34,10 @@ impl WeightsArgs {
             (None, Some(weights)) => weights.clone(),
             (None, None) => {
                 let weights = shipped::open()?;
-                say(&format!("using the {}; --run and --weights take others", describe(&weights)));
+                say(&format!(
+                    "using the {}; --run or --weights selects others",
+                    describe(&weights)
+                ));
                 return Ok(weights);
             }
         };
@@ -42,7 +45,7 @@ impl WeightsArgs {
     }
 }
 
-/// The weights that a file is named for: `shipped` is those that the program carries.
+/// Opens the weights in `file`, or the built-in ones for `shipped`.
 ///
 /// # Errors
 /// If they can't be read.
@@ -54,7 +57,7 @@ pub fn named(file: &Path) -> Result<WeightsFile> {
     WeightsFile::open(file)
 }
 
-/// What a run notes of this call; `from` names the weights that it begins with.
+/// Returns the record of this call for a run; `from` names the weights it starts from.
 pub fn called(from: Option<&Path>) -> Called {
     let from = from.map(|file| match file == Path::new("shipped") {
         true => "shipped".into(),
@@ -69,8 +72,8 @@ pub fn called(from: Option<&Path>) -> Called {
     }
 }
 
-/// What the weights are called that a run of this first `start` began with; none where they were
-/// random, or older versions only noted their checksum.
+/// Returns the name of the weights that the run with this first `start` started from; `None` if
+/// they were random, or if an older version recorded only their checksum.
 pub fn began_with(start: &Start) -> Option<String> {
     let is_shipped =
         || shipped::open().is_ok_and(|weights| start.from.as_ref() == Some(&weights.sha256));
@@ -78,8 +81,8 @@ pub fn began_with(start: &Start) -> Option<String> {
     start.from_name.clone().or_else(|| is_shipped().then(|| "shipped".into()))
 }
 
-/// The shipped weights in half a sentence: `shipped weights assets/weights/tiny.safetensors (6,000
-/// steps, 384,000 images)`.
+/// Describes the shipped weights: `shipped weights assets/weights/tiny.safetensors (6,000 steps,
+/// 384,000 images seen)`.
 pub fn describe(weights: &WeightsFile) -> String {
     let seen = weights.trained().map_or(String::new(), |t| {
         format!(" ({} steps, {} images seen)", HumanCount(t.step), HumanCount(t.images))
@@ -87,10 +90,10 @@ pub fn describe(weights: &WeightsFile) -> String {
     format!("shipped weights {}{seen}", weights.path.display())
 }
 
-/// Where `soda quickstart` works by default.
+/// The default folder of `soda quickstart`.
 pub const QUICKSTART: &str = "runs/quickstart";
 
-/// The run below runs/ whose newest checkpoint is the youngest.
+/// Finds the newest weights of all runs below runs/.
 fn latest() -> Result<PathBuf> {
     let runs = std::fs::read_dir("runs")
         .map(|entries| entries.flatten().map(|e| RunDir::new(e.path())).collect::<Vec<_>>());

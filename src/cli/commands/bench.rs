@@ -32,37 +32,39 @@ use std::time::{Duration, Instant};
 /// Arguments of `soda bench`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "--device all measures the CPU and every adapter, software ones included. What doesn't fit the budget is skipped by name."
+    after_help = "--device all measures the CPU and every adapter, software adapters included. \
+                  Benchmarks that don't fit the budget are listed as skipped."
 )]
 pub struct Args {
-    /// kernels, step, inference, data or all; or host: the host's time at paper size, on a GPU or
-    /// by scripts/host_time.sh.
+    /// Benchmarks to run: kernels, step, inference, data, all or host. host measures the host's
+    /// time at the size of the paper, on a GPU or with scripts/host_time.sh.
     #[arg(long, default_value = "all")]
     suite: Suite,
-    /// Time for everything together.
+    /// Total time for all benchmarks.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
     budget: f64,
-    /// A bar chart that compares the devices; not drawn where only one was measured.
+    /// Save a bar chart that compares the devices (needs at least two).
     #[arg(long, value_name = "F.png")]
     plot: Option<PathBuf>,
-    /// Time and launches by kernel of one training step, encoding and denoising.
+    /// Also profile time and launches per kernel of one training step, encoding and denoising.
     #[arg(long)]
     profile: bool,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// Print the ratios of two earlier results (--json) instead.
+    /// Compare two earlier results (written with --json) instead: print their ratios.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
     compare: Option<Vec<PathBuf>>,
-    /// Estimate a training step on a card that isn't here: a40, rtx3060, rx6800, arc770, m1 or a
-    /// file of a card's facts; nothing is measured. `check` holds the method against --device.
+    /// Estimate a training step on another card, without measuring anything: a40, rtx3060, rx6800,
+    /// arc770, m1, or a file of a card's specifications. `check` compares the estimates with
+    /// measurements on --device.
     #[arg(long, value_name = "CARD|FILE.toml", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare"])]
     estimate: Option<String>,
     #[command(flatten)]
     estimated: estimate::Args,
-    /// Do this job, in this process, and print its rows as they come.
+    /// Run this job in this process and print its rows as they come.
     #[arg(long, hide = true)]
     job: Option<Group>,
-    /// How long the job is to take.
+    /// Time limit of the job.
     #[arg(long, hide = true, requires = "job", default_value_t = 60.0, value_parser = seconds)]
     job_seconds: f64,
 }
@@ -74,7 +76,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-/// Measures, or compares.
+/// Runs the benchmarks, or compares or estimates results.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let started = Instant::now();
     if let Some(group) = args.job {
@@ -83,11 +85,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("bench");
     let in_f32 = args.precision.name() == "f32";
     if !in_f32 && args.compare.is_some() {
-        return Err(Error::usage("--precision: nothing is measured by --compare"));
+        return Err(Error::usage("--precision: --compare measures nothing; leave it out"));
     }
     if !in_f32 && args.estimate.is_some() {
         return Err(Error::usage(
-            "--precision: nothing is measured by --estimate; it takes `--set train.precision=mixed`",
+            "--precision: --estimate measures nothing; use `--set train.precision=mixed` with it",
         ));
     }
     if let Some([a, b]) = args.compare.as_deref() {
@@ -106,7 +108,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     {
         if !in_f32 || args.profile || args.plot.is_some() {
             return Err(Error::usage(
-                "--precision, --profile and --plot are for one process; several measure a step and its exchange",
+                "--precision, --profile and --plot are for one process; several processes measure \
+                 a step and its exchange",
             ));
         }
         return by_ranks(ranks, common, output);
@@ -117,16 +120,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         planned.retain(|job| job.group.has_networks());
         if planned.is_empty() {
             return Err(Error::usage(
-                "--precision is that of networks: give --suite step or inference with it",
+                "--precision applies to the networks only: add --suite step or --suite inference",
             ));
         }
     }
     if planned.is_empty() {
         return Err(Error::usage(
-            "--suite host measures at paper size, on a GPU; scripts/host_time.sh stands one in",
+            "--suite host measures at the size of the paper and needs a GPU; scripts/host_time.sh \
+             runs it without one",
         ));
     }
-    // What can't be written shall be known before.
+    // Fail before the work if the chart can't be written.
     if let Some(path) = &args.plot {
         output::prepare("--plot", path, Holds::Picture)?;
     }
@@ -156,18 +160,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(path) = &args.plot
         && !chart::save(path, &outcome.rows)?
     {
-        let why = "nothing was measured on two devices that bars could compare";
+        let why = "no benchmark ran on two devices, so there is nothing to compare";
         let remedy = if targets.len() == 1 { "; --device all measures every device" } else { "" };
         say(&format!("{} is not drawn: {why}{remedy}", path.display()));
     }
     written?;
     if interrupt.stop.load(Ordering::Relaxed) {
-        return Err(Error::failed("interrupted; what was measured is above"));
+        return Err(Error::failed("interrupted; the results so far are printed above"));
     }
     Ok(())
 }
 
-/// Steps by all processes that were started together.
+/// Measures steps of all processes that were started together.
 fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
     watch::begin(&ranks, || false)?;
     let device = device::chosen_nth(common, ranks.place().local)?;
@@ -187,7 +191,9 @@ fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
             let speed =
                 row.images_per_s.map_or(String::new(), |rate| format!("{rate:.1} images/s, "));
             outln!(
-                "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} x the slowest; waited {waited:.0} ms for the others",
+                "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, \
+                 exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} \
+                 x the slowest; waited {waited:.0} ms for the other ranks",
                 row.op,
                 1e3 * row.timing.median,
                 row.megabytes,
@@ -205,8 +211,8 @@ fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
     among.ranks.end()
 }
 
-/// The devices of the command line; `all` is the CPU and every adapter that has the precision, and
-/// what is then said of the others.
+/// Returns the devices of the command line. `all` selects the CPU and every adapter that supports
+/// the precision; the other adapters are returned as skipped.
 fn targets(common: &Common, precision: PrecisionArgs) -> Result<(Vec<Target>, Vec<Skipped>)> {
     if common.device != "all" {
         let device = device::selected(common)?;
@@ -229,7 +235,7 @@ fn targets(common: &Common, precision: PrecisionArgs) -> Result<(Vec<Target>, Ve
     }
     if targets.is_empty() {
         return Err(Error::usage(format!(
-            "no device here computes in {}: {}",
+            "no device of this machine computes in {}: {}",
             precision.name(),
             refused[0].reason
         )));
@@ -291,13 +297,13 @@ fn measure(
     Ok(outcome)
 }
 
-/// The process of one job: rows as JSON lines on standard output, and nothing else there.
+/// Runs one job in its own process, writing only its rows, as JSON lines, to standard output.
 fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Result<()> {
-    // Standard input ends when the process that started this one does, however that came about.
+    // Standard input closes when the parent process ends, for whatever reason.
     std::thread::spawn(|| {
         let mut buffer = [0; 64];
         while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
-        // Not exit(): a driver's clean-up would wait for the work that nobody wants any more.
+        // Not exit(): the driver's clean-up would wait for abandoned work.
         signal_hook::low_level::exit(1);
     });
     let device = select(&common.device)?;
@@ -307,7 +313,7 @@ fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Resu
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}")
             .and_then(|()| out.flush())
-            .map_err(|e| Error::failed(format!("cannot hand over a row: {e}")))
+            .map_err(|e| Error::failed(format!("cannot write a row: {e}")))
     };
     let precision = args.precision.on(&device)?;
     Job::new(&device, precision, started, args.job_seconds, args.profile, Box::new(send)).run(group)

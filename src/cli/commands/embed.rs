@@ -33,55 +33,56 @@ use std::sync::atomic::Ordering;
 /// Arguments of `soda embed`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Features are z; backbone: the encoder's pooled vector, which z is a linear function of, up to its length; or \
-denoiser:BLOCK@T: what a residual block of the denoiser puts out, averaged over its pixels, as it looks at the image under the \
-noise of step T. Blocks are down0.0 (the finest, at the side of the denoiser's images), down1.0 .. middle .. up1.0, up0.0, as many as the weights have; a wrong name \
-lists them."
+    after_help = "Features: z; backbone, the pooled encoder output before the last linear layer; \
+                  or denoiser:BLOCK@T, the output of a residual block of the denoiser, averaged \
+                  over its pixels, for the image noised to step T. Blocks are down0.0 (the finest, \
+                  at the resolution of the denoiser's images), down1.0 .. middle .. up1.0, up0.0, \
+                  as many as the weights have; an unknown name lists them."
 )]
 pub struct Args {
-    /// Image files, and folders with images at any depth.
+    /// Image files, or folders searched for images at any depth.
     #[arg(required_unless_present_any = ["split", "merge"], conflicts_with = "split")]
     paths: Vec<PathBuf>,
-    /// Instead of files the training or the test set of the data set.
+    /// Embed the training or test set of the data set, instead of files.
     #[arg(long, value_parser = ["train", "test"])]
     split: Option<String>,
-    /// The first N images only.
+    /// Embed only the first N images.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11.
+    /// Features: z, backbone or denoiser:BLOCK@T, e.g. denoiser:up1.0@11.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
-    /// Whiten the features: without correlations and of variance 1, by falling variance of the
-    /// principal directions they lie along. With mean and covariance that the weights hold for z
-    /// (`soda export --whiten`), else those of the training images; no labels.
+    /// Whiten the features: decorrelate them and scale them to variance 1, without using labels.
+    /// The dimensions are the principal components, by falling variance. Mean and covariance are
+    /// those stored with the weights for z (`soda export --whiten`), else those of the training
+    /// images.
     #[arg(long)]
     whiten: bool,
-    /// Divide each row by its length, after whitening.
+    /// Normalise each row to length 1, after whitening.
     #[arg(long)]
     normalise: bool,
-    /// The features, a row for each image: a .npy file (`-`, pipes and devices: that too), a
-    /// .safetensors file that holds the labels of a --split as well, or a .parquet or .npz file
-    /// with name, split, label and class of each row.
+    /// Output file, one row per image: .npy, .safetensors, .parquet or .npz. A .safetensors file
+    /// also holds the labels of a --split; a .parquet or .npz file the name, split, label and class
+    /// of each row. `-`, pipes and devices get the .npy format.
     #[arg(long, value_name = "FILE", default_value = "features.npy")]
     out: PathBuf,
-    /// Also the labels of a --split, to a .npy file.
+    /// Also write the labels of a --split to this .npy file.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
     labels: Option<PathBuf>,
-    /// Also what each row is of, to a text file: the image's file, or train:17 (if not said, beside
-    /// a .npy or .safetensors file, where images have names of their own).
+    /// Also write the name of each row's image to this text file: its file name, or train:17
+    /// (default: next to a .npy or .safetensors file, if the images have names of their own).
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
-    /// Make a part of the table: shard I of N (from 0), all/N: one after the other, or auto: the
-    /// one that Slurm's array or MPI gives this process. A shard lies beside --out,
-    /// z.3-of-16.parquet of z.parquet, with a JSON; one that is there already is kept.
+    /// Embed shard I of N (from 0), all/N one after the other, or auto. auto takes the shard that
+    /// Slurm's array or MPI assigns to this process. Each shard is a file next to --out with a
+    /// JSON, z.3-of-16.parquet for z.parquet; existing shards are kept.
     #[arg(long, value_name = "I/N|all/N|auto", conflicts_with_all = ["labels", "names", "merge"])]
     shard: Option<Shards>,
-    /// Merge the shards of --out into it, row after row, once all are there and of the same weights
-    /// and images.
+    /// Merge the shards of --out into it. All shards must exist, with the same weights and images.
     #[arg(long, conflicts_with_all = ["paths", "split", "limit", "labels", "names", "whiten", "normalise", "run", "weights"])]
     merge: bool,
 }
@@ -154,7 +155,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// What all tables of a call share.
+/// The state shared by all tables of a call.
 struct Work<'a> {
     args: &'a Args,
     skip: bool,
@@ -171,7 +172,7 @@ impl Work<'_> {
         self.dataset.as_ref().map_or_else(|| "files".to_owned(), Dataset::describe)
     }
 
-    /// What a file says of itself, where it can.
+    /// Returns the metadata of a file, for formats that have any.
     fn metadata(&self) -> BTreeMap<String, String> {
         let (args, config) = (self.args, &self.weights.config);
         let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -196,7 +197,7 @@ impl Work<'_> {
         Known { split: self.args.split.clone(), classes }
     }
 
-    /// Makes a shard, unless it is there; returns its rows.
+    /// Writes a shard, unless it exists; returns its rows.
     fn shard(&self, shard: Shard, output: &mut Output) -> Result<usize> {
         let (args, path, Known { split, classes }) =
             (self.args, shard.path(&self.args.out), self.known());
@@ -232,7 +233,7 @@ impl Work<'_> {
         };
         if let Some(rows) = finished(&path, &manifest)? {
             say(&format!(
-                "shard {index} of {of} is there already: {rows} rows in {}",
+                "shard {index} of {of} already exists: {rows} rows in {}",
                 path.display()
             ));
             return Ok(rows);
@@ -244,8 +245,8 @@ impl Work<'_> {
         Ok(manifest.rows)
     }
 
-    /// Writes the table `out` of all images, or of those of a shard; returns its rows, and of files
-    /// what all images are called.
+    /// Writes the table `out` of all images, or of those of a shard. Returns the number of rows,
+    /// and for files a digest of the names of all images.
     fn table(
         &self,
         out: &Path,
@@ -286,8 +287,8 @@ impl Work<'_> {
                 }
             }
             missing.of += pixels.len();
-            // After the first that can't be read nothing will be written: the rest is only looked
-            // through for others.
+            // After the first unreadable image nothing will be written; the rest is only searched
+            // for more of them.
             if !pixels.is_empty() && (self.skip || missing.unreadable == 0) {
                 let features = self.features(&pixels)?;
                 let first = table.rows();
@@ -310,8 +311,8 @@ impl Work<'_> {
             }
         }
         let n = table.rows();
-        // The shards of a few images may have none.
-        missing.judge(n, self.skip, shard.is_some())?;
+        // With few images, a shard may be empty.
+        missing.check(n, self.skip, shard.is_some())?;
         table.finish()?;
         lines.map_or(Ok(()), Lines::finish)?;
         if let (Some(path), Some(labels)) = (&args.labels, &source.labels) {
@@ -326,7 +327,7 @@ impl Work<'_> {
             out.display()
         );
         outln!("{}", missing.describe());
-        // Of shards the last one would stand for all.
+        // With shards, these fields would describe only the last one.
         if shard.is_none() {
             output.set("names", json!(names));
             output.merge(json!({ "images_per_s": images_per_s, "skipped": missing.unreadable, "skipped_first": missing.first }));
@@ -335,7 +336,7 @@ impl Work<'_> {
         Ok((n, source.listed.map(|listed| listed.digest())))
     }
 
-    /// Rows of as many images.
+    /// Returns the rows of a batch of images.
     fn features(&self, pixels: &[Vec<u8>]) -> Result<Vec<f32>> {
         let mut features = self.extractor.features(pixels)?.remove(0);
         if let Some(whitening) = &self.whitening {
@@ -349,7 +350,7 @@ impl Work<'_> {
 }
 
 impl Args {
-    /// What can be known before the work: that all can be written.
+    /// Checks before the work that the flags are valid and all files can be written.
     fn check(&self) -> Result<()> {
         Table::holds_names(&self.out)?;
         if self.shard.is_some()
@@ -362,7 +363,7 @@ impl Args {
         }
         if self.shard.is_some() && self.limit.is_some() && self.split.is_none() {
             return Err(Error::usage(
-                "--limit: shards share all images of the files; leave it out",
+                "--limit: with files, the shards divide all images; leave it out",
             ));
         }
         if let Some(labels) = self
@@ -376,10 +377,10 @@ impl Args {
         self.labels.iter().try_for_each(|path| output::prepare("--labels", path, Holds::Bytes))
     }
 
-    /// Where the names go, which can be written; `named` is whether the images have names of their
-    /// own.
+    /// Returns the file for the names, checked to be writable; `named` tells whether the images
+    /// have names of their own.
     fn names(&self, named: bool) -> Result<Option<PathBuf>> {
-        // Nothing lies beside a pipe, and a table has them.
+        // A pipe has no folder, and a table holds the names itself.
         let beside = named
             && matches!(Destination::of(&self.out)?, Destination::File(_))
             && !Table::holds_names(&self.out)?;
@@ -389,7 +390,7 @@ impl Args {
     }
 }
 
-/// Divides `row` by its length; one of zeros stays.
+/// Divides `row` by its length; a row of zeros stays as it is.
 fn normalise(row: &mut [f32]) {
     let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {
@@ -397,25 +398,25 @@ fn normalise(row: &mut [f32]) {
     }
 }
 
-/// One thing that was found where images are to come from.
+/// One entry found in the source of images.
 enum Found {
-    /// A name and pixels.
+    /// An image: its name and pixels.
     Image(String, Vec<u8>),
-    /// An image without pixels: its name and why.
+    /// An unreadable image: its name and the reason.
     Unreadable(String),
-    /// No image: its name, and what it is.
+    /// Not an image: its name, and what it is.
     LeftOut(String, String),
 }
 
-/// Where images come from.
+/// A source of images.
 struct Source {
-    /// How many there are, where that is known.
+    /// The number of images, if known.
     count: Option<usize>,
-    /// Their labels, where they have any.
+    /// Their labels, if they have any.
     labels: Option<Vec<u16>>,
     /// Whether they have names of their own.
     named: bool,
-    /// What the images of files are called.
+    /// The names of all images, if they come from files.
     listed: Option<Arc<Listed>>,
     batches: Box<dyn Iterator<Item = Result<Vec<Found>>>>,
 }
@@ -478,13 +479,14 @@ impl Source {
     }
 }
 
-/// What is no row of the features.
+/// The entries that have no row in the features.
 #[derive(Default)]
 struct Missing {
-    /// Images that were found and can be read.
+    /// The number of readable images.
     of: usize,
-    /// Images that can't be read, and of the first ones why.
+    /// The number of unreadable images.
     unreadable: usize,
+    /// The first unreadable images, with the reasons.
     first: Vec<String>,
     left_out: Vec<LeftOut>,
 }
@@ -497,9 +499,11 @@ impl Missing {
         }
     }
 
+    /// Checks that the rows are complete.
+    ///
     /// # Errors
-    /// Unless they are to be skipped, images that can't be read; no images at all.
-    fn judge(&self, rows: usize, skip: bool, may_be_empty: bool) -> Result<()> {
+    /// If there are unreadable images that are not to be skipped, or no images at all.
+    fn check(&self, rows: usize, skip: bool, may_be_empty: bool) -> Result<()> {
         if self.unreadable > 0 && (!skip || (rows == 0 && !may_be_empty)) {
             let all = self.of + self.unreadable;
             return Err(data::unreadable(
@@ -516,13 +520,14 @@ impl Missing {
                 format!(", but {}", LeftOut::line(&self.left_out))
             };
             return Err(Error::failed(format!(
-                "nothing to embed: there are no images{others}; name image files, or folders of them"
+                "nothing to embed: there are no images{others}; name image files, or folders of \
+                 images"
             )));
         }
         Ok(())
     }
 
-    /// "; left out: files that are not images (.txt): 3", or nothing.
+    /// Returns "; left out: files that are not images (.txt): 3", or nothing.
     fn describe(&self) -> String {
         let mut kinds = self.left_out.clone();
         if self.unreadable > 0 {

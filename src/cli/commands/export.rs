@@ -32,49 +32,49 @@ use std::sync::Arc;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// The file to write: a safetensors file with recipe, data checksum, step, images seen, version
-    /// and, for weights of a run, the command that made them in its metadata.
+    /// Output file: safetensors, with the recipe in its metadata. The metadata also holds the data
+    /// checksum, step, images seen, version and, for weights of a run, the command that trained
+    /// them.
     #[arg(long, value_name = "FILE", default_value = "soda.safetensors", default_value_ifs([("onnx", "true", "soda.onnx"), ("torchvision", "true", "resnet18.safetensors"), ("pytorch", "true", "networks.safetensors")]))]
     out: PathBuf,
-    /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed
-    /// with as 32-bit ones.
+    /// Store matrices and convolutions as 16-bit floats, and report the loss of accuracy. They are
+    /// converted back to 32 bits when loaded.
     #[arg(long)]
     half: bool,
-    /// Also store what whitens z, mean and covariance of the training images' z as one matrix: for
-    /// `soda embed --whiten` and others.
+    /// Also store the whitening of z, for `soda embed --whiten` and other programs. It is fitted to
+    /// the training images: mean and covariance of their z, as one matrix.
     #[arg(long)]
     whiten: bool,
-    /// Write the encoder instead as a state dictionary of torchvision's resnet18, in a safetensors
-    /// file: for load_state_dict with strict=True where num_classes is the length of z (encoders of
-    /// base 64; see docs/python.md).
+    /// Write the encoder as a state dictionary of torchvision's resnet18 instead (safetensors). It
+    /// loads with load_state_dict(strict=True) if num_classes is the length of z (encoders of base
+    /// 64; see docs/python.md).
     #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web", "pytorch", "onnx"])]
     torchvision: bool,
-    /// Write both networks instead in PyTorch's layouts, in a safetensors file: linear layers [out,
-    /// in], the encoder under torchvision's names.
+    /// Write both networks in PyTorch's layouts instead (safetensors). Linear layers are [out, in],
+    /// and the encoder has torchvision's names.
     #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web", "onnx"])]
     pytorch: bool,
-    /// Write the encoder instead as an ONNX model: pixels in [0, 1] to z and backbone.
+    /// Write the encoder as an ONNX model instead: pixels in [0, 1] to z and backbone.
     #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web"])]
     onnx: bool,
-    /// Write a page instead: one HTML file that runs the networks in any browser with WebGPU, with
-    /// 1,000 training images to look among (see docs/web.md).
+    /// Write an HTML page instead, which runs the networks in any browser with WebGPU. It also
+    /// holds 1,000 training images to search (see docs/web.md).
     #[arg(long, value_name = "FILE.html", conflicts_with_all = ["out", "half", "whiten", "set"])]
     web: Option<PathBuf>,
-    /// Also write what the page has to give for ten images and a seed, as scripts/web_page.sh
-    /// compares it.
+    /// Also write the results expected of the page for ten images and a seed, for
+    /// scripts/web_page.sh.
     #[arg(long, value_name = "FILE.json", requires = "web", hide = true)]
     reference: Option<PathBuf>,
-    /// Store another way of sampling as the weights' own, for example sample.guidance=1, or another
-    /// side of the images, for example data.side=32: BatchNorm's statistics are then taken anew
-    /// from training images at that side; may be repeated.
+    /// Change a sampling default (sample.guidance=1) or the image side (data.side=32); repeatable.
+    /// At another side, BatchNorm's statistics are re-computed from training images.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// Test images by whose z the cost of --half is measured.
-const JUDGES: usize = 100;
+/// The number of test images on which the cost of --half is measured.
+const TESTED: usize = 100;
 
-/// Writes weights to a file of their own.
+/// Exports weights to a file.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(page) = &args.web {
         return page::run(&args.weights, page, args.reference.as_deref(), common);
@@ -86,7 +86,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
         return Err(Error::usage(format!(
-            "--out {} is the file that is read; choose another name",
+            "--out {} is the file being read; choose another name",
             args.out.display()
         )));
     }
@@ -95,7 +95,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let before = weights.config.model.sides.source;
     change(&mut weights, &args.set)?;
-    // Of what was read: other statistics make other weights.
+    // Record the weights as they were read; re-calibration changes them.
     output.weights(&weights);
     let changed = weights.config.model.sides.source != before;
     if changed {
@@ -121,7 +121,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             t.images,
             t.data_sha256
         ),
-        None => outln!("step and data of its training are not recorded in it"),
+        None => outln!("its training steps and data are not recorded in the file"),
     }
     if args.half {
         let (difference, n) =
@@ -137,14 +137,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// Writes weights as other programs read them.
+/// Writes weights in a format of other programs.
 fn elsewhere(
     args: &Args,
     weights: &WeightsFile,
     mut output: Output,
     common: &Common,
 ) -> Result<()> {
-    // That the tensors are those of the recipe.
+    // Checks that the tensors match the recipe.
     weights.model(&Device::flex())?;
     let (tensors, config) = (weights.networks(), &weights.config);
     let (file, what) = if args.onnx {
@@ -176,10 +176,10 @@ fn elsewhere(
     output.write(common)
 }
 
-/// Keys that can be changed, apart from those of [sample].
+/// The keys that can be changed, apart from those of [sample].
 const SIDES: [&str; 3] = ["data.side", "data.source.side", "data.target.side"];
 
-/// Changes how the weights are sampled, or the sides of their images.
+/// Changes the sampling settings of the weights, or the sides of their images.
 fn change(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
     let may = |set: &&String| {
         set.starts_with("sample.")
@@ -187,22 +187,23 @@ fn change(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
     };
     if let Some(other) = set.iter().find(|set| !may(set)) {
         return Err(Error::usage(format!(
-            "--set {other}: weights stay as they were trained; only keys of [sample] and sides of images (data.side and those of its views) can be changed"
+            "--set {other}: weights stay as they were trained; only keys of [sample] and the sides \
+             of images (data.side and those of its views) can be changed"
         )));
     }
     let config =
         Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), set)?;
     if let Some(what) = other_networks(&weights.config, &config) {
         return Err(Error::usage(format!(
-            "--set: with these sides the denoiser would have other {what}"
+            "--set: with these sides the denoiser would have different {what}; choose others"
         )));
     }
     weights.config = config;
     Ok(())
 }
 
-/// BatchNorm's statistics of plain training images at the sides that the weights have now: features
-/// of larger images have others, which the same filters then meet (Touvron et al. 2019, "Fixing the
+/// Re-computes BatchNorm's statistics on plain training images at the weights' new image sides: the
+/// same filters produce other statistics on larger images (Touvron et al. 2019, "Fixing the
 /// train-test resolution discrepancy").
 fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
     let (device, dataset) = (device::selected(common)?, images::open(common, weights)?);
@@ -218,9 +219,9 @@ fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
     )
 }
 
-/// What is stored beside the networks: the linear decoder, and what whitens z where that is asked
-/// for or there already. What is there is fitted anew with `refit`: it whitens z of the weights as
-/// they were.
+/// Returns what is stored next to the networks: the linear decoder, and the whitening of z if it is
+/// requested or already present. With `refit` an existing whitening is fitted again, because it
+/// belongs to the z of the unchanged weights.
 fn more(weights: &WeightsFile, args: &Args, refit: bool, common: &Common) -> Result<Tensors> {
     let own = |prefix: &str| {
         weights
@@ -233,10 +234,11 @@ fn more(weights: &WeightsFile, args: &Args, refit: bool, common: &Common) -> Res
     let mut more = linear(weights, common)?.map_or_else(|| own(MORE), |linear| linear.to_tensors());
     let stale = refit && !own(WHITENING).is_empty();
     if stale && !args.whiten {
-        say("what whitens z is fitted anew, to the weights as they are written");
+        say("fitting the whitening of z again, to the weights as they are written");
     }
     if args.whiten || stale {
-        // Of the weights as they will be read: small differences of z become large.
+        // Fitted to the weights as they will be read, because whitening amplifies small differences
+        // of z.
         let rounded = if args.half {
             Some(WeightsFile::parse(&weights.path, &weights.export(true, None, &more)?)?)
         } else {
@@ -253,8 +255,8 @@ fn more(weights: &WeightsFile, args: &Args, refit: bool, common: &Common) -> Res
     Ok(more)
 }
 
-/// What sampling begins with, from where the weights lie or fitted now; none where that is pure
-/// noise.
+/// Returns the linear decoder that sampling starts from, stored or fitted now; `None` if sampling
+/// starts from pure noise.
 fn linear(weights: &WeightsFile, common: &Common) -> Result<Option<Arc<LinearDecoder>>> {
     if !weights.config.sample.begins_with_picture() {
         return Ok(None);
@@ -267,13 +269,13 @@ fn linear(weights: &WeightsFile, common: &Common) -> Result<Option<Arc<LinearDec
     linear_decoder(weights, &model, || Ok(Some(&dataset)), &device)
 }
 
-/// Adds to the metadata of a run's weights the command that made them, and how many images were
-/// behind what the run began with.
+/// Adds to the metadata of a run's weights the command that trained them, and the number of images
+/// that the run's starting weights had seen.
 fn add_beginning(weights: &mut WeightsFile) {
     let starts = RunDir::of_weights(&weights.path).map_or_else(Vec::new, |run| run.read_starts());
     let Some(first) = starts.first() else { return };
     if !first.command.is_empty() {
-        // A cooldown is a call of its own, after the one that began the run.
+        // A cooldown is a separate call, after the one that started the run.
         let cools = |start: &&Start| {
             start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="))
         };
@@ -287,8 +289,8 @@ fn add_beginning(weights: &mut WeightsFile) {
         .extend(first.from_images.map(|images| (IMAGES_BEFORE.into(), images.to_string())));
 }
 
-/// The largest difference between both files' z of some test images, as a share of the largest |z|;
-/// and how many images.
+/// Returns the largest difference between the z of both files on some test images, relative to the
+/// largest |z|, and the number of images.
 fn cost(
     before: &WeightsFile,
     after: &WeightsFile,
@@ -297,7 +299,7 @@ fn cost(
 ) -> Result<(f64, usize)> {
     let device = device::selected(common)?;
     let dataset = images::open(common, before)?;
-    let n = JUDGES.min(dataset.test.len());
+    let n = TESTED.min(dataset.test.len());
     let indices: Vec<usize> = (0..n).collect();
     let z = |weights: &WeightsFile| {
         let model = weights.model(&device.device)?;
@@ -315,7 +317,7 @@ fn cost(
     if !before.values.iter().chain(&after.values).all(|v| v.is_finite()) || largest == 0.0 {
         let path = path.display();
         return Err(Error::failed(format!(
-            "z of {path} is zero or not finite; the weights are damaged or have diverged"
+            "z of {path} is zero or not finite: the weights are damaged or have diverged"
         )));
     }
     Ok((difference / largest, n))

@@ -20,35 +20,38 @@ use soda::progress::{say, warn};
 use soda::report::heatmap::{Heatmap, save_heatmap};
 use std::path::PathBuf;
 
-/// Neighbours that purity looks at where there are enough images.
+/// The number of neighbours that purity considers, if there are enough images.
 const NEIGHBOURS: usize = 10;
-/// Test images below which shares of them are chance.
+/// The number of test images below which percentages of them are mostly chance.
 const ENOUGH: usize = 30;
 
 /// Arguments of `soda health`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Alignment and uniformity (Wang and Isola 2020) are on z of length 1; alignment is between two views of an image, each with probability 0.65 cropped and perhaps mirrored, as the protocol `linear` draws them. The probe is that protocol's with seed 0, on images and mirror images."
+    after_help = "Alignment and uniformity (Wang and Isola 2020) are measured on z normalised to \
+                  length 1; alignment is between two views of an image, each cropped with \
+                  probability 0.65 (and then mirrored with probability 0.5), as in `soda probe \
+                  --train-views online`. The probe is that of the protocol `linear` with seed 0, \
+                  trained on images and mirror images."
 )]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// Nearest neighbours that purity looks at, among the test images (default: 10, fewer where a
-    /// class has fewer others on average).
+    /// Number of nearest test images for purity (default: 10, or fewer for small classes).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     k: Option<u64>,
-    /// The picture: the confusion matrix of a linear probe.
+    /// Output picture: the confusion matrix of a linear probe.
     #[arg(long, value_name = "FILE", default_value = "confusion.png")]
     out: PathBuf,
 }
 
-/// Measures z of the test images by itself, and what a probe makes of it.
+/// Measures the z of the test images, and a linear probe on it.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("health");
     let weights = args.weights.open()?;
-    // What can't be written shall be known before.
+    // Fail before the work if the picture can't be written.
     output::prepare("--out", &args.out, Holds::Picture)?;
     let device = device::selected(common)?;
     let dataset = images::open(common, &weights)?;
@@ -63,7 +66,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let k = match args.k {
         Some(k) if k as usize >= n => {
             return Err(Error::usage(format!(
-                "--k {k}: the test set holds {n} images; choose 1 to {}",
+                "--k {k}: must be between 1 and {} (the test set holds {n} images)",
                 n - 1
             )));
         }
@@ -75,7 +78,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             .max(1),
     };
     say(&format!(
-        "health of {} on {}, {}",
+        "measuring the health of {} on {}, {}",
         weights.path.display(),
         device.describe(),
         dataset.describe()
@@ -118,21 +121,24 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
     if n < ENOUGH {
         warn(&format!(
-            "warning: of {n} test images purity, accuracy and calibration are mostly chance; {TEST_SET_TOO_SMALL}"
+            "warning: with {n} test images, purity, accuracy and calibration are mostly chance; \
+             {TEST_SET_TOO_SMALL}"
         ));
     }
     let c = &found.calibration;
     outln!("z of {} test images:", test.rows());
     outln!(
-        "  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)"
+        "  alignment   {aligned:.3}   (squared distance between two views of an image; 0: \
+         identical, 2: unrelated)"
     );
-    outln!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
+    outln!("  uniformity  {uniform:.3}  (0: all in one point, -4: spread over the whole sphere)");
     outln!("  rank        {}", stats.rank_in_words());
     let neighbours =
         if k == 1 { "nearest neighbours".into() } else { format!("{k} nearest neighbours") };
-    outln!("  purity      {pure:.1} % of the {neighbours} are of an image's class");
+    outln!("  purity      {pure:.1} % of the {neighbours} have the class of the image");
     outln!(
-        "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error {:.1} %; picture {}",
+        "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error \
+         {:.1} %; picture {}",
         c.confidence,
         c.ece,
         args.out.display()

@@ -16,33 +16,37 @@ use std::path::{Path, PathBuf};
 /// Arguments of `soda import`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "futurexiang: what train.py of github.com/FutureXiang/soda saves. Sizes are read from the tensors, the rest of the recipe is \
-    configs/futurexiang.toml; --set diffusion.schedule=inverted_cosine where that was trained, --set data.mean=[..] and data.std=[..] where \
-    the data was other.\n\
-    torchvision: a state dictionary of its resnet18, with its 7x7 stem or a 3x3 one (conv1 replaced, no maxpool). z is then the pooled \
-    vector of 512 numbers; pixels are normalised as for ImageNet unless --set says otherwise, and 7x7 stems see images of 64 pixels \
-    (--set data.side=128). There is no denoiser: embed, probe, neighbours, map and health work.\n\
-    Files are those of torch.save with its default protocol (zip archives, and the form before PyTorch 1.6) and safetensors. Nothing in them is run."
+    after_help = "futurexiang: a checkpoint saved by train.py of github.com/FutureXiang/soda. \
+                  Sizes are read from the tensors, the rest of the recipe is \
+                  configs/futurexiang.toml. Add --set diffusion.schedule=inverted_cosine if it was \
+                  trained with that schedule, and --set data.mean=[..] and data.std=[..] if it was \
+                  trained on other data.\ntorchvision: a state dictionary of its resnet18, with \
+                  its 7x7 stem or a 3x3 stem (conv1 replaced, no maxpool). z is then the pooled \
+                  vector of 512 values. Pixels are normalised as for ImageNet unless --set says \
+                  otherwise, and 7x7 stems use images of 64 pixels (--set data.side=128 changes \
+                  that). There is no denoiser: embed, probe, neighbours, map and health \
+                  work.\nFiles are those of torch.save with its default protocol (zip archives, \
+                  and the format before PyTorch 1.6) and safetensors. No code in them is run."
 )]
 pub struct Args {
-    /// The checkpoint (.pth, .pt, .safetensors).
+    /// Checkpoint to import (.pth, .pt, .safetensors).
     checkpoint: PathBuf,
-    /// Whose networks it holds.
+    /// Origin of the checkpoint.
     #[arg(long, value_parser = ["futurexiang", "torchvision"])]
     from: String,
-    /// The weights file to write.
+    /// Weights file to write.
     #[arg(long, value_name = "FILE", default_value = "weights.safetensors")]
     out: PathBuf,
-    /// Which of its weights: the average over training (ema), or those in training (model)
-    /// (default: ema; of torchvision: model).
+    /// Weights to take: the EMA (ema) or the raw weights (model) (default: ema; for torchvision:
+    /// model).
     #[arg(long, value_parser = ["ema", "model"])]
     which: Option<String>,
-    /// Override one value of the recipe that goes with the weights; may be repeated.
+    /// Override a value of the recipe stored with the weights (repeatable).
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// Takes the weights of another program.
+/// Imports the weights of another program.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("import");
     output::prepare("--out", &args.out, Holds::Bytes)?;
@@ -93,10 +97,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// Says that `out` has been written, `bytes` long, and what can be done with it.
+/// Reports that `out` has been written, with its size, and suggests the next command.
 fn written_line(out: &Path, bytes: u64) -> String {
     let written = format!("{}: {}", out.display(), megabytes(bytes));
-    // What went down a pipe is read by others.
+    // There is no file to name after writing to a pipe.
     match Destination::of(out) {
         Ok(Destination::File(_)) => {
             format!("{written}; next: soda probe --weights {}", quoted(out))

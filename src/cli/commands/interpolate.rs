@@ -16,23 +16,25 @@ use std::path::PathBuf;
 /// Arguments of `soda interpolate`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Where the straight and the spherical row can't be told apart (pixels differ by less than 10 of 255 levels on average, in each image), the picture shows one row; the JSON has the numbers of both."
+    after_help = "If the linear and the spherical row look the same (pixels differ by less than 10 \
+                  of 255 levels on average, in each image), the picture shows one row; the JSON \
+                  has the results of both."
 )]
 pub struct Args {
-    /// The image to begin with: a file, test:17 or train:3.
+    /// First image: a file, test:17 or train:3.
     a: String,
-    /// The image to end with.
+    /// Last image.
     b: String,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Images drawn in a row, both ends included (--steps are those of the sampler).
+    /// Number of images in a row, both ends included (--steps is for the sampler).
     #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=100))]
     n: u64,
-    /// Also from the x_T that each image comes from (DDIM inversion), interpolated on the sphere:
-    /// the ends are the images then.
+    /// Also interpolate x_T, spherically, from the DDIM inversion of both images. The ends then
+    /// reproduce the images.
     #[arg(long)]
     invert: bool,
-    /// The picture: rows that are straight and spherical in z, between the originals.
+    /// Output picture: linear and spherical interpolation in z, between the originals.
     #[arg(long, value_name = "FILE", default_value = "interpolation.png")]
     out: PathBuf,
     #[command(flatten)]
@@ -41,17 +43,17 @@ pub struct Args {
 
 /// One row of the picture.
 struct Strip {
-    /// Its place among all that were drawn.
+    /// Its index among all strips.
     number: usize,
     label: &'static str,
-    /// For machines.
+    /// Its path in the JSON.
     path: &'static str,
     inverted: bool,
     /// `[n, 3, side, side]`
     images: Vec<f32>,
 }
 
-/// Draws the way from one image to another.
+/// Interpolates from one image to another.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut session =
         Session::open("interpolate", &args.weights, &args.sampling, &args.out, common)?;
@@ -63,7 +65,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let originals = [signed(&ends[0], decoder.side())?, signed(&ends[1], decoder.side())?];
     let [a, b] = [0, 1].map(|i| named.names[i].as_str());
     let (n, seed) = (args.n as usize, args.sampling.seed);
-    // The path for machines, its labels without and with x_T.
+    // The name of the path in the JSON; its labels without and with x_T.
     let paths = [
         ("linear", ["linear in z", "linear in z, inverted x_T"], Path::Linear),
         ("spherical", ["spherical in z", "spherical in z, inverted x_T"], Path::Spherical),
@@ -96,7 +98,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let block = &blocks[strip.number];
         let number = |key: &str| block[key].as_f64().unwrap_or(f64::NAN);
         out!(
-            "; {}: ends {:.1} and {:.1} dB, change {:.4} a step",
+            "; {}: ends {:.1} and {:.1} dB, change {:.4} per step",
             strip.label,
             number("psnr_a"),
             number("psnr_b"),
@@ -107,7 +109,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if alike {
         let levels = VISIBLE * 255.0;
         outln!(
-            "straight and spherical look the same (pixels differ by less than {levels:.0} of 255 levels): one row shows both"
+            "linear and spherical look the same (pixels differ by less than {levels:.0} of 255 \
+             levels): one row shows both"
         );
     }
     session.output.set("a", json!(a));
@@ -118,8 +121,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     session.finish()
 }
 
-/// `strips`, which come in pairs, straight and spherical from the same x_T, with one for both of a
-/// pair that looks the same; and whether there was such a pair.
+/// Merges pairs of `strips` that look the same into one; `strips` come in pairs, linear and
+/// spherical from the same x_T. Also returns whether there was such a pair.
 fn distinct(strips: Vec<Strip>, image: usize) -> (Vec<Strip>, bool) {
     let mut shown: Vec<Strip> = Vec::new();
     let mut alike = false;
@@ -138,7 +141,7 @@ fn distinct(strips: Vec<Strip>, image: usize) -> (Vec<Strip>, bool) {
     (shown, alike)
 }
 
-/// PSNR of the ends, and how much pixels in [0, 1] change from one image to the next.
+/// Measures the PSNR of the ends, and how much pixels in [0, 1] change from one image to the next.
 fn measure(strip: &Strip, originals: &[Vec<f32>; 2]) -> Value {
     let image = originals[0].len();
     let changes = changes(&strip.images, image);
@@ -152,7 +155,7 @@ fn measure(strip: &Strip, originals: &[Vec<f32>; 2]) -> Value {
     })
 }
 
-/// Each strip between the originals.
+/// Saves the picture: each strip between the originals.
 fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2], side: usize) -> Result<()> {
     let row = |strip: &'_ Strip| -> Vec<f32> {
         [&originals[0], &strip.images, &originals[1]].into_iter().flatten().copied().collect()

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 /// Arguments of `soda invert`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Both directions run DDIM with eta 0, without guidance and clipping. More --steps bring the image back more exactly."
+    after_help = "Both directions run DDIM with eta 0, without guidance or clipping. More --steps \
+                  make the round trip more exact."
 )]
 pub struct Args {
     /// Image files, or images of the data set such as test:17 (default: the first eight test
@@ -24,12 +25,12 @@ pub struct Args {
     weights: WeightsArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// The picture: originals, z with their own x_T, z alone.
+    /// Output picture: originals, images from z and their own x_T, images from z alone.
     #[arg(long, value_name = "FILE", default_value = "inversion.png")]
     out: PathBuf,
 }
 
-/// Takes images to z and x_T and back.
+/// Inverts images to z and x_T, and back.
 pub fn run(args: &Args, common: &Common) -> soda::error::Result<()> {
     let mut session = Session::open("invert", &args.weights, &args.sampling, &args.out, common)?;
     let named = session.images(&session.asked_or(&args.images, 0..8)?)?;
@@ -52,12 +53,13 @@ pub fn run(args: &Args, common: &Common) -> soda::error::Result<()> {
     save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
     let [with_noise, alone] =
         [similarity(&back, &originals, side)?, similarity(&alone, &originals, side)?];
-    // The nearer the last time is to T, the nearer x_T is to noise of mean 0 and deviation 1.
+    // The nearer the last timestep is to T, the nearer x_T is to noise of mean 0 and standard
+    // deviation 1.
     let n = x_last.len() as f64;
     let mean = x_last.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
     let deviation = (x_last.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
     outln!(
-        "z and x_T: PSNR {:.2} dB, SSIM {:.3}; x_T has deviation {deviation:.3}",
+        "z and x_T: PSNR {:.2} dB, SSIM {:.3}; x_T has standard deviation {deviation:.3}",
         with_noise.psnr,
         with_noise.ssim
     );

@@ -18,49 +18,46 @@ use soda::report::scatter::{Kinds, Scatter, save_scatter};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// Neighbours that are looked for on the map again: half of the other images at most.
+/// The number of nearest neighbours compared between features and map (at most half of the other
+/// images).
 const NEIGHBOURS: usize = 10;
-/// Test images that make a map by themselves; where there are fewer, the training images are shown
-/// as well.
+/// The number of test images below which the training images are shown too.
 const ENOUGH: usize = 200;
 
 /// Arguments of `soda map`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Features are compared by their directions (L2-normalised), as `soda neighbours` does. Nothing is drawn at \
-random: t-SNE starts from the principal components."
-)]
+#[command(after_help = "Features are L2-normalised, as in `soda neighbours`. The result is \
+                        deterministic: t-SNE starts from the principal components.")]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// pca: the two directions of most variance. tsne: neighbours stay neighbours, distances
-    /// between groups mean little.
+    /// Projection: tsne or pca. t-SNE preserves neighbourhoods, but distances between groups mean
+    /// little; PCA shows the two principal components.
     #[arg(long, value_parser = ["pca", "tsne"], default_value = "tsne")]
     method: String,
-    /// z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
+    /// Features: z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
-    /// Images at most, spread evenly over the set.
+    /// Maximum number of images, spread evenly over the set.
     #[arg(long, value_name = "N", default_value_t = 2000)]
     limit: usize,
-    /// Which images: test, train or all (default: test; all where there are fewer than 200 test
-    /// images).
+    /// Images to show (default: test, or all if there are fewer than 200 test images).
     #[arg(long, value_parser = ["train", "test", "all"])]
     split: Option<String>,
-    /// Draw the images themselves, as many as don't cover each other; the others stay dots.
+    /// Draw thumbnails, as many as fit without overlapping; other images stay dots.
     #[arg(long)]
     thumbnails: bool,
-    /// t-SNE: about how many neighbours an image has (less where there are few images).
+    /// Perplexity of t-SNE: roughly the number of neighbours (lower for few images).
     #[arg(long, default_value_t = 30.0)]
     perplexity: f64,
-    /// The picture.
+    /// Output picture.
     #[arg(long, value_name = "FILE", default_value = "map.png")]
     out: PathBuf,
 }
 
-/// Draws the map and measures it.
+/// Draws the map and measures how well it preserves neighbourhoods.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("map");
     let weights = args.weights.open()?;
@@ -81,13 +78,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let (train, test) = (dataset.train.len(), dataset.test.len());
         let remedy = if train + test >= FEWEST { "; --split all takes both" } else { "" };
         return Err(Error::usage(format!(
-            "--split {split}: {n} images; a map needs at least {FEWEST} images, and the training set holds {train}, the test set {test}{remedy}"
+            "--split {split}: {n} images; a map needs at least {FEWEST} images, and the training \
+             set holds {train}, the test set {test}{remedy}"
         )));
     }
     let near = NEIGHBOURS.min((n - 1) / 2);
     if !(args.perplexity >= 1.0 && args.perplexity.is_finite()) {
         return Err(Error::usage(format!(
-            "--perplexity {}: choose 1 or more, 5 to 50 as a rule",
+            "--perplexity {}: must be at least 1 (5 to 50 is usual)",
             args.perplexity
         )));
     }
@@ -150,7 +148,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         String::new()
     };
     outln!(
-        "{title}: {kept:.1} % of the {near} nearest neighbours kept (by chance {chance:.1} %); picture {}{thumbnails}",
+        "{title}: {kept:.1} % of the {near} nearest neighbours kept (by chance {chance:.1} %); \
+         picture {}{thumbnails}",
         args.out.display()
     );
 
@@ -165,15 +164,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// Images on the map: those of the test set first.
+/// The images on the map, those of the test set first.
 struct Shown {
     test: Vec<usize>,
     train: Vec<usize>,
 }
 
 impl Shown {
-    /// At most `limit` images of `split`; of `all` that many of each set, as long as it has them,
-    /// that neither crowds the other out.
+    /// Chooses at most `limit` images of `split`. With `all`, each set gets half of the limit, and
+    /// what the other set leaves unused.
     fn new(dataset: &Dataset, split: &str, limit: usize) -> Self {
         let (train, test) = (dataset.train.len(), dataset.test.len());
         let (train, test) = match split {
@@ -184,12 +183,12 @@ impl Shown {
                 (train.min(limit - of_test), of_test)
             }
         };
-        // A folder's images are sorted by class.
+        // Spread evenly, because a folder's images are sorted by class.
         let spread = |n: usize, of: usize| (0..n).map(|i| i * of / n).collect();
         Self { test: spread(test, dataset.test.len()), train: spread(train, dataset.train.len()) }
     }
 
-    /// "1,000 test images", "20 test and 180 training images".
+    /// Returns "1,000 test images" or "20 test and 180 training images".
     fn describe(&self) -> String {
         let [test, train] = [&self.test, &self.train].map(|set| HumanCount(set.len() as u64));
         match (self.test.is_empty(), self.train.is_empty()) {
@@ -199,7 +198,7 @@ impl Shown {
         }
     }
 
-    /// The names of all, where they have any; else test:17 or train:3.
+    /// Returns the names of the images: their own if they have any, else test:17 or train:3.
     fn names(&self, dataset: &Dataset) -> Vec<String> {
         let of_test = self.test.iter().map(|&i| dataset.test.name(i).into_owned());
         of_test.chain(self.train.iter().map(|&i| dataset.train.name(i).into_owned())).collect()
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_shared_and_spread_over_the_sets() {
+    fn a_limit_is_divided_and_spread_over_the_sets() {
         let sizes = |train, test, split: &str, limit| {
             let shown = Shown::new(&dataset(train, test), split, limit);
             (shown.test.len(), shown.train.len())
@@ -250,7 +249,7 @@ mod tests {
         assert_eq!(sizes(100, 10_000, "all", 2000), (1900, 100));
         assert_eq!((sizes(180, 20, "test", 10), sizes(180, 20, "train", 10)), ((10, 0), (0, 10)));
         assert_eq!(sizes(180, 20, "all", 0), (0, 0));
-        // The first and the last class of a sorted set are both there.
+        // Both the first and the last class of a sorted set are included.
         let data = dataset(1000, 100);
         let shown = Shown::new(&data, "train", 10);
         assert_eq!(shown.train, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]);

@@ -16,30 +16,32 @@ use std::path::PathBuf;
 /// Arguments of `soda mix`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Sections are numbered by resolution, the finest first: with four resolutions of images of 32 x 32 pixels 0 is 32x32, 3 is 4x4 and 4 the middle. \
-Where the networks have layer modulation they are parts of z; otherwise every resolution has all of z, and those that are named get that of the columns."
+    after_help = "Sections are numbered by resolution, the finest first: with four resolutions and \
+                  images of 32 x 32 pixels, 0 is 32x32, 3 is 4x4 and 4 the middle. With layer \
+                  modulation, sections are parts of z; otherwise every resolution receives all of \
+                  z, and the chosen ones receive the columns' z."
 )]
 pub struct Args {
-    /// Images of the rows, which give the rest of z: files, or images of the data set such as
-    /// test:17 (default: the first four test images).
+    /// Row images, which provide the rest of z: files, or e.g. test:17 (default: the first four
+    /// test images).
     images: Vec<String>,
-    /// Images of the columns, which give the sections (default: the next four test images).
+    /// Column images, which provide the sections (default: the next four test images).
     #[arg(long, num_args = 1.., value_name = "IMAGE")]
     with: Vec<String>,
-    /// Sections of z that the columns give (default: the finer half).
+    /// Sections of z taken from the column images (default: the finer half).
     #[arg(long, value_delimiter = ',', value_name = "0,1,..")]
     sections: Option<Vec<usize>>,
     #[command(flatten)]
     weights: WeightsArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// The picture: a matrix, the images themselves along its sides.
+    /// Output picture: a matrix of the mixed images, with the originals along its sides.
     #[arg(long, value_name = "FILE", default_value = "mix.png")]
     out: PathBuf,
 }
 
-/// The images of the rows and those of the columns: where none are named, the first test images
-/// give one half of each.
+/// Opens the images of the rows and of the columns. Defaults are the first test images, divided
+/// equally.
 fn images(session: &Session, args: &Args) -> Result<(Named, Named)> {
     let half = match args.images.is_empty() || args.with.is_empty() {
         true => (session.dataset()?.test.len() / 2).min(4),
@@ -47,7 +49,8 @@ fn images(session: &Session, args: &Args) -> Result<(Named, Named)> {
     };
     if half == 0 {
         return Err(Error::usage(
-            "mix takes z of two images at least, and the test set holds one; name images of rows and columns, such as train:0 --with train:1",
+            "mix needs at least two images, and the test set holds one; name images of rows and \
+             columns, such as train:0 --with train:1",
         ));
     }
     let (rows, columns) =
@@ -75,13 +78,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         [&mut own, &mut theirs].into_iter().for_each(|z| *z = by_stage(z, model.z_dim, all.len()));
     }
     let z = mix(&own, &theirs, &all, &chosen);
-    // The same noise everywhere: what differs is z.
+    // The same noise everywhere, so that all differences come from z.
     let (side, image) = (decoder.side(), bytes_of(decoder.side()));
     let noise = decoder.noise(1, args.sampling.seed);
     let draw = |z: &[f32], n: usize| decoder.decode(z, &noise.repeat(n), None, args.sampling.seed);
     let drawn = draw(&z, rows.names.len() * columns.names.len())?;
     let unmixed = draw(&own, rows.names.len())?;
-    // Mean change of a pixel in [0, 1] from the row's own image, by row and column.
+    // The mean change of a pixel in [0, 1] from the image of the row's own z, by row and column.
     let changes: Vec<Vec<f64>> = drawn
         .chunks(columns.names.len() * image)
         .zip(unmixed.chunks(image))
@@ -107,7 +110,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_table(&args.out, &headings, &grid, side, scale(side, LARGE))?;
     let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     outln!(
-        "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on average; picture {}",
+        "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on \
+         average; picture {}",
         all.len(),
         args.out.display()
     );

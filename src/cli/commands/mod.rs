@@ -1,4 +1,4 @@
-//! One file a command; none of them uses another.
+//! The commands, one file each. No command uses another.
 
 pub mod bench;
 pub mod completions;

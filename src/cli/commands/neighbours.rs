@@ -21,32 +21,32 @@ use std::path::{Path, PathBuf};
 /// Arguments of `soda neighbours`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Features are compared by their directions (L2-normalised). Those of the training images are computed once \
-for each weights file and kind, then kept in the user's cache folder."
+    after_help = "Features are L2-normalised. Those of the training images are computed once for \
+                  each weights file and kind, then kept in the user's cache folder. A training \
+                  image is not its own neighbour."
 )]
 pub struct Args {
-    /// Image files, or images of the data set such as test:17; one of the training images is not
-    /// its own neighbour.
+    /// Image files, or images of the data set such as test:17.
     #[arg(required = true)]
     queries: Vec<String>,
     #[command(flatten)]
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// Neighbours of each (default: 10, or all where there are fewer training images).
+    /// Number of neighbours of each image (default: 10, or all if fewer).
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=100))]
     k: Option<u64>,
-    /// z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
+    /// Features: z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
-    /// The picture: each image with its nearest training images, their classes and distances.
+    /// Output picture: each image with its nearest training images, their classes and distances.
     #[arg(long, value_name = "FILE", default_value = "neighbours.png")]
     out: PathBuf,
 }
 
-/// Neighbours that are shown unasked.
+/// The default number of neighbours.
 const NEIGHBOURS: usize = 10;
-/// Rows of the picture.
+/// The largest number of rows in the picture.
 const MOST_QUERIES: usize = 50;
 
 /// A training image near a query.
@@ -68,7 +68,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Some(k) if k as usize > most => {
             let n = dataset.train.len();
             return Err(Error::usage(format!(
-                "-k {k}: the training set holds {n} image{}; choose 1 to {most}",
+                "-k {k}: must be between 1 and {most} (the training set holds {n} image{})",
                 if n == 1 { "" } else { "s" }
             )));
         }
@@ -77,7 +77,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     };
     if args.queries.len() > MOST_QUERIES {
         return Err(Error::usage(format!(
-            "{} images: a picture has room for {MOST_QUERIES}; ask for fewer at a time",
+            "{} images: the picture holds at most {MOST_QUERIES}; name fewer at a time",
             args.queries.len()
         )));
     }
@@ -92,7 +92,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let queries =
         Images::new(side, pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
     say(&format!(
-        "neighbours among {} with {} on {}",
+        "finding neighbours in {} with {} on {}",
         dataset.describe(),
         weights.path.display(),
         device.describe()
@@ -146,12 +146,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// The number of the training image that `query` names, if it does.
+/// Returns the number of the training image that `query` names, if it names one.
 fn itself(query: &str) -> Option<usize> {
     query.strip_prefix("train:").filter(|_| !Path::new(query).exists())?.parse().ok()
 }
 
-/// Euclidean distance of the normalised features: 0 for the same direction, 2 for the opposite one.
+/// Returns the Euclidean distance of the normalised features: 0 for the same direction, 2 for
+/// opposite directions.
 fn distance(found: &Found) -> f32 {
     (2.0 - 2.0 * found.cosine).max(0.0).sqrt()
 }
@@ -163,7 +164,7 @@ fn class(dataset: &Dataset, label: u16) -> Option<&str> {
 fn caption(dataset: &Dataset, found: &Found) -> String {
     let name = dataset.train.name(found.index);
     match (class(dataset, dataset.train.label(found.index)), dataset.train.own_name(found.index)) {
-        // The folder says it.
+        // The path already names the class.
         (Some(class), Some(name)) if name.contains(class) => {
             format!("{name} {:.2}", distance(found))
         }
@@ -173,7 +174,7 @@ fn caption(dataset: &Dataset, found: &Found) -> String {
     }
 }
 
-/// A row for each query: itself, then its neighbours.
+/// Saves the picture: a row for each query, which shows the query and its neighbours.
 fn draw(
     args: &Args,
     dataset: &Dataset,

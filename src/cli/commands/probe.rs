@@ -25,7 +25,7 @@ use soda::eval::probe::{self, Probed, Protocol, Split, TrainViews};
 use soda::progress::{say, warn};
 use verdict::{Case, Verdict};
 
-/// Images up to which own ones are compared with raw pixels and an untrained encoder unasked.
+/// The size up to which a user's own data set is also scored with the baselines by default.
 const FEW: usize = 20_000;
 
 /// Arguments of `soda probe`.
@@ -35,39 +35,39 @@ pub struct Args {
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// How features are scored.
+    /// Evaluation protocol: linear probe, logistic regression (linear-full) or k-NN.
     #[arg(long, value_parser = ["linear", "linear-full", "knn", "knn-lightly"], default_value = "linear")]
     protocol: String,
-    /// Which features: z, backbone (the vector before the encoder's last layer), denoiser:BLOCK@T
-    /// (a block of the denoiser, at noise level T, such as denoiser:up1.0@11), or pixels (no
-    /// weights needed).
+    /// Features: z, backbone, denoiser:BLOCK@T or pixels. backbone is the pooled encoder output
+    /// before the last layer; denoiser:BLOCK@T a block of the denoiser at noise level T, e.g.
+    /// denoiser:up1.0@11; pixels needs no weights.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: String,
-    /// What is learnt from: the plain image, image and mirror image, or fresh crops in each epoch
+    /// Training views: the plain image (1), image and mirror image (2), or new crops in each epoch
     /// (default: 2 for linear, else 1).
     #[arg(long, value_parser = ["1", "2", "online"])]
     train_views: Option<String>,
-    /// What scores: the test set, or 10 % of the training set (for choosing between recipes).
+    /// Evaluation images: the test set, or 10 % of the training set to tune on (selection).
     #[arg(long, value_parser = ["test", "selection"], default_value = "test")]
     split: String,
-    /// Runs with different seeds (of the linear probe, and of the choice of labels); their mean and
-    /// spread are reported.
+    /// Number of seeds; mean and spread of the scores are reported. A seed changes the linear probe
+    /// and the choice of labels.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Shares of the training labels to learn from, for example 0.01,0.1,1; `linear` trains for as
-    /// many steps with each.
+    /// Fractions of the training labels to train on, e.g. 0.01,0.1,1. `linear` takes the same
+    /// number of steps with each.
     #[arg(long, value_name = "SHARE,..", value_delimiter = ',', value_parser = fraction, default_values_t = [1.0])]
     fraction: Vec<f64>,
-    /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15; with few
-    /// images of your own so many that it takes 1,000 steps).
+    /// Training epochs of `linear` (default: the recipe's, else 15). With few images of your own,
+    /// the default is raised to reach 1,000 steps.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: Option<u64>,
-    /// Also score the features whitened: without correlations and of variance 1 by mean and
-    /// covariance of what is learnt from, no labels.
+    /// Also score the whitened features: decorrelated and scaled to variance 1. Mean and covariance
+    /// are those of the training features; labels are not used.
     #[arg(long)]
     whiten: bool,
-    /// Also score raw pixels and a randomly initialised encoder (computed once, then cached); done
-    /// unasked with up to 20,000 images of your own.
+    /// Also score raw pixels and a randomly initialised encoder (computed once, then cached). On by
+    /// default for up to 20,000 images of your own.
     #[arg(long)]
     baselines: bool,
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub struct Args {
 fn fraction(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err("expected a share above 0 and up to 1".into()),
+        _ => Err("expected a fraction above 0 and up to 1".into()),
     }
 }
 
@@ -99,7 +99,7 @@ impl Args {
         Ok(Protocol { views, fractions, ..standard })
     }
 
-    /// The score of the same features whitened, where it is asked for; printed.
+    /// Scores and prints the whitened features, if requested.
     fn whitened(
         &self,
         name: &str,
@@ -114,13 +114,13 @@ impl Args {
         Ok(Some(probed))
     }
 
-    /// What `linear` trains as: the recipe's settings, or SODA's.
+    /// Returns the training settings of `linear`: the recipe's, with --epochs applied.
     fn training(&self, recipe: ProbeConfig) -> ProbeConfig {
         ProbeConfig { epochs: self.epochs.map_or(recipe.epochs, |n| n as usize), ..recipe }
     }
 
-    /// As [`Args::training`], on the images of `data`; said where it is longer than the recipe asks
-    /// for.
+    /// Like [`Args::training`], for the images of `data`; reports if it trains longer than the
+    /// recipe says.
     fn training_on(&self, data: &Dataset, protocol: &Protocol, recipe: ProbeConfig) -> ProbeConfig {
         if self.epochs.is_some() || protocol.method != Method::Linear {
             return self.training(recipe);
@@ -130,7 +130,8 @@ impl Args {
         let chosen = probe::trained(&recipe, data, images, views);
         if chosen.epochs > recipe.epochs {
             say(&format!(
-                "linear trains for {} epochs instead of {}, as {images} training images make few steps an epoch; --epochs decides otherwise",
+                "linear trains for {} epochs instead of {}, because {images} training images make \
+                 few steps per epoch; --epochs overrides this",
                 HumanCount(chosen.epochs as u64),
                 recipe.epochs
             ));
@@ -215,7 +216,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// Scores raw pixels, for which no weights are needed.
+/// Scores raw pixels, which need no weights.
 fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
     if args.baselines
         || args.whiten
@@ -223,7 +224,8 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
         || args.weights.weights.is_some()
         || protocol.views == TrainViews::Online
     {
-        let message = "--features pixels needs no weights and is a baseline itself, of images that were read once";
+        let message =
+            "--features pixels is itself a baseline, without weights, of images read once";
         return Err(Error::usage(format!(
             "{message}; leave out --run, --weights, --baselines, --whiten and --train-views online"
         )));
@@ -246,21 +248,21 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// `what` is what the test set consists of.
+/// Prints what is scored; `what` names the items of the test set.
 fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, n_test: usize) {
-    let judge = if protocol.split == Split::Test {
+    let images = if protocol.split == Split::Test {
         format!("test {what}")
     } else {
-        format!("training {what} held out")
+        format!("held-out training {what}")
     };
-    let judge = format!("scored on {} {judge}", HumanCount(n_test as u64));
+    let scored = format!("scored on {} {images}", HumanCount(n_test as u64));
     let (method, runs) = (protocol.method, probed.point.runs);
     let runs = match (runs, method.is_drawn() || probed.point.fraction < 1.0) {
         (_, false) => " (deterministic)".into(),
         (1, _) => ", one seed".into(),
         _ => format!(", {runs} seeds"),
     };
-    outln!("{method} on {features}: {judge}{runs}");
+    outln!("{method} on {features}: {scored}{runs}");
 }
 
 fn print_scores(protocol: &Protocol, name: &str, probed: &Probed) {
@@ -285,7 +287,7 @@ fn print_scores(protocol: &Protocol, name: &str, probed: &Probed) {
             point.neighbours.filter(|&k| protocol.method.rule().is_some_and(|rule| k < rule.k));
         if let Some(k) = fewer {
             line += &format!(
-                "  ({k} neighbour{}, as many as a class has on average)",
+                "  ({k} neighbour{}, limited to the average class size)",
                 if k == 1 { "" } else { "s" }
             );
         }

@@ -26,23 +26,30 @@ use std::path::{Path, PathBuf};
 /// Arguments of `soda quality`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "`detail` is the images' energy above 8 cycles an image as a share of the test images': 1 is as sharp. `class %` is how many of the reconstructions, encoded again, a classifier that learnt from z of real training images takes for what the test image shows. The mean of all training images and a linear map from z to pixels stand beside them, as blur alone scores well in PSNR. Frechet distance, precision and recall are measured between z of drawn and of real images, under the very encoder that is judged: they compare samples of one run, not runs, and are no FID. Beside them stand training images measured in the same way: what a perfect model would get from as many images."
+    after_help = "`detail` is the energy above 8 cycles per image, relative to the test images: 1 \
+                  is as sharp. `class %` is the share of reconstructions that, encoded again, a \
+                  classifier trained on z of real training images assigns to the test image's \
+                  class. The mean training image and a linear map from z to pixels are listed for \
+                  comparison, because blur alone scores well in PSNR. Frechet distance, precision \
+                  and recall compare the z of generated and of real images, under the encoder \
+                  being evaluated: they compare samples within a run, not runs, and are not FID. \
+                  Training images measured in the same way show what a perfect model would score \
+                  with as many images."
 )]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Test images to reconstruct, and images to draw (default: 200, or all where there are fewer).
+    /// Number of test images to reconstruct, and of samples (default: 200, or all if fewer).
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=50_000))]
     n: Option<u64>,
-    /// Gaussians of the mixture that z is drawn from, as `soda sample` has it.
+    /// Number of Gaussians in the mixture z is sampled from, as in `soda sample`.
     #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
-    /// The weights of FID's Inception-v3, pt_inception-2015-12-05-6726825d.pth of the package
-    /// pytorch-fid: FID, KID, Inception score, precision and recall by its features. Nothing is
-    /// downloaded.
+    /// Also compute FID, KID, Inception score, precision and recall with this Inception-v3. FILE is
+    /// pt_inception-2015-12-05-6726825d.pth of the package pytorch-fid; nothing is downloaded.
     #[arg(long, value_name = "FILE")]
     inception: Option<PathBuf>,
-    /// The picture: test images, from z and their own x_T, from z alone; and images drawn.
+    /// Output picture: test images, images from z and their own x_T, from z alone, and samples.
     #[arg(long, value_name = "FILE", default_value = "quality.png")]
     out: PathBuf,
     #[command(flatten)]
@@ -57,7 +64,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         args.inception.as_ref().map(|path| Inception::open(path, session.device())).transpose()?;
     if let Some(inception) = inception.as_ref().filter(|inception| !inception.is_published()) {
         warn(&format!(
-            "warning: the SHA-256 of {} begins with {:.8}, not with 6726825d as that of the published weights: distances in its features are no FID",
+            "warning: the SHA-256 of {} begins with {:.8}, not with 6726825d as that of the \
+             published weights, so distances in its features are not FID",
             args.inception.as_ref().expect("a file").display(),
             inception.sha256
         ));
@@ -66,7 +74,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let n = how_many(args.n, dataset.train.len(), dataset.test.len())?;
     if n < ENOUGH {
         warn(&format!(
-            "warning: of {n} images Frechet distance, precision and recall are mostly chance; {ENOUGH} or more say something"
+            "warning: with {n} images, Frechet distance, precision and recall are mostly chance; \
+             use {ENOUGH} or more"
         ));
     }
     let prior = session.prior(args.components as usize)?;
@@ -76,7 +85,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let latent = prior.mixture.sample(n, 1.0, seed);
     let mean = mean_image(&dataset.train, side)?;
 
-    // Of all images only z and sums are kept.
+    // Only z and sums are kept of all images.
     let of_map =
         |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
     let mut kinds: Vec<Measured> =
@@ -124,7 +133,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 .top1,
         ))
     };
-    outln!("{n} images of each kind beside {n} test images");
+    outln!("{n} images of each kind, compared with {n} test images");
     outln!(
         "  {:<16} {:>8} {:>6} {:>7} {:>7} {:>16} {:>10} {:>7}",
         "",
@@ -158,51 +167,59 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     session.finish()
 }
 
-/// Images of each kind that are taken unasked, and those below which distances between sets are
-/// chance.
+/// The default number of images of each kind.
 const USUAL: usize = 200;
+/// The number of images below which distances between sets are mostly chance.
 const ENOUGH: usize = 50;
 
-/// How many images of each kind are taken: what was asked for, else what there is, up to [`USUAL`].
+/// Returns the number of images of each kind: as requested, else as many as there are, up to
+/// [`USUAL`].
 fn how_many(asked: Option<u64>, train: usize, test: usize) -> Result<usize> {
     let (least, most) = (NEIGHBOURS + 1, test.min(train));
     if most < least {
         return Err(Error::failed(format!(
-            "quality compares sets of at least {least} images, and the training set holds {train}, the test set {test}; {TEST_SET_TOO_SMALL}"
+            "quality compares sets of at least {least} images, and the training set holds {train}, \
+             the test set {test}; {TEST_SET_TOO_SMALL}"
         )));
     }
     let n = asked.map_or(most.min(USUAL), |n| n as usize);
     if n < least || n > most {
         return Err(Error::usage(format!(
-            "-n {n}: choose {least} to {most} (the training set holds {train} images, the test set {test})"
+            "-n {n}: must be between {least} and {most} (the training set holds {train} images, \
+             the test set {test})"
         )));
     }
     Ok(n)
 }
 
-/// Detail is what lies above so many cycles an image.
+/// The spatial frequency above which energy counts as detail, in cycles per image.
 const CYCLES: f64 = 8.0;
-/// Images of each kind in the picture.
+/// The number of images of each kind in the picture.
 const SHOWN: usize = 10;
 
 /// A kind of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    /// With which all others are compared.
+    /// Test images, with which all others are compared.
     Test,
-    /// From z and the x_T that the test image is carried to.
+    /// Reconstructions from z and the x_T that the test image is inverted to.
     OwnNoise,
+    /// Reconstructions from z alone.
     ZAlone,
+    /// Images of the linear decoder.
     LinearMap,
+    /// The mean training image.
     Mean,
-    /// From z of the latent prior.
+    /// Samples, with z from the latent prior.
     Drawn,
+    /// Images of the linear decoder, with z from the latent prior.
     DrawnLinearly,
+    /// Training images.
     Training,
 }
 
 impl Kind {
-    /// In the order of the table.
+    /// All kinds, in the order of the table.
     const ALL: [Self; 8] = [
         Self::Test,
         Self::OwnNoise,
@@ -214,7 +231,7 @@ impl Kind {
         Self::Training,
     ];
 
-    /// In words.
+    /// Returns the name in the table and the picture.
     fn name(self) -> &'static str {
         match self {
             Self::Test => "test images",
@@ -222,13 +239,13 @@ impl Kind {
             Self::ZAlone => "z alone",
             Self::LinearMap => "linear map of z",
             Self::Mean => "mean image",
-            Self::Drawn => "drawn",
-            Self::DrawnLinearly => "drawn linearly",
+            Self::Drawn => "samples",
+            Self::DrawnLinearly => "linear samples",
             Self::Training => "training images",
         }
     }
 
-    /// Its key in the JSON.
+    /// Returns the key in the JSON.
     fn key(self) -> &'static str {
         match self {
             Self::Test => "test_images",
@@ -242,33 +259,33 @@ impl Kind {
         }
     }
 
-    /// Whether each of its images stands for the test image at its place.
+    /// Checks whether each image reconstructs the test image of the same index.
     fn is_reconstruction(self) -> bool {
         !matches!(self, Self::Drawn | Self::DrawnLinearly | Self::Training)
     }
 
-    /// Whether an Inception network looks at it: at what z gives, beside real images.
+    /// Checks whether the Inception network evaluates this kind: images from z, and real images.
     fn is_compared(self) -> bool {
         matches!(self, Self::Test | Self::ZAlone | Self::Drawn | Self::Training)
     }
 
-    /// Whether the picture has a row of it.
+    /// Checks whether the picture has a row of this kind.
     fn is_shown(self) -> bool {
         !matches!(self, Self::Mean | Self::DrawnLinearly | Self::Training)
     }
 }
 
-/// Images of one kind, as far as they were looked at.
+/// Measurements of the images of one kind, accumulated batch by batch.
 struct Measured {
     kind: Kind,
-    /// z of them.
+    /// The z of the images.
     z: Vec<f32>,
     similarity: Vec<Similarity>,
-    /// What Inception-v3 makes of them, where that is asked for.
+    /// The outputs of Inception-v3, if requested.
     looked: Looked,
-    /// Sum over the images.
+    /// The sum of the detail of all images.
     detail: f64,
-    /// The first of them.
+    /// The first images, for the picture.
     shown: Vec<f32>,
 }
 
@@ -284,7 +301,7 @@ impl Measured {
         }
     }
 
-    /// Looks at more `images`, beside the test images `originals`.
+    /// Measures more `images`, against the test images `originals`.
     fn add(
         &mut self,
         images: Vec<f32>,
@@ -309,17 +326,17 @@ impl Measured {
     }
 }
 
-/// What images of one kind came to.
+/// The results for one kind of images.
 #[derive(Serialize)]
 struct Found {
-    /// Beside the test images that they stand for.
+    /// The similarity to the test images they reconstruct.
     #[serde(flatten)]
     similarity: Option<Similarity>,
-    /// Energy above 8 cycles an image as a share of that of the test images.
+    /// The energy above 8 cycles per image, relative to the test images.
     detail: f64,
-    /// Per cent of the images whose z a classifier of real z gives the right class.
+    /// Per cent of the images whose z a classifier of real z assigns to the right class.
     class_top1: Option<f64>,
-    /// Their z beside that of the test images.
+    /// The distance of their z from that of the test images.
     #[serde(flatten)]
     distance: Option<Distance>,
 }
@@ -361,7 +378,7 @@ impl Found {
     }
 }
 
-/// Prints and notes the scores by the features of `inception`, beside those of the test images.
+/// Prints and records the scores in the features of `inception`, compared with the test images.
 fn by_inception(inception: &Inception, kinds: &[Measured], output: &mut Output) -> Result<()> {
     let name = if inception.is_published() { "FID" } else { "Frechet" };
     outln!("by Inception-v3");
@@ -396,7 +413,7 @@ fn by_inception(inception: &Inception, kinds: &[Measured], output: &mut Output) 
     Ok(())
 }
 
-/// The mean of `images` in [-1, 1] at `side` pixels.
+/// Returns the mean of `images`, in [-1, 1], resized to `side` pixels.
 fn mean_image(images: &Images, side: usize) -> Result<Vec<f32>> {
     let mut sums = vec![0.0f64; bytes_of(images.side())];
     for i in 0..images.len() {
@@ -406,7 +423,7 @@ fn mean_image(images: &Images, side: usize) -> Result<Vec<f32>> {
     signed(&Images::new(images.side(), pixels, vec![0]), side)
 }
 
-/// Draws the first images of each kind that shows something.
+/// Saves the picture: the first images of each kind that is shown.
 fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
     let shown = n.min(SHOWN) * bytes_of(side);
     let rows = kinds.iter().filter(|measured| measured.kind.is_shown());
@@ -427,7 +444,7 @@ fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
     save_table(out, &[], &rows, side, scale(side, LARGE))
 }
 
-/// Images `[n, 3, side, side]` in [-1, 1] as data of 8 bits, of no class.
+/// Converts images `[n, 3, side, side]` in [-1, 1] to 8-bit images without classes.
 fn to_images(drawn: &[f32], side: usize) -> Images {
     let pixels =
         drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
@@ -439,7 +456,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_sets_are_taken_whole_and_those_too_small_are_told_in_their_own_numbers() {
+    fn small_sets_are_used_whole_and_those_too_small_are_refused_with_their_sizes() {
         let n = |asked, train, test| how_many(asked, train, test).expect("enough");
         assert_eq!([n(None, 5000, 1000), n(None, 54, 6), n(Some(4), 54, 6)], [200, 6, 4]);
         let error =
@@ -450,10 +467,10 @@ mod tests {
             error(None, 20, 2)
         );
         assert!(
-            error(Some(200), 54, 6).contains("-n 200: choose 4 to 6"),
+            error(Some(200), 54, 6).contains("-n 200: must be between 4 and 6"),
             "{}",
             error(Some(200), 54, 6)
         );
-        assert!(error(Some(3), 54, 6).contains("choose 4 to 6"));
+        assert!(error(Some(3), 54, 6).contains("between 4 and 6"));
     }
 }

@@ -1,4 +1,4 @@
-//! `soda quickstart`: score and show the shipped weights beside what knows nothing, then train a
+//! `soda quickstart`: scores the shipped weights and the baselines, saves a picture, then trains a
 //! small network for a minute.
 
 use crate::cli::args::Common;
@@ -32,26 +32,25 @@ use std::time::Duration;
 /// Arguments of `soda quickstart`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where everything is written; a quickstart that is there goes on, and what it has finished
-    /// isn't done again.
+    /// Output folder. An existing quickstart is resumed, and finished parts are not repeated.
     #[arg(long, value_name = "DIR", default_value = QUICKSTART)]
     out: PathBuf,
-    /// Minutes of training at most (default: 1, from scratch 7); slower machines stop earlier than
+    /// Maximum minutes of training (default: 1, with --from-scratch 7). Slower machines stop before
     /// the recipe's last step.
     #[arg(long, value_name = "MINUTES", value_parser = crate::cli::args::minutes)]
     max_minutes: Option<f64>,
-    /// Train configs/quick.toml for minutes instead of the beginning of configs/tiny.toml for one,
-    /// and score the trained network too.
+    /// Train configs/quick.toml for some minutes, and score the trained network too. The default is
+    /// to train the start of configs/tiny.toml for one minute, without a score.
     #[arg(long)]
     from_scratch: bool,
-    /// Override one value of the recipe that is trained, for example train.steps=100; may be
-    /// repeated.
+    /// Override a value of the training recipe, e.g. train.steps=100 (repeatable).
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// The minute trains as the shipped weights were, so that an untrained encoder is the same one for
-/// both, but has its full rate sooner, and a log that shows how the loss falls.
+/// The changes to configs/tiny.toml for the minute of training: it trains as the shipped weights
+/// were, so that both share the untrained-encoder baseline, but with a shorter warmup and a log
+/// that shows how the loss falls.
 const MINUTE: [&str; 8] = [
     "train.steps=200",
     "train.warmup_steps=20",
@@ -63,11 +62,11 @@ const MINUTE: [&str; 8] = [
     "sample.steps=20",
 ];
 
-/// The seed of the noise that pictures begin with: that of `soda reconstruct`, which draws the same
-/// ones.
+/// The seed of the sampling noise: the default of `soda reconstruct`, which produces the same
+/// images.
 const SEED: u64 = 0;
 
-/// Scores and draws with the shipped weights, scores what knows nothing, trains.
+/// Scores the shipped weights and saves their reconstructions, scores the baselines, then trains.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("quickstart");
     let mut weights = shipped::open()?;
@@ -82,25 +81,25 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let dataset = open(side)?;
     let trained_on =
         if config.data.side == side { dataset.clone() } else { open(config.data.side)? };
-    // Before the minutes of work, not after them.
+    // Checked before the minutes of work, not after them.
     dataset.require_classes("quickstart's probe")?;
     same_data(&run, &trained_on)?;
     files::create_dir(&args.out)?;
     let minutes = args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 1.0 });
     say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));
 
-    let judge = Judge {
+    let evaluation = Evaluation {
         protocol: Protocol::new(Method::Linear, Split::Test, 3),
         dataset: &dataset,
         device: &device,
     };
-    // As `soda probe` scores them: image and mirror image, for longer where there are few.
+    // Scored as in `soda probe`: image and mirror image, with more epochs on small sets.
     weights.config.probe = trained(&weights.config.probe, &dataset, dataset.train.len(), 2);
     let probe_config = &weights.config.probe;
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "test", dataset.test.len());
-    output.set("linear", judge.settings(probe_config));
+    output.set("linear", evaluation.settings(probe_config));
     output.set("recipe", json!(recipe_name(args.from_scratch)));
     let mut summary = Summary::open(&args.out, output.finish());
 
@@ -108,21 +107,21 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let picture = args.out.join("reconstruction.png");
     let score = summary.block("probe", || {
         say(&format!("scoring the {named}"));
-        judge.score(&weights)
+        evaluation.score(&weights)
     })?;
     print_score(&format!("The {named}"), &score);
     let drawn = summary.picture("reconstruction", &picture, || {
-        say("drawing images from their z");
-        judge.draw(&weights, &picture)
+        say("reconstructing images from z");
+        evaluation.draw(&weights, &picture)
     })?;
     summary.first()?;
     print_picture(&drawn, &picture);
     let baselines = summary.block("baselines", || {
-        say("scoring raw pixels and an untrained encoder in the same way");
-        judge.baselines(&weights)
+        say("scoring raw pixels and an untrained encoder with the same protocol");
+        evaluation.baselines(&weights)
     })?;
     outln!(
-        "  The same classifier on raw pixels: {}; on an untrained encoder: {}; chance: {} %.",
+        "  The same probe on raw pixels: {}; on an untrained encoder: {}; chance: {} %.",
         top1(&baselines["pixels"]),
         top1(&baselines["random_encoder"]),
         (1000.0 / dataset.classes.len() as f64).round() / 10.0
@@ -150,7 +149,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             interrupt.let_go.store(true, Ordering::Relaxed);
             if trained.interrupted {
                 outln!(
-                    "stopped at step {}, checkpoint written; the same command goes on from there",
+                    "stopped at step {}, checkpoint written; run the same command to resume",
                     trained.steps
                 );
                 output.merge(summary.write()?);
@@ -160,57 +159,59 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             let weights = WeightsFile::open(&run.weights()?)?;
             block["weights"] = json!({ "path": weights.path, "sha256": weights.sha256 });
             block["planned_steps"] = json!(config.train.steps);
-            // Of a run that an earlier call ended it isn't known.
+            // Unknown for a run that an earlier call finished.
             block["max_minutes"] = json!((trained.trained > 0).then_some(minutes));
             summary.set("train", block)
         }
     };
     print_trained(&training, &run, &device);
     if args.from_scratch {
-        score_trained(&judge, &mut summary, &run, probe_config, &baselines)?;
+        score_trained(&evaluation, &mut summary, &run, probe_config, &baselines)?;
     }
     output.merge(summary.write()?);
     output.write(common)?;
     if let Some(kept) = summary.kept() {
         let out = args.out.display();
-        say(&format!("already there: {kept}; delete {out} or choose --out to do it again"));
+        say(&format!("already there: {kept}; delete {out} or choose --out to repeat it"));
     }
     outln!(
-        "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on."
+        "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` \
+         shows the device it would use."
     );
     Ok(())
 }
 
-/// Scores and draws with what the longer training made, under keys of its own.
+/// Scores the weights of the longer training and saves their reconstructions, under separate keys.
 fn score_trained(
-    judge: &Judge,
+    evaluation: &Evaluation,
     summary: &mut Summary,
     run: &RunDir,
     probe: &ProbeConfig,
     baselines: &Value,
 ) -> Result<()> {
     let mut weights = WeightsFile::open(&run.weights()?)?;
-    // Scored as the shipped weights are, whatever its recipe says.
+    // Scored like the shipped weights, whatever the recipe says.
     weights.config.probe = probe.clone();
     let picture = run.path.join("from_scratch.png");
     if summary.before("from_scratch")["weights"]["sha256"] != weights.sha256 {
         summary.forget("from_scratch");
     }
     let scored = summary.picture("from_scratch", &picture, || {
-        say("scoring and drawing with the trained weights");
+        say("scoring the trained weights and reconstructing images with them");
         Ok(json!({
             "weights": { "path": weights.path, "sha256": weights.sha256 },
-            "probe": judge.score(&weights)?,
-            "reconstruction": judge.draw(&weights, &picture)?,
+            "probe": evaluation.score(&weights)?,
+            "reconstruction": evaluation.draw(&weights, &picture)?,
         }))
     })?;
-    print_score("After it", &scored["probe"]);
+    print_score("After training", &scored["probe"]);
     print_picture(&scored["reconstruction"], &picture);
     let [own, pixels] =
         [&scored["probe"], &baselines["pixels"]].map(|v| v["top1"].as_f64().unwrap_or(f64::NAN));
     if own < pixels {
         outln!(
-            "  That is below raw pixels: the training was too short. The default 7 minutes reach about 40 % on two CPU cores."
+            "  That is below raw pixels: the training was too short. The default 7 minutes reach \
+             about 40 % on two CPU cores."
         );
     }
     Ok(())
@@ -220,7 +221,7 @@ fn recipe_name(from_scratch: bool) -> &'static str {
     if from_scratch { "configs/quick.toml" } else { "configs/tiny.toml" }
 }
 
-/// The recipe of what is trained.
+/// Returns the training recipe.
 fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
     let (out, name) = (args.out.display(), recipe_name(args.from_scratch));
     if !run.exists() {
@@ -239,7 +240,7 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
                 Some(_) => {
                     ("a quickstart that trains for a minute", "leave --from-scratch out, or ")
                 }
-                None => ("a run that isn't this quickstart's", ""),
+                None => ("a run of another command", ""),
             };
             return Err(Error::usage(format!("{out} holds {holds}; {change}choose another --out")));
         }
@@ -253,12 +254,13 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
     Ok(own)
 }
 
-/// Refuses other images than those that the run began with.
+/// Refuses images other than those the run started with.
 fn same_data(run: &RunDir, data: &Dataset) -> Result<()> {
     let began = if run.exists() { run.read_starts().pop() } else { None };
     match began.filter(|start| start.data_sha256 != data.sha256) {
         Some(start) => Err(Error::usage(format!(
-            "{} holds a quickstart on {}, not on {}; name the same data with --data, or choose another --out",
+            "{} holds a quickstart on {}, not on {}; name the same data with --data, or choose \
+             another --out",
             run.path.display(),
             start.data,
             data.describe()
@@ -267,15 +269,15 @@ fn same_data(run: &RunDir, data: &Dataset) -> Result<()> {
     }
 }
 
-/// What scores and draws, in the same way for all that is compared.
-struct Judge<'a> {
+/// The evaluation, the same for everything that is compared.
+struct Evaluation<'a> {
     protocol: Protocol,
     dataset: &'a Dataset,
     device: &'a Selected,
 }
 
-impl Judge<'_> {
-    /// What scores depend on beside weights, images and device.
+impl Evaluation<'_> {
+    /// Returns the settings that scores depend on, apart from weights, images and device.
     fn settings(&self, probe: &ProbeConfig) -> Value {
         let Protocol { method, views, split, seeds, .. } = &self.protocol;
         json!({
@@ -284,7 +286,7 @@ impl Judge<'_> {
         })
     }
 
-    /// The probe block of z of `weights`.
+    /// Returns the probe block of the z of `weights`.
     fn score(&self, weights: &WeightsFile) -> Result<Value> {
         let model = weights.model(&self.device.device)?;
         let frozen = frozen(weights, &model, self.dataset, self.device);
@@ -299,7 +301,7 @@ impl Judge<'_> {
         ))
     }
 
-    /// The probe blocks of raw pixels and of an encoder like that of `weights` that nobody trained.
+    /// Returns the probe blocks of raw pixels and of an untrained encoder of the same architecture.
     fn baselines(&self, weights: &WeightsFile) -> Result<Value> {
         let model = weights.model(&self.device.device)?;
         let scored = scores::baselines(
@@ -325,7 +327,7 @@ impl Judge<'_> {
         }))
     }
 
-    /// Draws test images from their z to `picture`, and says how near they come.
+    /// Saves reconstructions of test images from z to `picture`, and returns their similarity.
     fn draw(&self, weights: &WeightsFile, picture: &Path) -> Result<Value> {
         let model = weights.model(&self.device.device)?;
         let sample = &weights.config.sample;
@@ -340,7 +342,7 @@ impl Judge<'_> {
     }
 }
 
-/// "54.6 % +- 0.3" of a probe block.
+/// Formats the top-1 score of a probe block as "54.6 % +- 0.3".
 fn top1(probe: &Value) -> String {
     let number = |key: &str| probe[key].as_f64().unwrap_or(f64::NAN);
     with_spread((number("top1"), number("top1_spread")))
@@ -349,7 +351,7 @@ fn top1(probe: &Value) -> String {
 fn print_score(what: &str, probe: &Value) {
     let top3 = probe["top3"].as_f64().map_or(String::new(), |top3| format!(" (top-3 {top3:.1} %)"));
     outln!(
-        "{what}: a linear classifier on z finds the class of {} of unseen images{top3}.",
+        "{what}: a linear probe on z classifies {} of unseen images correctly{top3}.",
         top1(probe)
     );
 }
@@ -357,12 +359,12 @@ fn print_score(what: &str, probe: &Value) {
 fn print_picture(quality: &Value, picture: &Path) {
     let psnr = quality["psnr"].as_f64().unwrap_or(f64::NAN);
     outln!(
-        "  Images drawn from their z alone, over the originals: {} (PSNR {psnr:.1} dB).",
+        "  Reconstructions from z alone, over the originals: {} (PSNR {psnr:.1} dB).",
         picture.display()
     );
 }
 
-/// What the training came to; of scores it says nothing.
+/// Prints the result of the training, without scores.
 fn print_trained(trained: &Value, run: &RunDir, device: &Selected) {
     let number = |key: &str| trained[key].as_f64().unwrap_or(f64::NAN);
     let (steps, planned) = (&trained["steps"], &trained["planned_steps"]);
@@ -376,7 +378,8 @@ fn print_trained(trained: &Value, run: &RunDir, device: &Selected) {
         _ => String::new(),
     };
     outln!(
-        "Training a small network from random weights: loss {:.3} -> {:.3} in {steps} steps, {:.0} images/s on {} ({}).{ended}",
+        "Training a small network from random weights: loss {:.3} -> {:.3} in {steps} steps, {:.0} \
+         images/s on {} ({}).{ended}",
         number("loss_first"),
         number("loss_last"),
         number("images_per_s"),
@@ -385,7 +388,7 @@ fn print_trained(trained: &Value, run: &RunDir, device: &Selected) {
     );
 }
 
-/// "1 minute", "0.5 minutes".
+/// Formats minutes as "1 minute" or "0.5 minutes".
 fn minutes_of(minutes: f64) -> String {
     format!("{minutes} minute{}", if minutes == 1.0 { "" } else { "s" })
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use soda::error::{Error, Result};
 use std::path::PathBuf;
 
-/// Images that are reconstructed unasked.
+/// The default number of images.
 const USUAL: usize = 20;
 
 /// Arguments of `soda reconstruct`.
@@ -16,18 +16,17 @@ const USUAL: usize = 20;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Test images to reconstruct, the first ones of the set (default: 20, or all where there are
-    /// fewer).
+    /// Number of test images, from the start of the set (default: 20, or all if fewer).
     #[arg(short, long)]
     n: Option<usize>,
-    /// The picture: rows sampled from z alone over rows of originals.
+    /// Output picture: rows of reconstructions from z alone, over rows of originals.
     #[arg(long, value_name = "FILE", default_value = "reconstruction.png")]
     out: PathBuf,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
-/// Draws and measures reconstructions.
+/// Reconstructs test images and measures the result.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut session =
         Session::open("reconstruct", &args.weights, &args.sampling, &args.out, common)?;

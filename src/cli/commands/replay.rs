@@ -15,15 +15,15 @@ use std::path::PathBuf;
 /// Arguments of `soda replay`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run directory.
+    /// Run directory.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// The step, from 1 (default: the one that ended the run).
+    /// Step to re-run, from 1 (default: the one that ended the run).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     step: Option<u64>,
 }
 
-/// Runs a step of a run again and says what in it isn't finite.
+/// Re-runs a step of a run and reports which values are not finite.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("replay");
     let run = RunDir::new(&args.run);
@@ -31,7 +31,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let failure = failure(&run)?;
     let step = args.step.or(failure.as_ref().map(|failure| failure.step)).ok_or_else(|| {
         Error::usage(format!(
-            "{} notes no step that failed; name one with --step",
+            "{} records no failed step; name a step with --step",
             run.path.display()
         ))
     })?;
@@ -46,18 +46,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
     let Replayed { step, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after } =
         &replayed;
-    outln!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
+    outln!("step {step}: lr {lr:.3e}, loss {loss:.6}, gradient norm {grad_norm:.6}");
     if *left_out {
         outln!(
-            "its gradients aren't finite: mixed precision leaves the step out and halves the loss scale"
+            "its gradients are not finite: mixed precision skips the step and halves the loss scale"
         );
     }
-    outln!("seed {seed}; images {images:?} of the training set");
+    outln!("seed {seed}; training images {images:?}");
     for (when, broken) in [("before", broken_before), ("after", broken_after)] {
         match broken.as_slice() {
-            [] => outln!("weights and moments {when} it: all finite"),
+            [] => outln!("weights and moments {when} the step: all finite"),
             [first, rest @ ..] => {
-                outln!("not finite {when} it: {first} and {} other tensors", rest.len())
+                outln!("not finite {when} the step: {first} and {} other tensors", rest.len())
             }
         }
     }
@@ -68,7 +68,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// Where the run broke, if it did.
+/// Reads the record of the step that ended the run, if there is one.
 fn failure(run: &RunDir) -> Result<Option<Failure>> {
     let path = run.failure();
     let Ok(json) = files::read(&path) else { return Ok(None) };

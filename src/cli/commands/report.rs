@@ -1,5 +1,5 @@
-//! `soda report`: one page about a run. Each part is made by the command that makes it by hand, and
-//! says so.
+//! `soda report`: a one-page report on a run. Each part is produced by the corresponding command,
+//! which the page names.
 
 mod beside;
 mod scores;
@@ -28,13 +28,16 @@ use subcommands::{Finished, Subcommands, typed};
 /// Arguments of `soda report`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The page needs no network, prints, and reads on a phone. Numbers and pictures are made anew for the newest weights of the run and kept in DIR/report; on two processor cores and the full CIFAR-10 that takes ten to twenty minutes."
+    after_help = "The page works offline, can be printed, and is readable on a phone. Results and \
+                  pictures are re-computed for the newest weights of the run and kept in \
+                  DIR/report; on two processor cores and the full CIFAR-10 that takes ten to \
+                  twenty minutes."
 )]
 pub struct Args {
-    /// The run directory.
+    /// Run directory.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// The page (default: DIR/report.html).
+    /// Page to write (default: DIR/report.html).
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -45,14 +48,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let run = RunDir::new(&args.run);
     if !run.exists() {
         return Err(Error::usage(format!(
-            "--run {}: there is no run in this folder; train one first (`soda train`)",
+            "--run {}: this folder holds no run; train one first (`soda train`)",
             args.run.display()
         )));
     }
     let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
     output::prepare("--out", &out, Holds::Text)?;
     let weights = WeightsFile::open(&run.weights()?)?;
-    // What can't work shall be known before anything is written over.
+    // Fail before anything is overwritten if the device or the data can't be opened.
     device::selected(common)?;
     let dataset = data_of(&run, &weights, common)?;
     let subcommands = Subcommands {
@@ -94,10 +97,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// The data that the run was trained on.
+/// Opens the data the run was trained on.
 ///
 /// # Errors
-/// If that of `--data` is other data, or there is none that can be opened.
+/// If `--data` names other data, or none can be opened.
 fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Dataset> {
     let dataset = images::of_run(common, Some(run), weights.config.data.side)?;
     let starts = run.read_starts();
@@ -106,7 +109,7 @@ fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Datas
     match trained.is_none_or(|sha| sha == dataset.sha256) {
         true => Ok(dataset),
         false => Err(Error::usage(format!(
-            "{} was trained on other data than {}; leave --data out for its own, or name the same data",
+            "{} was not trained on {}; leave --data out to use its own data, or name that data",
             run.path.display(),
             dataset.describe()
         ))),
@@ -114,15 +117,15 @@ fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Datas
 }
 
 impl Subcommands<'_> {
-    /// `n` test images, or all where there are fewer.
+    /// Returns `n`, or the number of test images if there are fewer.
     fn most(&self, n: usize) -> usize {
         n.min(self.images)
     }
 
-    /// Protocols of z with what they are compared with.
+    /// Runs the probes of z, with baselines where they are cheap.
     fn probes(&self) -> Vec<(&'static str, Finished)> {
-        // The others are compared with raw pixels under `linear` and `knn` alone: logistic
-        // regression on 3,072 pixels takes minutes.
+        // Baselines only under `linear` and `knn`: logistic regression on 3,072 pixels takes
+        // minutes.
         let protocols =
             [("linear", true), ("linear-full", false), ("knn", true), ("knn-lightly", false)];
         let run = |(p, baselines)| {
@@ -133,7 +136,7 @@ impl Subcommands<'_> {
         protocols.into_iter().map(run).collect()
     }
 
-    /// What the probe gets wrong, and how z is spread.
+    /// Builds the section on the probe's errors and the distribution of z.
     fn health(&self) -> Section {
         let mut section = Section {
             id: "health".into(),
@@ -144,19 +147,22 @@ impl Subcommands<'_> {
         if let Ok(v) = &health.result {
             section.tables.push(health_table(v));
         }
-        let caption = "Confusion matrix of the linear probe: a row is a true class, its numbers are per cent of that class' test images.";
+        let caption = "Confusion matrix of the linear probe: each row is a true class, its values \
+                       are per cent of that class's test images.";
         add(&mut section, &health, caption, |v| {
             let c = &v["calibration"];
             let [right, sure, error] = [&v["top1"], &c["confidence"], &c["ece"]].map(per_cent);
             vec![format!(
-                "Linear probe: accuracy {right}, mean confidence {sure}, expected calibration error {error}."
+                "Linear probe: accuracy {right}, mean confidence {sure}, expected calibration \
+                 error {error}."
             )]
         });
         let diagnosis = self.run("diagnosis", &format!("diagnose -n {}", self.most(200)), true);
         add(
             &mut section,
             &diagnosis,
-            "How much of the denoiser's loss z explains, by noise level: 0 % is the loss without z. Another image's z shows what a wrong one costs.",
+            "How much of the denoiser's loss z explains, by noise level: 0 % is the loss without \
+             z. The curve for another image's z shows the cost of a wrong z.",
             |v| {
                 v["findings"]
                     .as_array()
@@ -172,7 +178,7 @@ impl Subcommands<'_> {
         section
     }
 
-    /// What z draws.
+    /// Builds the sections of images generated from z.
     fn pictures(&self) -> Vec<Section> {
         let section = |id: &str, title: &str| Section {
             id: id.into(),
@@ -185,7 +191,7 @@ impl Subcommands<'_> {
         add(
             &mut reconstructions,
             &finished,
-            "Test images drawn from their z alone, over the originals.",
+            "Reconstructions of test images from z alone, over the originals.",
             |_| Vec::new(),
         );
         let finished = self.run("quality", &format!("quality -n {}", self.most(200)), true);
@@ -195,10 +201,19 @@ impl Subcommands<'_> {
         add(
             &mut reconstructions,
             &finished,
-            "From top: test images; drawn from z and their own x_T; from z alone; drawn from the latent prior.",
+            "From top: test images; reconstructions from z and their own x_T; from z alone; from \
+             the linear map of z if there is one; samples from the latent prior.",
             |v| {
                 let young = worse_than_the_mean(v);
-                young.into_iter().chain(["Frechet distance, precision and recall are measured in this encoder's own z. They are no FID and compare with nothing outside this run but the training images beside them.".into()]).collect()
+                young
+                    .into_iter()
+                    .chain([
+                        "Frechet distance, precision and recall are measured in this encoder's own \
+                         z. They are not FID, and are comparable only within this run, such as \
+                         with the training images in the table."
+                            .into(),
+                    ])
+                    .collect()
             },
         );
 
@@ -207,11 +222,12 @@ impl Subcommands<'_> {
         add(
             &mut samples,
             &finished,
-            "New images, with z sampled from a Gaussian mixture fitted to that of the training images; below, the training images nearest to the first row.",
+            "New images, with z sampled from a Gaussian mixture fitted to that of the training \
+             images; below, the training images nearest to the first row.",
             |_| Vec::new(),
         );
 
-        let mut editing = section("editing", "Ways through z");
+        let mut editing = section("editing", "Editing in z");
         let finished = self.run(
             "interpolation",
             &format!("interpolate test:{} test:{}", self.most(2) - 1, self.most(14) - 1),
@@ -220,21 +236,24 @@ impl Subcommands<'_> {
         add(
             &mut editing,
             &finished,
-            "From one test image to another, straight and on the sphere in z; one row where the two look the same.",
+            "From one test image to another, by linear and spherical interpolation in z; a single \
+             row if the two look the same.",
             |_| Vec::new(),
         );
         let finished = self.run("directions", "directions --pca 4 --classes", true);
         add(
             &mut editing,
             &finished,
-            "Along the principal components of z, and the directions that a linear classifier sees each class rise along.",
+            "Along the principal components of z, and along each class's weight vector in a linear \
+             classifier.",
             |_| Vec::new(),
         );
         let finished = self.run("mix", "mix", true);
         add(
             &mut editing,
             &finished,
-            "The finer stages with z of the images above the columns, the rest with that of those beside the rows.",
+            "The finer stages receive the z of the column images (top), the others the z of the \
+             row images (left).",
             |_| Vec::new(),
         );
         let mut neighbours = section("neighbours", "Nearest neighbours");
@@ -256,8 +275,8 @@ impl Subcommands<'_> {
     }
 }
 
-/// Adds to `section` what `finished` came to: its picture with `caption`, its command, and what `words` make of
-/// its JSON.
+/// Adds the result of `finished` to `section`: its picture with `caption`, its command, and the
+/// sentences that `words` derives from its JSON.
 fn add(
     section: &mut Section,
     finished: &Finished,
@@ -280,7 +299,7 @@ fn add(
     }
 }
 
-/// What the map shows: the test images, or all of a small set.
+/// Returns the caption of the map, which shows the test images, or all images of a small set.
 fn map_caption(v: &Value) -> String {
     let n = HumanCount(v["n"].as_u64().unwrap_or(0));
     let which = if v["data"]["split"] == "all" {
@@ -304,18 +323,19 @@ fn health_table(v: &Value) -> Table {
         (
             "alignment",
             number("alignment", 3),
-            "squared distance of two views of an image on the sphere: 0 not told apart, 2 unrelated",
+            "squared distance between two views of an image on the sphere: 0 identical, 2 \
+             unrelated",
         ),
         (
             "uniformity",
             number("uniformity", 3),
-            "0 all in one place, -4 spread over the whole sphere",
+            "0 all in one point, -4 spread over the whole sphere",
         ),
-        ("effective rank", number("effective_rank", 1), "directions of z that are used"),
+        ("effective rank", number("effective_rank", 1), "number of directions of z in use"),
         (
             "purity",
             per_cent(&v["purity"]["same_class"]),
-            "of the nearest test images are of the same class",
+            "of the nearest test images have the same class",
         ),
     ];
     let rows = rows
@@ -332,7 +352,7 @@ fn quality_tables(v: &Value) -> Vec<Table> {
         rows,
     };
     let images = [("z and x_T", &v["z_and_x_T"]), ("z alone", &v["z_alone"])];
-    let sets = [("drawn images", &v["drawn"]), ("training images", &v["training_images"])];
+    let sets = [("samples", &v["drawn"]), ("training images", &v["training_images"])];
     vec![
         table(
             &["from", "PSNR, dB", "SSIM"],
@@ -343,7 +363,7 @@ fn quality_tables(v: &Value) -> Vec<Table> {
                 .to_vec(),
         ),
         table(
-            &["beside test images, in z", "Frechet distance", "precision", "recall"],
+            &["compared with test images, in z", "Frechet distance", "precision", "recall"],
             sets.map(|(name, d)| {
                 vec![
                     name.to_owned(),
@@ -357,17 +377,21 @@ fn quality_tables(v: &Value) -> Vec<Table> {
     ]
 }
 
-/// Why pictures show nothing yet, where they are further from the test images than one that is the
-/// same for all.
+/// Explains poor reconstructions, if they are further from the test images than the mean training
+/// image is.
 fn worse_than_the_mean(quality: &Value) -> Option<String> {
     let [drawn, mean] = ["z_alone", "mean_image"].map(|kind| quality[kind]["psnr"].as_f64());
     let (drawn, mean) = (drawn?, mean?);
     (drawn < mean).then(|| {
-        format!("Pictures from z alone are further from the test images ({drawn:.1} dB) than the mean of all training images is ({mean:.1} dB): the denoiser can't tell noise from an image yet. Longer training changes that; z may be worth something before.")
+        format!(
+            "Reconstructions from z alone are further from the test images ({drawn:.1} dB) than \
+             the mean of all training images is ({mean:.1} dB): the denoiser can't separate noise \
+             from an image yet. Longer training changes that; z may be useful before then."
+        )
     })
 }
 
-/// What it takes to get all this again.
+/// Builds the section on how to reproduce the run and the report.
 fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Section> {
     let mut rows = vec![
         vec!["weights".to_owned(), weights.path.display().to_string()],
@@ -388,7 +412,7 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         };
         let commit = start.commit.as_ref().map_or(String::new(), |c| format!(", commit {c}"));
         rows.push(vec![
-            (if i == 0 { "training began" } else { "training went on" }).to_owned(),
+            (if i == 0 { "training started" } else { "training resumed" }).to_owned(),
             format!(
                 "{} after step {}: soda {}{commit} on {} ({}); {}, {} threads, {} {}",
                 start.time,
@@ -417,14 +441,16 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
     commands.push(typed("report", &run.path, common.data.as_deref()));
     Ok(Section {
         id: "repeat".into(),
-        title: "How to repeat it".into(),
+        title: "How to reproduce it".into(),
         words: vec![format!(
-            "The recipe below, saved as recipe.toml, is what `{}` trains. On one device the same seed and data give the same numbers{}.",
+            "With the recipe below saved as recipe.toml, `{}` repeats the training. On one device, \
+             the same seed and data give the same results{}.",
             from_recipe(&starts),
             match (weights.config.train.lr_schedule, weights.config.train.cooldown > 0.0) {
                 (LrSchedule::Constant, false) => "",
                 _ =>
-                    ", unless a time limit ended the run: then the learning rate followed the clock",
+                    ", unless a time limit ended the run: the learning rate then depended on the \
+                     clock",
             }
         )],
         tables: vec![Table { head: Vec::new(), rows }],
@@ -434,13 +460,13 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
     })
 }
 
-/// What trains a saved recipe as a run with these `starts` was trained.
+/// Returns the command that trains a saved recipe as a run with these `starts` was trained.
 fn from_recipe(starts: &[Start]) -> String {
     let from = starts
         .first()
         .and_then(weights::began_with)
         .map_or(String::new(), |from| format!(" --from {}", quoted(from)));
-    // Only who counts on from those weights begins after their last step.
+    // Only a run with --continue starts after the last step of its starting weights.
     let on = if !from.is_empty() && starts[0].step > 0 { " --continue" } else { "" };
     let data = starts.last().and_then(|start| start.data_location.as_ref());
     format!(
@@ -449,12 +475,12 @@ fn from_recipe(starts: &[Start]) -> String {
     )
 }
 
-/// "41.2 %", or nothing.
+/// Formats a percentage as "41.2 %", or returns nothing.
 fn per_cent(value: &Value) -> String {
     value.as_f64().map_or(String::new(), |v| format!("{v:.1} %"))
 }
 
-/// "41.2 % ± 0.3": with a spread where there is one.
+/// Formats a score as "41.2 % ± 0.3", with the spread if there is one.
 fn scored(value: &Value, spread: &Value) -> String {
     match spread.as_f64() {
         Some(spread) if spread > 0.0 => format!("{} ± {spread:.1}", per_cent(value)),
@@ -462,7 +488,7 @@ fn scored(value: &Value, spread: &Value) -> String {
     }
 }
 
-/// With a capital letter and a full stop; a symbol such as z stays as it is.
+/// Adds a capital letter and a full stop; a symbol such as z stays as it is.
 fn sentence(text: &str) -> String {
     let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
     match rest.chars().next() {
@@ -497,12 +523,12 @@ mod tests {
         );
         let on = from_recipe(&[start(json!({ "from": "cd", "from_name": "shipped", "step": 40 }))]);
         assert_eq!(on, "soda train --config recipe.toml --from shipped --continue");
-        // A first start that was lost leaves a later one.
+        // If the record of the first start is lost, the first one left is a later start.
         assert_eq!(from_recipe(&[start(json!({ "step": 40 }))]), "soda train --config recipe.toml");
     }
 
     #[test]
-    fn pictures_of_a_young_denoiser_are_explained() {
+    fn reconstructions_worse_than_the_mean_image_are_explained() {
         let quality =
             |drawn: f64| json!({ "z_alone": { "psnr": drawn }, "mean_image": { "psnr": 12.7 } });
         assert!(
@@ -514,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_begin_with_a_capital_letter_but_symbols_stay() {
+    fn sentences_start_with_a_capital_letter_but_symbols_stay() {
         assert_eq!(sentence("warning: z has collapsed"), "Warning: z has collapsed.");
         assert_eq!(sentence("z has an effective rank of 3"), "z has an effective rank of 3.");
         assert_eq!(sentence("x"), "x.");

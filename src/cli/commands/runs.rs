@@ -18,10 +18,11 @@ use table::{Column, render};
 /// Arguments of `soda runs`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The newest run stands first; k-NN and linear are the best scores on held-out training images that were taken on the way (train.evaluate_every). Nothing is changed."
+    after_help = "The newest run comes first. k-NN and linear are the best scores on held-out \
+                  training images during training (train.evaluate_every). Nothing is changed."
 )]
 pub struct Args {
-    /// The folder of the runs, or one run directory.
+    /// Folder of the runs, or one run directory.
     #[arg(value_name = "DIR", default_value = "runs")]
     folder: PathBuf,
 }
@@ -34,7 +35,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let runs: Vec<Listed> = runs.into_iter().map(Listed::of).collect();
     output.set("folder", json!(args.folder));
     output.set("runs", runs.iter().map(Listed::to_json).collect());
-    // Before anything is printed: who read that may be gone.
+    // Written before anything is printed, because the reader of the output may be gone.
     output.write(common)?;
     if runs.is_empty() {
         outln!("no runs in {}; `soda train` starts one", args.folder.display());
@@ -49,29 +50,26 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The runs in `folder`; none where the folder of all runs isn't there yet.
+/// Surveys the runs in `folder`; the default folder may not exist yet.
 fn found(folder: &Path) -> Result<Vec<Survey>> {
     match below(folder) {
         Err(e) if e.kind() == ErrorKind::NotFound && folder == Path::new("runs") => Ok(Vec::new()),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Err(Error::usage(format!(
-                "{}: there is no such folder; name one that holds runs",
-                folder.display()
-            )))
-        }
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Err(
+            Error::usage(format!("{}: no such folder; name one that holds runs", folder.display())),
+        ),
         found => found.map_err(|e| Error::io("read", folder, &e)),
     }
 }
 
-/// A run as it is listed.
+/// A row of the list.
 struct Listed {
     survey: Survey,
     name: String,
-    /// What the weights that it began with are called.
+    /// The name of the weights it started from.
     from: Option<String>,
-    /// On disk.
+    /// The size on disk.
     bytes: u64,
-    /// Seconds since it was last started or saved.
+    /// The time since it was last started or saved.
     age: Option<Duration>,
 }
 
@@ -112,7 +110,7 @@ impl Listed {
         })
     }
 
-    /// "17,496 of 80,000", or "80,000" where those are all.
+    /// Returns "17,496/80,000", or "80,000" if all steps are done.
     fn steps(&self) -> String {
         let Survey { step, planned, .. } = self.survey;
         let of = planned
@@ -121,7 +119,7 @@ impl Listed {
         format!("{}{of}", HumanCount(step))
     }
 
-    /// The data in a word.
+    /// Returns a short name of the data.
     fn data(&self) -> String {
         let Some(start) = &self.survey.last else { return String::new() };
         match start.data_location.as_deref() {
@@ -166,7 +164,7 @@ fn columns(runs: &[Listed]) -> Vec<Column> {
     ]
 }
 
-/// A weights file in a word: the run that it is of, else its own name.
+/// Returns a short name of a weights file: that of its run, else its own.
 fn short(from: &str) -> String {
     let path = Path::new(from);
     let run = path
@@ -178,7 +176,7 @@ fn short(from: &str) -> String {
     named.map_or_else(|| from.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Bytes of all files in `folder`; links are not followed.
+/// Returns the size of all files in `folder`, in bytes; links are not followed.
 fn size(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
@@ -194,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_called_by_their_run_or_their_own_name() {
+    fn weights_have_the_name_of_their_run_or_their_own() {
         for (from, name) in [
             ("/a/my run/checkpoints/step_4/ema.safetensors", "my run"),
             ("/a/w.safetensors", "w"),

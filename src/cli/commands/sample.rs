@@ -18,30 +18,30 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Images to draw.
+    /// Number of images.
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     n: u64,
-    /// Gaussians of the mixture that z is drawn from; it is fitted to the training images once,
-    /// then cached.
+    /// Number of Gaussians in the mixture z is sampled from. It is fitted to the training images
+    /// once, then cached.
     #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
-    /// What deviations of z from the mean of its Gaussian are multiplied by: below 1 more typical
-    /// images, fewer kinds.
+    /// Temperature: scales the deviation of z from the mean of its Gaussian. Below 1, images are
+    /// more typical and less diverse.
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
-    /// The picture: the images, and below them the training images nearest to the first ones.
+    /// Output picture: the samples, and below them the training images nearest to the first row.
     #[arg(long, value_name = "FILE", default_value = "samples.png")]
     out: PathBuf,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
-/// Draws images from the latent prior.
+/// Samples images from the latent prior.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (n, seed) = (args.n as usize, args.sampling.seed);
     if !(0.0..=100.0).contains(&args.temperature) {
         return Err(Error::usage(format!(
-            "--temperature {}: choose 0 to 100; 1 draws what was fitted",
+            "--temperature {}: must be between 0 and 100 (1 samples the fitted distribution)",
             args.temperature
         )));
     }
@@ -66,7 +66,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
     let smallest = nearest.iter().flatten().map(|f| f.1).fold(f64::INFINITY, f64::min);
     let ours = nearest.map(mean_squared);
-    // What to expect of images that were not trained on.
+    // For comparison: the same distance of images that were not trained on.
     let held = dataset.test.first(n);
     let theirs = nearest_pixels::nearest(&signed(&held, side)?, side, &dataset.train)?
         .filter(|found| !found.is_empty())
@@ -74,13 +74,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     out!("{n} images in {}", args.out.display());
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         out!(
-            "; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})"
+            "; mean squared distance to the nearest training image {ours:.4} (smallest \
+             {smallest:.4}; test images {theirs:.4})"
         );
     }
     if let (Some(mixture), Some(gaussian)) = (quality.held_out, quality.held_out_gaussian) {
         let k = quality.components;
         out!(
-            "; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one"
+            "; held-out z {mixture:.3} nats per dimension under {k} Gaussians, {gaussian:.3} under \
+             one"
         );
     }
     outln!();
@@ -95,7 +97,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     session.finish()
 }
 
-/// A square of images, and the nearest training images of its first row.
+/// Saves a square of images, and the training images nearest to its first row.
 fn draw(
     path: &Path,
     images: &[f32],
@@ -115,7 +117,7 @@ fn draw(
     let neighbours = neighbours.transpose()?;
     if let Some(neighbours) = &neighbours {
         rows.push(GridRow {
-            label: Some("nearest in training to row 1"),
+            label: Some("nearest training images to row 1"),
             images: neighbours.chunks_exact(bytes_of(side)).collect(),
         });
     }

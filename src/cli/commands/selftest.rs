@@ -26,11 +26,11 @@ pub fn run(common: &Common) -> Result<()> {
     output.set("flops", json!(outcome.as_ref().ok().and_then(|found| found.speed)));
     output.write(common)?;
     outcome?;
-    outln!("all {} cases are right, {:.1} s", seen.len(), clock.elapsed().as_secs_f64());
+    outln!("all {} cases passed, {:.1} s", seen.len(), clock.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// "ok, 1.1 % of tolerance (x gradient)".
+/// Formats an outcome as "ok, 1.1 % of tolerance (x gradient)".
 fn verdict(outcome: &Outcome) -> String {
     let word = match outcome {
         o if o.passed() => "ok",
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verdicts_say_how_near_to_the_limit_a_kernel_is() {
+    fn verdicts_give_the_error_in_per_cent_of_the_tolerance() {
         let of = |worst: f32, of: &str| {
             verdict(&Outcome {
                 kernel: "conv2d",

@@ -1,4 +1,4 @@
-//! `soda shaders`, hidden: the texts of all shaders, for tools that check or compile them.
+//! `soda shaders`, hidden: writes the source of all shaders, for tools that check or compile them.
 
 use crate::cli::args::Common;
 use serde_json::{Value, json};
@@ -14,17 +14,17 @@ use std::path::PathBuf;
 /// Arguments of `soda shaders`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A folder that doesn't exist yet, or is empty.
+    /// Output folder, new or empty.
     folder: PathBuf,
 }
 
-/// Writes each text to a file of its own, and manifest.json, which says what each needs and which
+/// Writes each shader to a file, and manifest.json, which lists what each shader needs and which
 /// recipes launch it on GPUs.
 pub fn run(args: &Args, _common: &Common) -> Result<()> {
     let folder = &args.folder;
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::usage(format!(
-            "{} isn't empty: name a folder of its own",
+            "{} isn't empty; name a new or empty folder",
             folder.display()
         )));
     }
@@ -45,7 +45,7 @@ pub fn run(args: &Args, _common: &Common) -> Result<()> {
             if !all.iter().any(|(_, known)| known.text == filled.text) {
                 all.push((operation, filled.clone()));
             }
-            // Both networks may launch the same text.
+            // Both networks may launch the same shader.
             let by = recipes.entry(filled.text).or_default();
             if by.last() != Some(&name) {
                 by.push(name);
@@ -70,7 +70,7 @@ pub fn run(args: &Args, _common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// What the table of GPUs' compilers is made for: the paper's size, a small one, larger images.
+/// The recipes of the table of GPU compilers: the size of the paper, a small one, larger images.
 const RECIPES: [&str; 3] = ["paper", "tiny", "folder64"];
 
 fn row(operation: &str, file: &str, filled: &Filled, recipes: &[&str]) -> Value {

@@ -35,68 +35,64 @@ use std::time::Duration;
 /// Arguments of `soda train`.
 #[derive(Clone, clap::Args)]
 pub struct Args {
-    /// The recipe: a file, or one of the program's own: cifar10 (the default on a GPU),
-    /// cifar10-generate, paper, report, futurexiang, small, tiny, finetune, quick; for images of
-    /// your own folder64 (GPU) and tiny64 (CPU).
+    /// Recipe: a file, or one of the built-in recipes. These are cifar10 (the default on a GPU),
+    /// cifar10-generate, paper, report, futurexiang, small, tiny, finetune and quick; for your own
+    /// images folder64 (GPU) and tiny64 (CPU).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Override one value of the recipe, for example train.batch_size=64; may be repeated.
+    /// Override a value of the recipe, e.g. train.batch_size=64 (repeatable).
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The run directory (default: runs/CONFIG-N with a new number).
+    /// Run directory (default: runs/CONFIG-N with a new number).
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Continue --run from its newest checkpoint, or start it when there is none; without --run
-    /// continue the newest run below runs/ that isn't finished. Data and starting weights are the
-    /// run's own.
+    /// Resume --run from its newest checkpoint, or start it if there is none. Without --run, resume
+    /// the newest unfinished run below runs/. Data and starting weights are the run's own.
     #[arg(long)]
     resume: bool,
-    /// With --resume: go on with the recipe of --config and --set where it isn't the run's own.
+    /// With --resume: use the recipe of --config and --set even if it differs from the run's own.
     #[arg(long, requires = "resume")]
     allow_change: bool,
-    /// Start a new run from a weights file (`shipped`: those that the program carries) instead of
-    /// random weights; without --config with the recipe in the file. Moments and average begin
-    /// anew.
+    /// Start a new run from a weights file, or from the built-in weights (`shipped`). Without
+    /// --config, the recipe is the one in the file. Optimiser moments and EMA start from scratch.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// With --from: go on with the training that made those weights, where they say how long it
-    /// was: step, images seen and the streams of all draws are taken over. Moments begin anew, and
-    /// with them the warm-up.
+    /// With --from: continue the training that produced the weights, if they record its length.
+    /// Step, images seen and random streams carry on; optimiser moments and the warmup start again.
     #[arg(long = "continue", requires = "from")]
     continues: bool,
-    /// With --resume: end a run of constant rate from its newest checkpoint on: in a run directory
-    /// of its own, DIR-cooldown-STEP, the rate falls to 0 within so many steps (or that share of
-    /// the whole, such as 0.2). DIR stays as it is, and can go on.
+    /// With --resume: cool down a run with a constant learning rate, from its newest checkpoint. In
+    /// a separate run directory, DIR-cooldown-STEP, the rate falls to 0 within STEPS steps (or that
+    /// fraction of the whole run, e.g. 0.2). DIR is unchanged and can still be resumed.
     #[arg(long, value_name = "STEPS", requires = "resume", conflicts_with_all = ["config", "set", "from", "dry_run"])]
     cooldown: Option<Length>,
-    /// End within this many minutes as a finished run, closing picture included: the learning rate
-    /// follows, a checkpoint is written.
+    /// End within this many minutes as a finished run, closing picture included. The learning-rate
+    /// schedule is shortened accordingly, and a checkpoint is written.
     #[arg(long, value_name = "MINUTES", value_parser = crate::cli::args::minutes)]
     max_minutes: Option<f64>,
-    /// Find out how many images go through the networks at once before training
-    /// (train.micro_batch): the whole batch where the device's memory allows it, else a half, a
-    /// quarter, ..; gradients of the parts are added up.
+    /// Before training, find the largest micro-batch that fits in memory (train.micro_batch): the
+    /// whole batch, a half, a quarter, .. Gradients are accumulated, so the batch stays the same.
     #[arg(long)]
     auto_batch: bool,
-    /// Only take one step with the recipe, on images of noise: what --auto-batch does in a process
-    /// of its own.
+    /// Only run two steps of the recipe, on images of noise, and print the time of the second;
+    /// --auto-batch runs this in a separate process.
     #[arg(long, hide = true)]
     try_step: bool,
-    /// Only find out how many images fit, after a failure for want of memory, and tell that: what
-    /// that failure begins anew.
+    /// Only find out and report how many images fit; run in place of a process that ran out of
+    /// memory.
     #[arg(long, hide = true, value_name = "WHY")]
     fits: Option<String>,
     #[command(flatten)]
     several: several::Args,
-    /// Print the resolved recipe, and on stderr what it takes (parameters, memory, disk, time from
-    /// a step of 2 images), and stop.
+    /// Print the resolved recipe, and on stderr an estimate of what it takes, then stop. The
+    /// estimate covers parameters, memory, disk, and time from a step of 2 images.
     #[arg(long)]
     dry_run: bool,
 }
 
 /// Trains, or prints what would be trained.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    // What only looks needs no others.
+    // These modes don't train, so they don't join the other ranks.
     if args.dry_run || args.try_step || args.fits.is_some() {
         return run_among(args, common, None);
     }
@@ -114,7 +110,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
 }
 
-/// As [`run`], as the only process or as rank 0 of several.
+/// Implements [`run`] as the only process, or as rank 0 of several.
 fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> {
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
     let named_by = args.config.as_ref().or(args.from.as_ref()).unwrap_or(&path);
@@ -132,14 +128,15 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     };
     let run = match args.cooldown {
         Some(length) if args.fits.is_none() => cool_down(&run, length)?,
-        // The cooldown that ran out of memory is there already: what it was told to go on with
-        // names it.
+        // The cooldown that ran out of memory already exists; the command that resumes it names its
+        // directory.
         Some(_) => cooled(&run),
         None => run,
     };
     if among.is_some() && args.auto_batch {
         return Err(Error::usage(
-            "--auto-batch is for one process, which begins others to try sizes; find the size with it, then set train.micro_batch",
+            "--auto-batch is for one process, because it starts others to try sizes; find the size \
+             with one process, then set train.micro_batch",
         ));
     }
     let among =
@@ -186,7 +183,7 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         config.train.micro_batch = MicroBatch::Size(auto_batch::find(&config, common, &device)?);
         allow_change |= only_the_parts(&run, resumed, &config)?;
     }
-    // The recipe as the process with the largest part of a batch sees it.
+    // The recipe for the process with the largest part of a batch.
     let largest = among
         .map(|among| among.sizes(config.train.batch_size))
         .transpose()?
@@ -226,7 +223,7 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     output.set("run", json!(run.path));
     output.weights(&WeightsFile::open(&run.weights()?)?);
     output.merge(json!(summary));
-    // Before anything is printed: who read that may be gone.
+    // Written before anything is printed, because the reader of the output may be gone.
     output.write(common)?;
     if resumed && summary.trained == 0 {
         outln!(
@@ -239,19 +236,20 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         match steps {
             1 => outln!("1 step at {images_per_s:.1} images/s, loss {loss_last:.4}"),
             _ => outln!(
-                "{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}"
+                "{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> \
+                 {loss_last:.4}"
             ),
         }
         match summary.interrupted {
             true => outln!(
-                "stopped at step {steps}, checkpoint written; go on with: {}",
+                "stopped at step {steps}, checkpoint written; resume with: {}",
                 resume_command(&run, args, common)
             ),
             false => outln!("{}", finished(&run)),
         }
         if let Some(best) = summary.best.filter(|best| best != steps) {
             outln!(
-                "best k-NN while training: {}",
+                "best k-NN during training: {}",
                 run.checkpoint(best).join("ema.safetensors").display()
             );
         }
@@ -259,45 +257,47 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     Ok(())
 }
 
-/// Whether `config` differs from the run's own recipe in the size of the parts of a batch alone,
-/// which then needs no other leave.
+/// Checks whether `config` differs from the run's own recipe only in train.micro_batch, which needs
+/// no --allow-change.
 fn only_the_parts(run: &RunDir, resumed: bool, config: &Config) -> Result<bool> {
     let own = if resumed { run.read_config()? } else { config.clone() };
     Ok(differences(&own, config).iter().all(|d| d.starts_with("train.micro_batch:")))
 }
 
-/// Says which attention of the recipe no stage has.
+/// Reports attention in the recipe that no stage of the denoiser uses.
 fn say_unused(config: &Config) {
     if let [side, ..] = config.unused_attention()[..] {
         say(&format!(
-            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} pixels, so there is no attention at that side"
+            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} \
+             pixels, so {side} has no effect"
         ));
     }
 }
 
-/// Refuses to train for days on a CPU by mistake, beside a GPU.
+/// Refuses to train on the CPU by mistake, for days, if there is a GPU that can't be used.
 fn may_train(device: &Selected) -> Result<()> {
     match &device.missed {
         Some(why) => {
-            Err(Error::usage(format!("{why}. To train on the CPU all the same, add --device cpu")))
+            Err(Error::usage(format!("{why}. To train on the CPU anyway, add --device cpu")))
         }
         None => Ok(()),
     }
 }
 
-/// Refuses to begin by itself what a CPU doesn't end: names what it does end.
+/// Returns the error for `soda train` without a recipe on a CPU, which would not finish; suggests
+/// recipes that do.
 fn too_much(common: &Common) -> Error {
     let place = place(common);
-    // Of more than one line, so that commands can be copied.
+    // Several lines, so that the commands can be copied.
     Error::Usage(format!(
-        "`soda train` without --config trains configs/cifar10.toml, which takes a GPU days and a CPU months to years. Try:
+        "`soda train` without --config trains configs/cifar10.toml, which takes days on a GPU and months to years on a CPU. Try:
   soda train --config quick{place}    (minutes, on the bundled images)
-  soda train --config tiny --max-minutes 120{place}    (what made the shipped weights; `soda data fetch` gets the full CIFAR-10 for it)
---config cifar10 begins it all the same, and --dry-run tells how long it would take"
+  soda train --config tiny --max-minutes 120{place}    (the recipe of the shipped weights; `soda data fetch` gets the full CIFAR-10 for it)
+--config cifar10 starts it anyway, and --dry-run estimates how long it would take"
     ))
 }
 
-/// The newest cooldown of `run` that `--cooldown` made beside it, or `run` where there is none.
+/// Returns the newest cooldown of `run`, in the directory next to it, or `run` if there is none.
 fn cooled(run: &RunDir) -> RunDir {
     let path = if run.path.file_name().is_some() {
         run.path.clone()
@@ -314,8 +314,8 @@ fn cooled(run: &RunDir) -> RunDir {
         .unwrap_or_else(|| run.clone())
 }
 
-/// How many images the device has memory for, and how to go on with them: for a run that ran out of
-/// it.
+/// Describes how many images the device has memory for, and how to resume with them, for a run that
+/// ran out of memory.
 fn what_fits(
     run: &RunDir,
     config: &Config,
@@ -332,16 +332,18 @@ fn what_fits(
     };
     if fits < now {
         format!(
-            "The device has memory for {fits} images at once, not {now}: go on with `{resume} --auto-batch`"
+            "The device has memory for {fits} images at once, not {now}: resume with `{resume} \
+             --auto-batch`"
         )
     } else {
         format!(
-            "Steps of {now} images at once fit by themselves: go on with `{resume}` once others leave the device more memory"
+            "Steps of {now} images at once do fit on their own: resume with `{resume}` once other \
+             programs leave the device more memory"
         )
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "all that the command line says")]
+#[allow(clippy::too_many_arguments, reason = "everything the command line specifies")]
 fn train_with(
     config: &Config,
     dataset: &data::Dataset,
@@ -369,8 +371,8 @@ fn train_with(
     train(config, dataset, device, run, &options)
 }
 
-/// The weights that `run` begins with, and their name: those of `--from`, else those that a run
-/// without a checkpoint began with.
+/// Returns the weights that `run` starts from, and their name: those of `--from`, else those that a
+/// run without a checkpoint started from.
 fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)>> {
     let opened = |name: PathBuf| {
         let weights = weights::named(&name)?;
@@ -386,17 +388,19 @@ fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)
     opened(name.into()).map_err(|e| {
         let run = run.path.display();
         Error::usage(format!(
-            "{run} holds no checkpoint yet, and what it began from can't be opened: {e}; name it with --from FILE"
+            "{run} holds no checkpoint yet, and the weights it started from can't be opened: {e}; \
+             name them with --from FILE"
         ))
     })
 }
 
-/// Says where a finished run is, and what can be done with it.
+/// Names the directory of a finished run and the command that scores it.
 fn finished(run: &RunDir) -> String {
     format!("run directory {}; next: soda probe --run {}", run.path.display(), quoted(&run.path))
 }
 
-/// What continues `run` on the same device; the run knows its data and what it began from.
+/// Returns the command that resumes `run` on the same device; the run records its data and its
+/// starting weights.
 fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
     let mut command =
         format!("{}soda train --resume --run {}", launcher::prefix(), quoted(&run.path));
@@ -409,7 +413,7 @@ fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
     command + &args.several.given()
 }
 
-/// The flags that say which data and device, as they were given.
+/// Returns the flags for data and device, as given.
 fn place(common: &Common) -> String {
     let data =
         common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", quoted(data)));
@@ -435,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_with_a_run_is_each_flag_and_path_as_it_was_given() {
+    fn the_command_that_resumes_a_run_keeps_each_flag_and_path_as_given() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::new(folder.path().join("it's a run"));
         let resume = |more: &[&str]| {
@@ -447,7 +451,7 @@ mod tests {
         assert_eq!(resume(&[]), plain);
         let more = ["--device", "vulkan:Radeon RX", "--max-minutes", "1.5"];
         assert_eq!(resume(&more), [&plain[..], &more].concat());
-        // The run remembers what it began from, and its data.
+        // The run records its data and starting weights.
         let own = ["--from", "old weights/'a'.safetensors", "--data", "my \"data\""];
         assert_eq!(resume(&[&own[..], &more].concat()), [&plain[..], &more].concat());
     }
@@ -460,12 +464,14 @@ mod tests {
         };
         let error = may_train(&missed).expect_err("refused");
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains(
-            "a GPU is there, hidden. To train on the CPU all the same, add --device cpu"
-        ));
+        assert!(
+            error
+                .to_string()
+                .contains("a GPU is there, hidden. To train on the CPU anyway, add --device cpu")
+        );
         assert!(
             may_train(&soda::device::select("cpu").expect("always there")).is_ok(),
-            "it was asked for"
+            "the CPU was requested"
         );
     }
 

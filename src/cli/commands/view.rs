@@ -16,23 +16,24 @@ use std::path::PathBuf;
 /// Arguments of `soda view`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views = \"conditioned\"."
+    after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views \
+                  = \"conditioned\"."
 )]
 pub struct Args {
     /// Image files, or images of the data set such as test:17.
     images: Vec<String>,
-    /// The part of the image to draw, in pixels of the weights' data.side: left, top, width, height
-    /// (default: all of it).
+    /// Crop to generate: left, top, width, height, in pixels at the weights' data.side (default:
+    /// the whole image).
     #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
     crop: Option<Window>,
-    /// Draw it mirrored left to right.
+    /// Mirror the view left to right.
     #[arg(long)]
     flip: bool,
     #[command(flatten)]
     weights: WeightsArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// The picture: originals, the views drawn, the same parts of the originals.
+    /// Output picture: originals, generated views, the same crops of the originals.
     #[arg(long, value_name = "FILE", default_value = "view.png")]
     out: PathBuf,
 }
@@ -41,17 +42,22 @@ fn window(text: &str) -> std::result::Result<Window, String> {
     let numbers: std::result::Result<Vec<usize>, _> =
         text.split(',').map(|n| n.trim().parse()).collect();
     match numbers.as_deref() {
-        Ok(&[left, top, width, height]) if width >= 1 && height >= 1 => Ok(Window { top, left, height, width }),
-        _ => Err("expected four whole numbers: left, top, width and height, these at least 1, such as 0,0,16,16".into()),
+        Ok(&[left, top, width, height]) if width >= 1 && height >= 1 => {
+            Ok(Window { top, left, height, width })
+        }
+        _ => Err("expected four integers: left, top, width and height (the last two at least 1), \
+                  such as 0,0,16,16"
+            .into()),
     }
 }
 
-/// Draws another view of images.
+/// Generates another view of images.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut session = Session::open("view", &args.weights, &args.sampling, &args.out, common)?;
     if !session.config().model.unet.view_conditioning {
         return Err(Error::usage(format!(
-            "{} can't draw another view: it was trained without model.unet.view_conditioning; train with it and data.views=conditioned",
+            "{} can't generate another view: it was trained without model.unet.view_conditioning; \
+             train with it and data.views=conditioned",
             session.weights.path.display()
         )));
     }
@@ -60,7 +66,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let inside = |at: usize, length: usize| at.saturating_add(length) <= own;
     if !inside(window.left, window.width) || !inside(window.top, window.height) {
         return Err(Error::usage(format!(
-            "--crop: the part must lie within the image of {own} x {own} pixels"
+            "--crop: the crop must lie within the image of {own} x {own} pixels"
         )));
     }
     let named = session.images(&session.asked_or(&args.images, 0..8)?)?;
@@ -83,12 +89,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         images: <[f32]>::chunks(images, bytes_of(side)).collect(),
     };
     let rows =
-        [("original", &originals[..]), ("drawn from z", &drawn), ("cut from it", &wanted)].map(row);
+        [("original", &originals[..]), ("from z", &drawn), ("crop of original", &wanted)].map(row);
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
     save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
     let quality = similarity(&drawn, &wanted, side)?;
     outln!(
-        "PSNR {:.2} dB, SSIM {:.3} beside the same part of the image; picture {}",
+        "PSNR {:.2} dB, SSIM {:.3} against the same crop of the image; picture {}",
         quality.psnr,
         quality.ssim,
         args.out.display()

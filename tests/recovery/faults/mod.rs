@@ -220,7 +220,7 @@ fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
                 "run the command again",
             ],
         ),
-        (Fault::Memory(3_000_000), ["emory", "take less at once"]),
+        (Fault::Memory(3_000_000), ["emory", "process less at once"]),
     ] {
         for args in
             [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]]

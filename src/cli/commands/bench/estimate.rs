@@ -15,24 +15,24 @@ use std::path::PathBuf;
 /// Arguments of an estimate.
 #[derive(clap::Args)]
 pub struct Args {
-    /// With --estimate: the recipe, as for `soda train` (default: configs/cifar10.toml).
+    /// With --estimate: recipe, as for `soda train` (default: configs/cifar10.toml).
     #[arg(long, value_name = "FILE", requires = "estimate")]
     config: Option<PathBuf>,
-    /// With --estimate: override one value of the recipe, for example train.batch_size=64; may be
-    /// repeated.
+    /// With --estimate: override a value of the recipe, e.g. train.batch_size=64 (repeatable).
     #[arg(long, value_name = "KEY=VALUE", requires = "estimate")]
     set: Vec<String>,
-    /// With --estimate check: the width whose shares are measured, then those that are estimated.
+    /// With --estimate check: the width at which the shares are measured, then the widths to
+    /// estimate.
     #[arg(long, hide = true, value_delimiter = ',', default_values_t = [32, 24, 48], requires = "estimate")]
     widths: Vec<usize>,
 }
 
-/// Estimates a step on the card called `name`, or checks the method.
+/// Estimates a step on the card `name`, or checks the method if that is `check`.
 pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Result<()> {
     if name == "check" {
         if args.config.is_some() || !args.set.is_empty() {
             return Err(Error::usage(
-                "--estimate check measures recipes of its own; leave out --config and --set",
+                "--estimate check uses its own recipes; leave out --config and --set",
             ));
         }
         let device = device::selected(common)?;
@@ -52,12 +52,12 @@ pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Resu
     {
         let known = shares.compilers().join(", ");
         return Err(Error::usage(format!(
-            "{name}: compiler = \"{compiler}\": expected one of {known}, or no such line"
+            "{name}: compiler = \"{compiler}\": expected one of {known}; or remove the line"
         )));
     }
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
     let config = Config::named(&path, &args.set)?;
-    say("recording what a step launches");
+    say("recording the launches of a step");
     let recording = launches(&config, &card)?;
     let images = config.train.batch_size;
     let estimate = estimate(&recording, images, &card, &shares, &cards.assumed);

@@ -1,16 +1,16 @@
-//! What `soda data show` says.
+//! The output of `soda data show`.
 
 use serde_json::{Value, json};
 use soda::data::Survey;
 use soda::data::listing::LeftOut;
 use std::fmt::Write;
 
-/// Classes that are listed one by one; of more the rest is counted.
+/// The number of classes listed one by one; the rest are only counted.
 const LISTED: usize = 100;
-/// Names that follow a count.
+/// The number of example names after a count.
 const NAMED: usize = 3;
 
-/// For people: a line for each thing.
+/// Formats the survey as text, one line per item.
 pub fn to_text(survey: &Survey) -> String {
     let (inventory, [train, test]) = (&survey.inventory, survey.images);
     let mut text = format!("{}, {}\n", survey.name, survey.origin);
@@ -53,7 +53,7 @@ pub fn to_text(survey: &Survey) -> String {
         line(
             "in both",
             format!(
-                "{} test images are training images, too: {}{more}",
+                "{} test images are also training images: {}{more}",
                 inventory.in_both,
                 pairs.join(", ")
             ),
@@ -69,7 +69,7 @@ fn left_out(kind: &LeftOut) -> String {
     format!("{}: {} ({}{more})", kind.what, kind.count, names.join(", "))
 }
 
-/// For machines.
+/// Formats the survey as JSON.
 pub fn to_json(survey: &Survey) -> Value {
     let class = |(name, [train, test]): &(String, [usize; 2])| json!({ "name": name, "train": train, "test": test });
     let [train, test] = survey.images;

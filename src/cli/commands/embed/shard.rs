@@ -1,4 +1,4 @@
-//! Shards: parts of a long work that are done by themselves, by several processes or one after the
+//! Shards: parts of a large table that are written independently, in parallel or one after the
 //! other, and merged at the end.
 
 use super::lines::Lines;
@@ -13,31 +13,31 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Which shards a call makes.
+/// The shards that a call writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shards {
-    /// One.
+    /// A single shard.
     One(Shard),
-    /// All of so many, one after the other.
+    /// All of this many shards, one after the other.
     All(usize),
-    /// The one that a scheduler has given this process.
+    /// The shard that a scheduler assigns to this process.
     Auto,
 }
 
 /// One shard of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// Its number, from 0.
+    /// The number of the shard, from 0.
     pub index: usize,
-    /// How many there are.
+    /// The number of shards.
     pub of: usize,
 }
 
-/// More shards than anybody needs.
+/// The largest number of shards.
 const MOST: usize = 100_000;
 
-/// What tells a process which it is, and of how many: variables of the index and of the count, the
-/// likeliest first; the number of the first.
+/// The schedulers that assign shards, most likely first: name, and the environment variables of the
+/// index, of the count and, if indices don't start from 0, of the first index.
 const SCHEDULERS: [(&str, &str, &str, Option<&str>); 4] = [
     (
         "Slurm's array",
@@ -69,10 +69,11 @@ impl FromStr for Shards {
 }
 
 impl Shards {
-    /// The shards themselves; `variable` reads the environment. One of a scheduler is said.
+    /// Returns the shards; `variable` reads the environment. A shard assigned by a scheduler is
+    /// reported.
     ///
     /// # Errors
-    /// `auto` where no scheduler says which.
+    /// If `auto` is given and no scheduler assigns a shard.
     pub fn resolve(self, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Shard>> {
         match self {
             Self::One(shard) => Ok(vec![shard]),
@@ -83,13 +84,16 @@ impl Shards {
                 if variable(array).is_some() {
                     let [first, last, of] = ["MIN", "MAX", "COUNT"]
                         .map(|part| number(&format!("SLURM_ARRAY_TASK_{part}")));
-                    // What the tasks of a part of an array are of the whole isn't known.
+                    // If only a part of an array was submitted, the share of its tasks in the whole
+                    // is unknown.
                     let whole = first.zip(last).zip(of).is_some_and(|((first, last), of)| {
                         of > 1 && last.checked_sub(first) == Some(of - 1)
                     });
                     if !whole {
                         return Err(Error::usage(format!(
-                            "--shard auto: {array} is set, but the array isn't one of several numbers without gaps (--array=0-15); name the shard: --shard I/N"
+                            "--shard auto: {array} is set, but the array isn't a range of several \
+                             indices without gaps (such as --array=0-15); name the shard with \
+                             --shard I/N"
                         )));
                     }
                 }
@@ -102,11 +106,12 @@ impl Shards {
                 let Some((who, name, shard)) = found else {
                     let names: Vec<&str> = SCHEDULERS.iter().map(|(_, index, ..)| *index).collect();
                     return Err(Error::usage(format!(
-                        "--shard auto: no scheduler says which shard this is (none of {} is set as it should be); name it: --shard 0/4",
+                        "--shard auto: no scheduler assigns a shard (none of {}, with its count, \
+                         is set to a valid value); name the shard, such as --shard 0/4",
                         names.join(", ")
                     )));
                 };
-                say(&format!("shard {} of {}, by {who} ({name})", shard.index, shard.of));
+                say(&format!("shard {} of {}, assigned by {who} ({name})", shard.index, shard.of));
                 Ok(vec![shard])
             }
         }
@@ -114,52 +119,53 @@ impl Shards {
 }
 
 impl Shard {
-    /// Where the shard of `out` lies: `z.3-of-16.parquet` of `z.parquet`.
+    /// Returns the path of this shard of `out`: `z.3-of-16.parquet` for `z.parquet`.
     pub fn path(self, out: &Path) -> PathBuf {
         let mut name = OsString::from(out.file_stem().unwrap_or_default());
         name.push(format!(".{}-of-{}.parquet", self.index, self.of));
         out.with_file_name(name)
     }
 
-    /// The images of `count` that are its own.
+    /// Returns the range of this shard among `count` images.
     pub fn range(self, count: usize) -> std::ops::Range<usize> {
         let at = |index: usize| (index as u128 * count as u128 / self.of as u128) as usize;
         at(self.index)..at(self.index + 1)
     }
 }
 
-/// What stands in the JSON beside a shard.
+/// The JSON next to a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Number of the shard, from 0.
+    /// The number of the shard, from 0.
     pub shard: usize,
-    /// How many shards there are.
+    /// The number of shards.
     pub of: usize,
-    /// Rows of its table.
+    /// The number of rows of its table.
     pub rows: usize,
-    /// Length of a row.
+    /// The length of a row.
     pub dim: usize,
-    /// SHA-256 of its table.
+    /// The SHA-256 of its table.
     pub table_sha256: String,
-    /// SHA-256 of the weights.
+    /// The SHA-256 of the weights.
     pub weights_sha256: String,
-    /// What else must be the same for all: features, precision, where the images come from.
+    /// The other settings that must be equal for all shards: features, precision, source of the
+    /// images.
     pub settings: BTreeMap<String, Value>,
-    /// Number and digest of the names of all images that the shards share; none for a set.
+    /// The count and digest of the names of all files that the shards divide; `None` for a --split.
     pub listed: Option<String>,
-    /// "train" or "test"; none for files.
+    /// "train" or "test"; `None` for files.
     pub split: Option<String>,
-    /// Names of the classes.
+    /// The names of the classes.
     pub classes: Vec<String>,
 }
 
 impl Manifest {
-    /// Where it lies, beside the table `path`.
+    /// Returns the path of the JSON next to the table `path`.
     fn path(path: &Path) -> PathBuf {
         path.with_extension("json")
     }
 
-    /// Removes that of the table `path`, which is to be made again.
+    /// Removes the JSON of the table `path`, before the table is written again.
     ///
     /// # Errors
     /// If it can't be removed.
@@ -171,7 +177,7 @@ impl Manifest {
         }
     }
 
-    /// Writes it beside the table `path`, which is complete.
+    /// Writes the JSON next to the table `path`, which must be complete.
     ///
     /// # Errors
     /// If it can't be written.
@@ -181,26 +187,27 @@ impl Manifest {
         files::write_atomically(&Self::path(path), &json)
     }
 
-    /// That of the table `path`; none where there is none.
+    /// Reads the JSON of the table `path`; `None` if there is none.
     fn read(path: &Path) -> Result<Option<Self>> {
         let at = Self::path(path);
         let Ok(bytes) = std::fs::read(&at) else { return Ok(None) };
         let damaged = |e| {
             Error::failed(format!(
-                "{} is no shard's JSON ({e}); remove it and make that shard again",
+                "{} is not a shard's JSON ({e}); remove it and make that shard again",
                 at.display()
             ))
         };
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
-    /// What both must have alike, but for which shard they are.
+    /// Names a property that differs between two shards of the same table, other than the shard's
+    /// number and contents.
     fn differs(&self, other: &Self) -> Option<String> {
         let list = |one: &Self| {
             let mut all = one.settings.clone();
             all.insert("weights".into(), one.weights_sha256.clone().into());
             all.insert("shards".into(), one.of.into());
-            all.insert("numbers of a row".into(), one.dim.into());
+            all.insert("row length".into(), one.dim.into());
             all.insert("split".into(), serde_json::json!(one.split));
             all.insert("classes".into(), serde_json::json!(one.classes));
             all
@@ -211,11 +218,11 @@ impl Manifest {
     }
 }
 
-/// The rows of the shard at `path`, where it is there, whole and made as `wanted`; none where it is
-/// still to be made.
+/// Returns the number of rows of the shard at `path` if it exists, is intact and matches `wanted`;
+/// `None` if it has yet to be made.
 ///
 /// # Errors
-/// If one is there that was made otherwise, or its JSON is damaged.
+/// If the existing shard was made differently, or its JSON is damaged.
 pub fn finished(path: &Path, wanted: &Manifest) -> Result<Option<usize>> {
     let Some(found) = Manifest::read(path)?.filter(|_| path.exists()) else { return Ok(None) };
     if found.shard != wanted.shard || files::sha256_of(path)? != found.table_sha256 {
@@ -224,18 +231,18 @@ pub fn finished(path: &Path, wanted: &Manifest) -> Result<Option<usize>> {
     }
     if let Some(what) = found.differs(wanted) {
         return Err(Error::usage(format!(
-            "{} is a shard made with other {what}; name another --out, or remove it",
+            "{} is a shard made with different {what}; name another --out, or remove it",
             path.display()
         )));
     }
     Ok(Some(found.rows))
 }
 
-/// Merges the shards of `out` into it; returns rows and shards. Rows are in the order of the
+/// Merges the shards of `out` into it, in their order, and returns the number of rows and of
 /// shards.
 ///
 /// # Errors
-/// If a shard is missing, damaged or made otherwise than the others; a full disk.
+/// If a shard is missing, damaged or made differently from the others, or `out` can't be written.
 pub fn merge(out: &Path) -> Result<(usize, usize)> {
     let manifests = found(out)?;
     let first = manifests.first().ok_or_else(|| {
@@ -249,7 +256,7 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     let of = first.1.of;
     if let Some((other, manifest)) = manifests.iter().find(|(_, manifest)| manifest.of != of) {
         return Err(Error::failed(format!(
-            "there are shards of {of} ({}) and of {} ({}); remove those that aren't meant",
+            "there are shards of {of} ({}) and of {} ({}); remove the ones you don't want",
             first.0.display(),
             manifest.of,
             other.display()
@@ -267,7 +274,7 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         };
         if manifest.shard != index {
             return Err(Error::failed(format!(
-                "{} says that it is shard {}; make it again",
+                "the JSON of {} names it shard {}; make it again",
                 path.display(),
                 manifest.shard
             )));
@@ -281,7 +288,8 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         }
         if manifest.listed != first.1.listed {
             return Err(Error::failed(format!(
-                "{} and {} were made from other files: some were added or removed in between; make all shards again",
+                "{} and {} were made from different files: some were added or removed in between; \
+                 make all shards again",
                 first.0.display(),
                 path.display()
             )));
@@ -326,7 +334,7 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         read_parquet(path, |names, own, values| {
             if values.len() != names.len() * manifest.dim {
                 return Err(Error::failed(format!(
-                    "{} holds rows of other than {} numbers",
+                    "{} holds rows of a length other than {}",
                     path.display(),
                     manifest.dim
                 )));
@@ -351,7 +359,7 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     Ok((rows, of))
 }
 
-/// The shards of `out` that have a JSON beside them, whatever they hold.
+/// Returns the shards of `out` that have a JSON, whatever they contain.
 fn found(out: &Path) -> Result<Vec<(PathBuf, Manifest)>> {
     let folder = files::folder(out);
     let stem = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -386,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_named_counted_and_found_in_the_environment() {
+    fn shards_are_parsed_counted_and_found_in_the_environment() {
         let one = |index, of| Shards::One(Shard { index, of });
         assert_eq!(
             ("3/16".parse(), "all/4".parse(), "auto".parse()),
@@ -418,7 +426,8 @@ mod tests {
             auto(&[("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8")]).unwrap(),
             [Shard { index: 3, of: 8 }]
         );
-        // One task of an array, again; an array with gaps: never another scheduler's instead.
+        // A single task of an array submitted again, or an array with gaps: no other scheduler is
+        // used instead.
         for [id, min, max, count] in [["3", "3", "3", "1"], ["10", "0", "30", "4"]] {
             let pairs = [
                 ("SLURM_ARRAY_TASK_ID", id),

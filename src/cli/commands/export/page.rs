@@ -1,4 +1,4 @@
-//! `soda export --web`: trained networks as a page that runs them in a browser.
+//! `soda export --web`: trained networks as an HTML page that runs them in a browser.
 
 use crate::cli::args::Common;
 use crate::cli::args::WeightsArgs;
@@ -30,12 +30,12 @@ use soda::units::megabytes;
 use soda::web::{Contents, Gallery, html, operands, record, record_bench};
 use std::path::Path;
 
-/// Training images of the gallery, at most.
+/// The largest number of training images in the gallery.
 const GALLERY: usize = 1000;
-/// Principal directions that have a slider.
+/// The number of principal components with a slider.
 const PRINCIPAL: usize = 8;
 
-/// Writes the page of `weights` to `out`, and what it has to give to `reference`.
+/// Writes the page of `weights` to `out`, and the results expected of it to `reference`.
 pub fn run(
     weights: &WeightsArgs,
     out: &Path,
@@ -51,12 +51,12 @@ pub fn run(
     }
     let (device, dataset) = (device::selected(common)?, images::open(common, &weights)?);
     say(&format!(
-        "a page of {}, with images of {}, on {}",
+        "writing a page for {}, with images of {}, on {}",
         weights.path.display(),
         dataset.describe(),
         device.describe()
     ));
-    // First: it is quick, and there may be no adapter for it.
+    // First, because it is quick and fails if there is no adapter.
     let (recorder, bench) = recorded(&weights, &device)?;
     let config = &weights.config;
     let model = weights.model(&device.device)?;
@@ -89,7 +89,7 @@ pub fn run(
     if let Some(reference) = reference {
         let sample = config.sample.clone();
         let decoder = Decoder::new(&model, config, sample, &device.device).beginning_with(linear);
-        files::write_atomically(reference, promised(&decoder, &dataset)?.to_string().as_bytes())?;
+        files::write_atomically(reference, expected(&decoder, &dataset)?.to_string().as_bytes())?;
     }
 
     let plan = &recorder.plan;
@@ -99,7 +99,8 @@ pub fn run(
         |name: &str| plan.passes.get(name).map_or(0, |pass| pass.buffers.iter().sum::<u64>());
     let memory = 4 * numbers as u64 + ["encode_1", "denoise_1"].map(pass).iter().sum::<u64>();
     outln!(
-        "{}: {}; {} kernels, {} of memory on the GPU for one image at a time; open it in a browser with WebGPU",
+        "{}: {}; {} kernels, {} of memory on the GPU for one image at a time; open it in a browser \
+         with WebGPU",
         out.display(),
         megabytes(page.len() as u64),
         plan.kernels.len(),
@@ -112,14 +113,17 @@ pub fn run(
     output.write(common)
 }
 
-/// The networks' passes, recorded on the device that was chosen, or, where that is the CPU, on
-/// whatever adapter there is: nothing is computed on it.
+/// Records the passes of the networks on the chosen device or, if that is the CPU, on any adapter:
+/// nothing is computed on it.
 fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value)> {
     let place = match &device.adapter {
         Some(_) => device.device.clone(),
         None => {
             let adapter = adapters().into_iter().next().ok_or_else(|| {
-                Error::failed("a page's kernels are recorded on an adapter, and this machine has none; a software one will do (Mesa's lavapipe)")
+                Error::failed(
+                    "--web records the page's kernels on an adapter, and this machine has none; a \
+                     software adapter will do (Mesa's lavapipe)",
+                )
             })?;
             select(&adapter.selector())?.device
         }
@@ -129,28 +133,29 @@ fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value
     Ok((recorder, bench))
 }
 
-/// The networks' tensors as [`WeightsFile::export`] rounds them: matrices and convolutions to 16
-/// bits.
+/// Returns the networks' tensors as [`WeightsFile::export`] rounds them: matrices and convolutions
+/// to f16.
 fn halved(weights: &WeightsFile) -> Result<Tensors> {
     let rounded = WeightsFile::parse(&weights.path, &weights.export(true, None, &Tensors::new())?)?;
     to_host(parameters::collect(&rounded.model(&Device::flex())?))
 }
 
-/// What the page calls the weights: the name of their file, or of the run that they are from.
+/// Returns the name of the weights on the page: that of their file, or of their run.
 fn name(weights: &WeightsFile) -> String {
     let run = RunDir::of_weights(&weights.path);
     let path = run.as_ref().map_or(&weights.path, |run| &run.path);
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Principal directions of z, then those of the classes, and the number of the former.
+/// Returns the principal components of z followed by the class directions, and the number of
+/// principal components.
 fn directions(
     weights: &WeightsFile,
     dataset: &Dataset,
     train: &Features,
 ) -> Result<(Vec<Direction>, usize)> {
     let (n, z_dim) = (dataset.train.len(), weights.config.model.z_dim);
-    // Mirror images, where there are any, follow the images.
+    // The statistics leave out the mirror images, which follow the images if there are any.
     let stats = statistics(&train.values[..n * z_dim], z_dim)?;
     let mut directions = principal(&stats, PRINCIPAL.min(z_dim).min(n.saturating_sub(1)));
     let count = directions.len();
@@ -162,9 +167,9 @@ fn directions(
     Ok((directions, count))
 }
 
-/// What the program gives for the first test images, from one of them and a seed, and of the random
-/// numbers behind it.
-fn promised(decoder: &Decoder, dataset: &Dataset) -> Result<Value> {
+/// Returns the program's own results for the page to match: z of the first test images, a
+/// reconstruction of one of them from a seed, and the random numbers of another seed.
+fn expected(decoder: &Decoder, dataset: &Dataset) -> Result<Value> {
     const SEEDS: [u64; 2] = [7, 3];
     let images = dataset.test.first(10);
     let (z, z_dim) = (decoder.encode(&images)?, decoder.config.model.z_dim);
@@ -180,13 +185,13 @@ fn promised(decoder: &Decoder, dataset: &Dataset) -> Result<Value> {
     }))
 }
 
-/// An image `[3, side, side]` as `[side, side, 3]`.
+/// Reorders an image from `[3, side, side]` to `[side, side, 3]`.
 fn interleaved(image: &[u8]) -> Vec<u8> {
     let plane = image.len() / 3;
     (0..plane).flat_map(|at| [0, 1, 2].map(|channel| image[channel * plane + at])).collect()
 }
 
-/// Training images, the same ones every time.
+/// Chooses the training images of the gallery, the same ones every time.
 fn gallery(dataset: &Dataset, train: &Features) -> Result<Gallery> {
     let (images, side) = (&dataset.train, dataset.train.side());
     let order = rng::permutation(&mut rng::stream(0, Purpose::Split, 2), images.len());

@@ -1,19 +1,19 @@
-//! What a probe says of each class, by its name.
+//! A probe's results per class.
 
 use serde_json::{Value, json};
 use soda::data::Dataset;
 use soda::eval::probe::{Probed, Protocol};
 
-/// The labels of the images that judge.
+/// Returns the labels of the evaluation images.
 pub fn judges(protocol: &Protocol, data: &Dataset) -> Vec<u16> {
     let images = protocol.judges(data);
     protocol.indices(data).1.into_iter().map(|i| images.label(i)).collect()
 }
 
-/// Names in a warning at most.
+/// The largest number of classes named in a warning.
 const NAMED: usize = 10;
 
-/// That some classes have no image that judges, if that is so.
+/// Returns a warning if some classes have no evaluation images.
 pub fn unjudged(data: &Dataset, judges: &[u16]) -> Option<String> {
     let mut judged = vec![false; data.classes.len()];
     judges.iter().for_each(|&label| judged[usize::from(label)] = true);
@@ -28,15 +28,16 @@ pub fn unjudged(data: &Dataset, judges: &[u16]) -> Option<String> {
     let more = if without.len() > NAMED { ", .." } else { "" };
     (!without.is_empty()).then(|| {
         format!(
-            "warning: {} of {} classes have no images that judge, so the scores say nothing about them: {named}{more}",
+            "warning: {} of {} classes have no evaluation images, so the scores say nothing about \
+             them: {named}{more}",
             without.len(),
             data.classes.len()
         )
     })
 }
 
-/// The classes by name, and of each how many images judge and how many of them are found, in per
-/// cent.
+/// Returns the classes by name, each with the number of its evaluation images and the per cent of
+/// them that are classified correctly.
 pub fn by_class(data: &Dataset, judges: &[u16], probed: &Probed) -> Value {
     let mut found = vec![(0usize, 0.0f64); data.classes.len()];
     for (&label, &right) in judges.iter().zip(&probed.right) {
@@ -58,7 +59,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn classes_are_told_by_name_and_those_that_nothing_judges_are_named() {
+    fn classes_are_scored_by_name_and_those_without_evaluation_images_are_listed() {
         let images = |labels: Vec<u16>| {
             Arc::new(Images::new(8, vec![0; labels.len() * bytes_of(8)], labels))
         };

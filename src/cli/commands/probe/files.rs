@@ -1,4 +1,4 @@
-//! `soda probe --features-from F`: features that were made elsewhere.
+//! `soda probe --features-from F`: features read from files.
 
 use super::{Args, Common};
 use crate::cli::output::Output;
@@ -12,39 +12,40 @@ use soda::eval::table;
 use soda::files;
 use std::path::{Path, PathBuf};
 
-/// Where the features are.
+/// The files of the features.
 #[derive(clap::Args)]
 pub struct FileArgs {
-    /// Learn from these features, which need neither weights nor images: [N, D] in a .npy file, or
-    /// the tensor `features` of a .safetensors file.
+    /// Train on features from this file, without weights or images: an array [N, D] in a .npy file,
+    /// or the tensor `features` of a .safetensors file.
     #[arg(
         long, value_name = "FILE", requires = "test_features",
         conflicts_with_all = ["run", "weights", "features", "train_views", "split", "baselines", "grid"]
     )]
     features_from: Option<PathBuf>,
-    /// Their labels, integers [N] from 0 (default: the tensor `labels` beside the features).
+    /// Labels of --features-from, integers [N] from 0 (default: the tensor `labels` in that file).
     #[arg(long, value_name = "FILE", requires = "features_from")]
     labels_from: Option<PathBuf>,
-    /// Features that judge.
+    /// Test features, in the same formats.
     #[arg(long, value_name = "FILE", requires = "features_from")]
     test_features: Option<PathBuf>,
-    /// Their labels.
+    /// Labels of --test-features.
     #[arg(long, value_name = "FILE", requires = "features_from")]
     test_labels: Option<PathBuf>,
 }
 
-/// Features with their labels; arrays have theirs in a file of their own, which `flag` names.
+/// Reads features with their labels; the labels of a .npy file are in a separate file, which `flag`
+/// names.
 fn read((features, labels): Named, flag: &str) -> Result<Features> {
     if labels.is_none() && features.extension().is_some_and(|e| e == "npy") {
         return Err(Error::usage(format!(
-            "{} holds no labels; name a file of them with {flag}",
+            "{} holds no labels; name a file of labels with {flag}",
             features.display()
         )));
     }
     table::read(features, labels)
 }
 
-/// Scores features in files; `None` where none are named.
+/// Scores features from files; `None` if no files are named.
 pub fn run(args: &Args, common: &Common) -> Option<Result<()>> {
     let FileArgs { features_from, labels_from, test_features, test_labels } = &args.files;
     let (train, test) = (features_from.as_deref()?, test_features.as_deref()?);
@@ -56,7 +57,7 @@ type Named<'a> = (&'a Path, Option<&'a Path>);
 fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> {
     let mut output = Output::new("probe");
     let mut protocol = args.protocol()?;
-    // A row is a row: nobody says which of them are mirror images.
+    // Mirror images among the rows, if any, are unknown.
     protocol.views = TrainViews::Plain;
     let [of_train, of_test] = [read(train, "--labels-from")?, read(test, "--test-labels")?];
     let largest = of_train.labels.iter().chain(&of_test.labels).max().copied().unwrap_or(0);
@@ -79,7 +80,7 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     let [train, test] = files;
     output.set("data", json!({ "train": train?, "test": test? }));
     output.merge(scores::to_json(&protocol, &config, &name, &probed, None, of_test.rows()));
-    // Who judges is decided by the files.
+    // The split is given by the files.
     output.set("split", json!("files"));
     output.set("train_views", Value::Null);
     whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));

@@ -19,17 +19,17 @@ use std::path::{Path, PathBuf};
 /// Flags of the scan.
 #[derive(clap::Args)]
 pub struct GridArgs {
-    /// Score every decoder block at several noise levels on the selection split (as DDAE does), and
-    /// draw the result.
+    /// Score every decoder block at several noise levels on the selection split (as in DDAE), and
+    /// save a heat map.
     #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "whiten", "epochs"])]
     grid: bool,
-    /// Noise levels of --grid (default: seven of them, close to 0 closer together).
+    /// Noise levels of --grid (default: seven, more closely spaced near 0).
     #[arg(long, value_name = "T,..", value_delimiter = ',', requires = "grid")]
     times: Vec<usize>,
-    /// Training images that --grid learns from; half as many, held out, judge.
+    /// Number of training images for --grid; half as many held-out images are used for evaluation.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(20..), requires = "grid")]
     limit: u64,
-    /// The picture of --grid: a heat map.
+    /// Output picture of --grid: a heat map.
     #[arg(long, value_name = "FILE", default_value = "grid.png", requires = "grid")]
     out: PathBuf,
 }
@@ -78,10 +78,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
 
     let report = to_report(protocol.method, &best.features, &weights.path, common.data.as_deref());
-    outln!(
-        "Heat map: {}. The number to report, of the test set: {report}",
-        args.grid.out.display()
-    );
+    outln!("Heat map: {}. For the result on the test set: {report}", args.grid.out.display());
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "selection", grid.n_test);
@@ -100,9 +97,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 fn print(grid: &Grid, protocol: &Protocol) {
-    let (train, judge) = (HumanCount(grid.n_train as u64), HumanCount(grid.n_test as u64));
+    let (train, held_out) = (HumanCount(grid.n_train as u64), HumanCount(grid.n_test as u64));
     outln!(
-        "{} on the denoiser's blocks: learnt from {train} training images, scored on {judge} held out; top-1 in per cent",
+        "{} on the denoiser's blocks: trained on {train} training images, scored on {held_out} \
+         held-out ones; top-1 in per cent",
         protocol.method
     );
     let line = |name: &str, cells: Vec<String>| {
@@ -127,7 +125,7 @@ fn picture(grid: &Grid, protocol: &Protocol) -> Heatmap {
     let fold = |f: fn(f64, f64) -> f64, start| values.iter().copied().fold(start, f);
     Heatmap {
         title: format!(
-            "{}, top-1 on {} images held out",
+            "{}, top-1 on {} held-out images",
             protocol.method,
             HumanCount(grid.n_test as u64)
         ),

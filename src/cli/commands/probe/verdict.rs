@@ -1,57 +1,58 @@
-//! One sentence that judges features of the user's own images: are they worth more than what knows
-//! nothing?
+//! The verdict on features of a user's own images, in one sentence: are they better than the
+//! baselines?
 
 use indicatif::HumanCount;
 use serde::Serialize;
 use soda::eval::probe::{Baselines, Probed};
 
-/// Standard errors that a difference is to exceed before it counts.
+/// The number of standard errors that a difference must exceed to count.
 const ERRORS: f64 = 2.0;
 
-/// What is judged.
+/// The results to compare.
 pub struct Case<'a> {
-    /// What the features are called.
+    /// The name of the features.
     pub features: &'a str,
-    /// Names of the classes.
+    /// The names of the classes.
     pub classes: &'a [String],
-    /// Labels of the images that are learnt from, and of those that judge.
+    /// The labels of the training and of the evaluation images.
     pub labels: [&'a [u16]; 2],
     /// The score of the features.
     pub probed: &'a Probed,
-    /// The scores of what knows nothing, where they were computed.
+    /// The scores of the baselines, if they were computed.
     pub baselines: Option<&'a Baselines>,
-    /// Whether the images that judge are training images held out.
+    /// Whether the evaluation images are held-out training images.
     pub held_out: bool,
     /// Whether the networks were trained on these images.
     pub trained_on_them: bool,
 }
 
-/// The judgement; scores are top-1 in per cent.
+/// The verdict; scores are top-1 in per cent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
-    /// For people.
+    /// The verdict in words.
     pub sentence: String,
-    /// Of the features.
+    /// The score of the features.
     pub z: f64,
-    /// Of raw pixels.
+    /// The score of raw pixels.
     pub pixels: Option<f64>,
-    /// Of the same features of untrained networks.
+    /// The score of the same features of untrained networks.
     pub random_encoder: Option<f64>,
-    /// Of always saying the largest class of the training images.
+    /// The score of always predicting the largest class of the training images.
     pub largest_class: f64,
-    /// Of `z`, in points: sqrt(p (1 - p) / n), where p counts two more images, one of them right,
-    /// so that it is never 0.
+    /// The standard error of `z` in points: sqrt(p (1 - p) / n), where p counts two more images,
+    /// one of them right, so that the error is never 0.
     pub standard_error: f64,
 }
 
 impl Verdict {
-    /// The judgement about `case`; there is at least one image of each kind.
+    /// Compares the features of `case` with the baselines; there must be at least one training and
+    /// one evaluation image.
     pub fn of(case: &Case) -> Self {
-        let [learnt, judges] = case.labels;
-        let n = judges.len();
+        let [learnt, evaluated] = case.labels;
+        let n = evaluated.len();
         let largest = most_frequent(learnt, case.classes.len());
         let always: Vec<f32> =
-            judges.iter().map(|&label| f32::from(u8::from(label == largest))).collect();
+            evaluated.iter().map(|&label| f32::from(u8::from(label == largest))).collect();
         let right = &case.probed.right;
         let (z, largest_class) = (per_cent(right), per_cent(&always));
         let p = (z / 100.0 * n as f64 + 1.0) / (n as f64 + 2.0);
@@ -60,17 +61,17 @@ impl Verdict {
         let random = case.baselines.map(|b| &b.random_encoder.right);
         let name = case.classes.get(usize::from(largest)).map_or("", String::as_str);
         let others = [
-            (Some(&always), format!("always saying {name} does")),
-            (pixels, "raw pixels do".into()),
-            (random, "an untrained encoder does".into()),
+            (Some(&always), format!("always predicting {name}")),
+            (pixels, "raw pixels".into()),
+            (random, "an untrained encoder".into()),
         ];
         let unbeaten = others.iter().find_map(|(other, what)| {
             let lead = Lead::of(right, (*other)?);
             (!lead.counts()).then_some((lead, per_cent((*other)?), what))
         });
         let (features, classes) = (case.features, case.classes.len());
-        let judged = format!(
-            "give or take {standard_error:.1} points with {} {} image{}",
+        let error = format!(
+            "standard error {standard_error:.1} points with {} {} image{}",
             HumanCount(n as u64),
             if case.held_out { "held-out" } else { "test" },
             if n == 1 { "" } else { "s" }
@@ -80,28 +81,33 @@ impl Verdict {
                 let training = if case.trained_on_them {
                     "train longer, or on more images"
                 } else {
-                    "train on them first"
+                    "train on these images first"
                 };
                 let (worse, advice) = match lead {
                     _ if lead.is_behind() => ("worse than", training.to_owned()),
                     _ if lead.points > lead.error => (
-                        "perhaps better, perhaps not, than",
-                        format!("judge by more images, or {training}"),
+                        "not clearly better than",
+                        format!("evaluate on more images, or {training}"),
                     ),
                     _ => ("no better than", training.to_owned()),
                 };
                 format!(
-                    "{features} tells these {classes} classes apart {worse} {what} ({z:.1} % against {other:.1} %, {judged}); {advice}."
+                    "{features} separates these {classes} classes {worse} {what} ({z:.1} % against \
+                     {other:.1} %, {error}); {advice}."
                 )
             }
             (None, Some((pixels, random))) => {
                 let [over_pixels, over_random] = [pixels, random].map(|other| z - per_cent(other));
                 format!(
-                    "{features} is worth {over_pixels:.1} points over raw pixels and {over_random:.1} over an untrained encoder ({z:.1} %, {judged}; always saying {name} is right on {largest_class:.1} %)."
+                    "{features} beats raw pixels by {over_pixels:.1} points and an untrained \
+                     encoder by {over_random:.1} ({z:.1} %, {error}; always predicting {name} \
+                     scores {largest_class:.1} %)."
                 )
             }
             (None, None) => format!(
-                "{features} finds the class of {z:.1} % ({judged}), and always saying {name} is right on {largest_class:.1} %; add --baselines to compare with raw pixels and an untrained encoder."
+                "{features} scores {z:.1} % ({error}), and always predicting {name} scores \
+                 {largest_class:.1} %; add --baselines to compare with raw pixels and an untrained \
+                 encoder."
             ),
         };
         let [pixels, random_encoder] =
@@ -110,17 +116,17 @@ impl Verdict {
     }
 }
 
-/// How far one classifier is ahead of another on the same images, in points.
+/// The lead of one classifier over another on the same images, in points.
 struct Lead {
     points: f64,
-    /// Standard error of the points.
+    /// The standard error of the points.
     error: f64,
 }
 
 impl Lead {
-    /// `a` and `b` are the shares of the runs that were right about each image. Image by image:
-    /// what both find or miss says nothing. Two more images on which each of them is right alone
-    /// keep a few images from showing no spread at all.
+    /// Compares `a` and `b`, the fractions of runs that were right about each image. The test is
+    /// paired, because images that both get right or wrong carry no information. Two more images,
+    /// one right only for `a` and one only for `b`, keep the error above 0 for few images.
     fn of(a: &[f32], b: &[f32]) -> Self {
         let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| f64::from(a - b)).collect();
         let n = differences.len() as f64;
@@ -142,7 +148,7 @@ fn per_cent(right: &[f32]) -> f64 {
     100.0 * right.iter().map(|&r| f64::from(r)).sum::<f64>() / right.len() as f64
 }
 
-/// The label that most of `labels` are; of equally many the lowest.
+/// Returns the most frequent of `labels`; on a tie the lowest.
 fn most_frequent(labels: &[u16], classes: usize) -> u16 {
     let mut counts = vec![0usize; classes.max(1)];
     labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
@@ -154,8 +160,7 @@ mod tests {
     use super::*;
     use soda::eval::probe::{Point, Score};
 
-    /// A probe of `n` images that is right about the first `right` of them, or where `from` says
-    /// about those from there on.
+    /// A probe of `n` images that is right about `right` of them, starting at image `from`.
     fn probed(n: usize, from: usize, right: usize) -> Probed {
         let score = Score {
             top1: 100.0 * right as f64 / n as f64,
@@ -171,7 +176,8 @@ mod tests {
         Probed { point, curve: Vec::new(), right }
     }
 
-    /// Of `n` images, the classes in turn; z, pixels and untrained encoder are right about so many.
+    /// The verdict on `n` images of alternating classes; `right` counts the images that z, pixels
+    /// and the untrained encoder get right.
     fn verdict(
         n: usize,
         right: [usize; 3],
@@ -194,11 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn each_baseline_that_is_not_beaten_is_named_and_a_clear_lead_is_told_in_points() {
+    fn each_baseline_that_is_not_beaten_is_named_and_a_clear_lead_is_given_in_points() {
         let clear = verdict(200, [180, 130, 120], true, false);
         assert_eq!(
             clear.sentence,
-            "z is worth 25.0 points over raw pixels and 30.0 over an untrained encoder (90.0 %, give or take 2.2 points with 200 test images; always saying cats is right on 50.0 %)."
+            "z beats raw pixels by 25.0 points and an untrained encoder by 30.0 (90.0 %, standard \
+             error 2.2 points with 200 test images; always predicting cats scores 50.0 %)."
         );
         assert_eq!(
             (clear.z, clear.pixels, clear.random_encoder, clear.largest_class),
@@ -207,43 +214,43 @@ mod tests {
         let pixels = verdict(55, [39, 38, 28], true, false).sentence;
         assert_eq!(
             pixels,
-            "z tells these 2 classes apart no better than raw pixels do (70.9 % against 69.1 %, give or take 6.2 points with 55 test images); train on them first."
+            "z separates these 2 classes no better than raw pixels (70.9 % against 69.1 %, \
+             standard error 6.2 points with 55 test images); train on these images first."
         );
         let perhaps = verdict(55, [42, 38, 28], true, false).sentence;
         assert!(
-            perhaps.contains("apart perhaps better, perhaps not, than raw pixels do (76.4 %")
-                && perhaps.ends_with("; judge by more images, or train on them first."),
+            perhaps.contains("classes not clearly better than raw pixels (76.4 %")
+                && perhaps.ends_with("; evaluate on more images, or train on these images first."),
             "{perhaps}"
         );
         let worse = verdict(200, [150, 190, 100], true, true).sentence;
         assert!(
-            worse.contains("apart worse than raw pixels do (75.0 % against 95.0 %")
+            worse.contains("classes worse than raw pixels (75.0 % against 95.0 %")
                 && worse.ends_with("; train longer, or on more images."),
             "{worse}"
         );
         let untrained = verdict(200, [180, 130, 180], true, false).sentence;
         assert!(
-            untrained.contains("no better than an untrained encoder does (90.0 % against 90.0 %"),
+            untrained.contains("no better than an untrained encoder (90.0 % against 90.0 %"),
             "{untrained}"
         );
         let nothing = verdict(200, [101, 20, 20], true, false).sentence;
         assert!(
-            nothing.contains("no better than always saying cats does (50.5 % against 50.0 %"),
+            nothing.contains("no better than always predicting cats (50.5 % against 50.0 %"),
             "{nothing}"
         );
     }
 
     #[test]
-    fn a_few_images_prove_nothing_and_large_sets_say_what_they_were_compared_with() {
-        // Right about all of two images beside none: luck.
+    fn a_few_images_prove_nothing_and_large_sets_suggest_the_baselines() {
+        // Right about both of two images, against none: luck.
         let few = verdict(2, [2, 0, 0], true, false);
         assert!(few.sentence.contains("no better than") && few.standard_error > 20.0, "{few:?}");
         let one = verdict(1, [1, 0, 0], true, false).sentence;
         assert!(one.contains("with 1 test image)") && one.contains("no better than"), "{one}");
         let large = verdict(10_000, [9000, 0, 0], false, false);
         assert!(
-            large.sentence.contains("finds the class of 90.0 %")
-                && large.sentence.contains("--baselines"),
+            large.sentence.contains("z scores 90.0 %") && large.sentence.contains("--baselines"),
             "{large:?}"
         );
         assert_eq!((large.pixels, large.random_encoder), (None, None));
@@ -252,8 +259,8 @@ mod tests {
     #[test]
     fn leads_are_measured_image_by_image() {
         let right = |from, right| probed(100, from, right).right;
-        // Both miss the same 40 images, or each misses 40 of its own: the same scores, another
-        // certainty.
+        // The second classifier makes all mistakes of the first, or none of them: the scores are
+        // the same, the certainty is not.
         let (same, apart) =
             (Lead::of(&right(0, 60), &right(0, 50)), Lead::of(&right(0, 60), &right(50, 50)));
         assert!((same.points - 10.0).abs() < 1e-9 && (apart.points - 10.0).abs() < 1e-9);

@@ -1,8 +1,8 @@
-//! Whether z beats raw pixels, in words.
+//! The comparison of z with raw pixels, in words.
 
 use serde_json::Value;
 
-/// Deviations that a difference is to exceed before it counts.
+/// The number of standard deviations that a difference must exceed to count.
 const DEVIATIONS: f64 = 2.0;
 
 /// Two scores of one probe on the same test images, in per cent.
@@ -10,22 +10,22 @@ const DEVIATIONS: f64 = 2.0;
 pub struct Beside {
     z: f64,
     pixels: f64,
-    /// Deviation of their difference: over the probe's seeds, and over which images happen to be in
-    /// a test set of this size.
+    /// The standard deviation of their difference, over the probe's seeds and over the choice of
+    /// test images.
     deviation: f64,
     images: u64,
 }
 
 impl Beside {
-    /// z beside raw pixels, from the JSON of `soda probe --baselines`; none where there are no
+    /// Compares z with raw pixels, from the JSON of `soda probe --baselines`; `None` without
     /// baselines.
     pub fn pixels(probe: &Value) -> Option<Self> {
         let of = |v: &Value| Some((v["top1"].as_f64()?, v["top1_spread"].as_f64().unwrap_or(0.0)));
         let ((z, z_spread), (pixels, pixels_spread)) =
             (of(probe)?, of(&probe["baselines"]["pixels"])?);
         let images = probe["n_test"].as_u64().filter(|n| *n > 0)?;
-        // That of a share among so many images; as if the two were judged by different ones, which
-        // is on the safe side.
+        // The variance of a proportion of so many images, as if the two scores were measured on
+        // different images, which is conservative.
         let sampling = |top1: f64| top1 * (100.0 - top1) / images as f64;
         let variance = z_spread.powi(2) + pixels_spread.powi(2) + sampling(z) + sampling(pixels);
         Some(Self { z, pixels, deviation: variance.sqrt(), images })
@@ -35,25 +35,27 @@ impl Beside {
         DEVIATIONS * self.deviation
     }
 
-    /// "+20.5 ± 4.4", in points.
+    /// Formats the difference in points as "+20.5 ± 4.4".
     pub fn points(&self) -> String {
         format!("{:+.1} ± {:.1}", self.z - self.pixels, self.margin())
     }
 
-    /// A sentence or two about the probe `protocol`.
+    /// Describes the comparison under the probe `protocol`.
     pub fn in_words(&self, protocol: &str) -> String {
         let (difference, margin) = (self.z - self.pixels, self.margin());
         let verdict = match difference {
             d if d > margin => "z beats raw pixels",
             d if d < -margin => "Raw pixels beat z",
-            _ => "Nobody can tell whether z beats raw pixels",
+            _ => "It is unclear whether z beats raw pixels",
         };
         let why = match difference.abs() > margin {
             true => "more than",
             false => "no more than",
         };
         format!(
-            "{verdict} under `{protocol}`: {:.1} % beside {:.1} %. The difference of {:.1} points is {why} the {margin:.1} that the probe's seeds and the choice of {} test images explain (two deviations).",
+            "{verdict} under `{protocol}`: {:.1} % against {:.1} %. The difference of {:.1} points \
+             is {why} the {margin:.1} points that the probe's seeds and the choice of {} test \
+             images can explain (two standard deviations).",
             self.z,
             self.pixels,
             difference.abs(),
@@ -79,14 +81,14 @@ mod tests {
     fn a_difference_counts_where_it_is_more_than_seeds_and_few_images_explain() {
         let clear = beside(55.6, 35.1, 0.3, 1000).in_words("linear");
         assert!(
-            clear.starts_with("z beats raw pixels under `linear`: 55.6 % beside 35.1 %."),
+            clear.starts_with("z beats raw pixels under `linear`: 55.6 % against 35.1 %."),
             "{clear}"
         );
         assert!(clear.contains("20.5 points is more than the 4.4"), "{clear}");
         // The same lead on 20 images is luck.
         let few = beside(45.0, 43.3, 5.0, 20).in_words("linear");
         assert!(
-            few.starts_with("Nobody can tell") && few.contains("1.7 points is no more than"),
+            few.starts_with("It is unclear") && few.contains("1.7 points is no more than"),
             "{few}"
         );
         assert!(
@@ -96,7 +98,7 @@ mod tests {
         );
         // A wide spread over seeds hides what many images would show.
         assert!(beside(50.0, 47.0, 0.1, 10_000).in_words("linear").starts_with("z beats"));
-        assert!(beside(50.0, 47.0, 3.0, 10_000).in_words("linear").starts_with("Nobody"));
+        assert!(beside(50.0, 47.0, 3.0, 10_000).in_words("linear").starts_with("It is unclear"));
         assert_eq!(beside(55.6, 35.1, 0.3, 1000).points(), "+20.5 ± 4.4");
     }
 

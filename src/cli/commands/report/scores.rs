@@ -1,4 +1,4 @@
-//! The scores of z beside those of what knows nothing.
+//! The scores of z, compared with the baselines.
 
 use super::beside::Beside;
 use super::scored;
@@ -17,10 +17,10 @@ struct Scored<'a> {
     top: [String; 3],
 }
 
-/// The table of scores, and what it says in words.
+/// Builds the section with the table of scores and its summary in words.
 pub fn section(probes: &[(&'static str, Finished)]) -> Section {
     let mut section =
-        Section { id: "worth".into(), title: "What z is worth".into(), ..Default::default() };
+        Section { id: "worth".into(), title: "Scores of z".into(), ..Default::default() };
     let mut rows = Vec::new();
     for (protocol, finished) in probes {
         match &finished.result {
@@ -33,12 +33,16 @@ pub fn section(probes: &[(&'static str, Finished)]) -> Section {
         }
     }
     let (table, same) = table(&rows);
-    section.words.push(format!("Frozen features, judged once by the test set; beside them raw pixels and the untrained encoder under the same protocol. Mean and deviation over the probe's seeds where it has any; the encoder was trained once.{same}"));
+    section.words.push(format!(
+        "Frozen features, evaluated once on the test set, compared with raw pixels and an \
+         untrained encoder under the same protocol. Mean and standard deviation are over the \
+         probe's seeds, if it has any; the encoder was trained once.{same}"
+    ));
     section.tables.push(table);
     section
 }
 
-/// The rows of one probe's JSON.
+/// Reads the rows from one probe's JSON.
 fn rows_of<'a>(protocol: &'a str, v: &Value) -> Vec<Scored<'a>> {
     let baselines = &v["baselines"];
     let features = [
@@ -56,7 +60,7 @@ fn rows_of<'a>(protocol: &'a str, v: &Value) -> Vec<Scored<'a>> {
     features.into_iter().filter(|(_, row)| row["top1"].is_number()).map(row).collect()
 }
 
-/// The table, without columns that say the same in each row; a sentence says that instead.
+/// Builds the table. Columns with the same value in every row are replaced by a sentence.
 fn table(rows: &[Scored]) -> (Table, String) {
     let head = ["protocol", "features", "top-1", "top-3", "top-5"].map(str::to_owned).to_vec();
     let cells =
@@ -76,7 +80,7 @@ fn table(rows: &[Scored]) -> (Table, String) {
                 .for_each(|(cells, r)| cells.push(HumanCount(of(r)).to_string()));
         }
     };
-    column("labels learnt from", "learns from # labels", |r| r.n_train);
+    column("training labels", "is trained on # labels", |r| r.n_train);
     column("test images", "is scored on # test images", |r| r.n_test);
     let same =
         if same.is_empty() { String::new() } else { format!(" Each row {}.", same.join(" and ")) };
@@ -101,10 +105,13 @@ mod tests {
         let (shown, words) = table(&rows([5000, 5000]));
         assert_eq!(shown.head, ["protocol", "features", "top-1", "top-3", "top-5"]);
         assert_eq!(shown.rows[1], ["linear", "raw pixels", "50.0 % ± 0.3", "70.0 %", "80.0 %"]);
-        assert_eq!(words, " Each row learns from 5,000 labels and is scored on 1,000 test images.");
-        // Where they differ they are a column, behind the scores.
+        assert_eq!(
+            words,
+            " Each row is trained on 5,000 labels and is scored on 1,000 test images."
+        );
+        // Values that differ are a column after the scores.
         let (shown, words) = table(&rows([5000, 10_000]));
-        assert_eq!(shown.head[5..], ["labels learnt from"]);
+        assert_eq!(shown.head[5..], ["training labels"]);
         assert_eq!((shown.rows[0][5].as_str(), shown.rows[1][5].as_str()), ("5,000", "10,000"));
         assert_eq!(words, " Each row is scored on 1,000 test images.");
         assert!(table(&[]).0.rows.is_empty());

@@ -1,4 +1,4 @@
-//! The commands that make the parts of a report.
+//! The commands that produce the parts of a report.
 
 use crate::cli::args::Common;
 use crate::cli::output;
@@ -11,24 +11,24 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Runs commands and keeps what they write.
+/// Runs commands and keeps their output files.
 pub struct Subcommands<'a> {
     /// The run directory.
     pub run: &'a Path,
-    /// Flags of every command.
+    /// The common flags of all commands.
     pub common: &'a Common,
-    /// `--data` of every command.
+    /// The `--data` of all commands.
     pub data: Option<PathBuf>,
-    /// SHA-256 of the weights that the page is about.
+    /// The SHA-256 of the weights that the page is about.
     pub weights: &'a str,
-    /// Test images.
+    /// The number of test images.
     pub images: usize,
-    /// Where numbers and pictures are kept.
+    /// The folder for results and pictures.
     pub folder: PathBuf,
 }
 
-/// Runs a command of this program in a process of its own, which gives back its memory at its end.
-/// What it says on stderr is passed on; its error is the line that says so.
+/// Runs a command of this program in a separate process, which releases its memory when it ends.
+/// Its stderr is passed on; the returned error is its error line.
 fn execute(line: &[OsString]) -> Result<()> {
     let failed = |e: std::io::Error| Error::failed(format!("cannot start this program again: {e}"));
     let program = std::env::current_exe().map_err(failed)?;
@@ -48,7 +48,7 @@ fn execute(line: &[OsString]) -> Result<()> {
         .map_while(|line| line.ok())
     {
         error = line.strip_prefix("error: ").map(str::to_owned).or(error);
-        // It keeps quiet by itself.
+        // The command itself applies --quiet.
         warn(&line);
     }
     let status = child.wait().map_err(failed)?;
@@ -58,18 +58,19 @@ fn execute(line: &[OsString]) -> Result<()> {
     }
 }
 
-/// What a command came to.
+/// The result of a command.
 pub struct Finished {
     /// The command line, as a reader would type it.
     pub typed: String,
-    /// Its JSON, or why there is none.
+    /// Its JSON, or the error.
     pub result: Result<Value>,
-    /// Its picture.
+    /// The path of its picture.
     pub picture: PathBuf,
 }
 
 impl Subcommands<'_> {
-    /// `soda WORDS --run RUN`, under the name `name`; `draws` where the command writes a picture.
+    /// Runs `soda WORDS --run RUN` and stores its output under `name`; `draws` if the command
+    /// writes a picture.
     pub fn run(&self, name: &str, words: &str, draws: bool) -> Finished {
         let typed = typed(words, self.run, self.data.as_deref());
         say(&typed);
@@ -92,11 +93,11 @@ impl Subcommands<'_> {
             serde_json::from_slice(&bytes)
                 .map_err(|e| Error::failed(format!("{}: {e}", json.display())))
         };
-        // A run that goes on writes newer weights: a page of two is none.
+        // A run that is still training may have written newer weights; a page must not mix two.
         let same = |v: Value| match v["weights"]["sha256"] == json!(self.weights) {
             true => Ok(v),
             false => Err(Error::failed(
-                "the run has newer weights by now; write the report again when it rests",
+                "the run has newer weights now; write the report again when training has stopped",
             )),
         };
         let result = execute(&line).and_then(|()| read()).and_then(same);
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_one_word_each() {
+    fn a_path_is_a_single_word_of_a_command() {
         let command = typed("quality -n 12", Path::new("it's/a run"), Some(Path::new("my data")));
         let words = shlex::split(&command).expect("a command");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! How a run was trained: what metrics.jsonl and starts.jsonl tell.
+//! How a run was trained, from metrics.jsonl and starts.jsonl.
 
 use super::beside::Beside;
 use super::scored;
@@ -17,7 +17,7 @@ use soda::run_dir::{RunDir, Start};
 use soda::train::checkpoint::{self, images_behind};
 use std::path::Path;
 
-/// One sentence about the run.
+/// Describes the run in a sentence.
 pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     let metrics = run.read_metrics()?;
     let images = metrics.rows.last().map_or(0, |r| r.images);
@@ -25,13 +25,16 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     let on = starts.last().map_or(String::new(), |s| format!(" on {} ({})", s.data, s.adapter));
     let quickstart = match quickstart::read(&run.path)["command"] == "quickstart" {
         true => {
-            " `soda quickstart` trained it from random weights; the scores and the picture that it shows first are those of the shipped weights, not of this run."
+            " `soda quickstart` trained it from random weights; the scores and the picture it \
+             shows first are those of the shipped weights, not of this run."
         }
         false => "",
     };
     let m = &config.model;
     Ok(format!(
-        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen{}.{quickstart}",
+        "A ResNet-18 encoder of base width {} that encodes an image as a z of {} dimensions, and a \
+         UNet denoiser of base width {} that generates images from z, trained without labels{on}: \
+         {} images seen{}.{quickstart}",
         m.encoder.base,
         m.z_dim,
         m.unet.base,
@@ -43,8 +46,8 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     ))
 }
 
-/// "shipped weights with 559,872 images behind them": what a run of this first `start` did not earn
-/// itself; none where it began with random weights.
+/// Describes the starting weights of the run with this first `start`, such as "shipped weights
+/// that had seen 559,872 images"; `None` for random weights.
 pub fn beginning(start: &Start) -> Option<String> {
     let sha256 = start.from.as_ref()?;
     let named = match began_with(start).as_deref() {
@@ -53,19 +56,19 @@ pub fn beginning(start: &Start) -> Option<String> {
         None => format!("weights with checksum {sha256:.12}.."),
     };
     Some(match images_before(start) {
-        Some(images @ 1..) => format!("{named} with {} images behind them", grouped(images)),
+        Some(images @ 1..) => format!("{named} that had seen {} images", grouped(images)),
         _ => named,
     })
 }
 
-/// Images behind the weights that a run of this first `start` began with. Older versions didn't
-/// note them: of the shipped weights they are known all the same.
+/// Returns the number of images that the starting weights of the run with this first `start` had
+/// seen. Older versions did not record it, but for the shipped weights it is known.
 fn images_before(start: &Start) -> Option<u64> {
     let is_shipped = |weights: &WeightsFile| start.from.as_ref() == Some(&weights.sha256);
     start.from_images.or_else(|| images_behind(&shipped::open().ok().filter(is_shipped)?))
 }
 
-/// The numbers at the top.
+/// Returns the key figures at the top of the page.
 pub fn facts(
     run: &RunDir,
     config: &Config,
@@ -86,7 +89,10 @@ pub fn facts(
                 && let Some(beside) = Beside::pixels(v)
             {
                 let pixels = &v["baselines"]["pixels"];
-                add(scored(&pixels["top1"], &pixels["top1_spread"]), "the same on raw pixels");
+                add(
+                    scored(&pixels["top1"], &pixels["top1_spread"]),
+                    "linear probe of raw pixels, top-1",
+                );
                 add(beside.points(), "points that z adds to raw pixels");
             }
         }
@@ -94,18 +100,15 @@ pub fn facts(
     if let Some(last) = metrics.rows.last() {
         add(grouped(last.step), &format!("steps of {} images", config.train.batch_size));
         if let Some(start) = run.read_starts().last() {
-            add(
-                format!("{:.1}", last.images as f64 / start.images as f64),
-                "passes over the training images",
-            );
+            add(format!("{:.1}", last.images as f64 / start.images as f64), "epochs");
         }
         if let Some(before) =
             run.read_starts().first().and_then(images_before).filter(|before| *before > 0)
         {
-            add(grouped(before), "images behind the weights that it started from");
+            add(grouped(before), "images seen by the weights it started from");
         }
-        add(duration(last.seconds), "of training");
-        // Without those behind weights that it went on from: they took none of its seconds.
+        add(duration(last.seconds), "training time");
+        // Without the images seen before --continue, which took none of this run's seconds.
         let newest = run
             .checkpoints()
             .last()
@@ -114,14 +117,15 @@ pub fn facts(
             newest.and_then(|position| position.continued).map_or(0, |continued| continued.images);
         add(
             format!("{:.0}", last.images.saturating_sub(before) as f64 / last.seconds.max(1e-9)),
-            "images a second",
+            "images per second",
         );
         add(format!("{:.4}", last.loss), &config.loss_in_words());
     }
     Ok(facts)
 }
 
-/// Curves, with the baselines of `probes` beside the scores of z.
+/// Builds the section with the training curves; the curve of scores also shows the baselines of
+/// `probes`.
 pub fn section(
     run: &RunDir,
     config: &Config,
@@ -184,34 +188,35 @@ pub fn section(
             |key: &str| linear.and_then(|v: &Value| v["baselines"][key]["top1"].as_f64());
         for (name, key) in [("raw pixels", "pixels"), ("untrained encoder", "random_encoder")] {
             if let Some(value) = baseline(key) {
-                // A line that goes through the whole chart.
+                // A horizontal line across the whole chart.
                 let ends = [0.0, last.images as f64];
                 lines.push(Series { name, points: ends.map(|x| (x, value)).to_vec() });
             }
         }
         let caption = format!(
-            "Top-1 of z on {} training images held out from probe and k-NN, which learn from {}. Raw pixels and the untrained encoder under `linear` on the test set.",
+            "Top-1 of z on {} held-out training images; probe and k-NN are fitted on {} others. \
+             Raw pixels and the untrained encoder are scored under `linear` on the test set.",
             grouped(last.n_validation as u64),
             grouped(first.n_train as u64)
         );
-        draw("scores", "What z is worth", "per cent", &lines, style, &caption);
+        draw("scores", "Scores of z", "per cent", &lines, style, &caption);
     }
     let log = of_log(&speeds);
     draw(
         "speed",
         "Throughput",
-        "images a second",
+        "images per second",
         &one(speeds.clone()),
         log,
         &format!(
-            "Training alone, without pictures, scores and checkpoints; {}",
+            "Training only, without pictures, scores and checkpoints; {}",
             rows_shown(log, speeds.len())
         ),
     );
     Ok(section)
 }
 
-/// What the lines of a chart of `rows` rows are.
+/// Describes the lines of a chart of `rows` rows of the log.
 fn rows_shown(style: CurveStyle, rows: usize) -> &'static str {
     match style.smooths(rows) {
         true => "pale: each row of the log, bold: their running mean.",
@@ -219,12 +224,12 @@ fn rows_shown(style: CurveStyle, rows: usize) -> &'static str {
     }
 }
 
-/// "1,280,000".
+/// Formats a count as "1,280,000".
 fn grouped(n: u64) -> String {
     HumanCount(n).to_string()
 }
 
-/// "2 h 05 min", "6 min", "40 s".
+/// Formats a duration as "2 h 05 min", "6 min" or "40 s".
 fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {
@@ -239,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_run_began_with_is_no_merit_of_its_own() {
+    fn the_lead_names_the_starting_weights_and_the_images_they_had_seen() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::new(folder.path());
         let shipped = shipped::open().expect("the shipped weights");
@@ -254,15 +259,18 @@ mod tests {
         assert!(says(None, None, None).ends_with(": 0 images seen."));
         let file = says(Some("ab"), Some("/w.safetensors"), Some(1_920));
         assert!(
-            file.ends_with(": 0 images seen, starting from the weights /w.safetensors with 1,920 images behind them."),
+            file.ends_with(
+                ": 0 images seen, starting from the weights /w.safetensors that had seen 1,920 \
+                 images."
+            ),
             "{file}"
         );
-        // As an older version noted it.
+        // As recorded by an older version.
         let behind = grouped(shipped.trained().expect("its training").images);
         let old = says(Some(&shipped.sha256), None, None);
         assert!(
             old.ends_with(&format!(
-                "images seen, starting from shipped weights with {behind} images behind them."
+                "images seen, starting from shipped weights that had seen {behind} images."
             )),
             "{old}"
         );
@@ -272,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_say_what_is_drawn() {
+    fn captions_describe_the_lines() {
         let points: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), 1.0)).collect();
         let caption = |n: usize| rows_shown(CurveStyle::of_log(&points[..n]), n);
         assert!(
@@ -283,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lead_says_whose_scores_a_quickstart_shows() {
+    fn the_lead_explains_the_scores_of_a_quickstart() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::new(folder.path());
         let config = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
@@ -298,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_for_people() {
+    fn counts_and_durations_are_readable() {
         assert_eq!(
             [0, 7, 999, 1000, 50_000, 1_234_567].map(grouped),
             ["0", "7", "999", "1,000", "50,000", "1,234,567"]

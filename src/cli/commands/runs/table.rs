@@ -1,10 +1,10 @@
-//! A table for a terminal: as wide as its cells, but no wider than a hundred characters.
+//! A table for a terminal, as wide as its cells but at most a hundred characters.
 
 use std::char::REPLACEMENT_CHARACTER;
 
-/// Characters of a line.
+/// The largest width of a line, in characters.
 const WIDTH: usize = 100;
-/// Characters to which a cell of free text may be cut.
+/// The smallest width to which a cell of free text may be cut, in characters.
 const LEAST: usize = 4;
 const GAP: &str = "  ";
 
@@ -12,19 +12,19 @@ const GAP: &str = "  ";
 pub struct Column {
     head: &'static str,
     cells: Vec<String>,
-    /// Numbers stand at the right.
+    /// Whether it is right-aligned.
     right: bool,
-    /// Whether it may be cut.
+    /// Whether its cells may be cut.
     free: bool,
 }
 
 impl Column {
-    /// Free text, cut in its middle where there is too little room.
+    /// Creates a column of free text, cut in the middle if it doesn't fit.
     pub fn text(head: &'static str, cells: Vec<String>) -> Self {
         Self { free: true, ..Self::word(head, cells) }
     }
 
-    /// Words that are never cut.
+    /// Creates a column of words, which are never cut.
     pub fn word(head: &'static str, cells: Vec<String>) -> Self {
         Self {
             head,
@@ -34,7 +34,7 @@ impl Column {
         }
     }
 
-    /// Numbers.
+    /// Creates a column of numbers, right-aligned.
     pub fn number(head: &'static str, cells: Vec<String>) -> Self {
         Self { right: true, ..Self::word(head, cells) }
     }
@@ -50,12 +50,13 @@ impl Column {
     }
 }
 
-/// Names come from folders and files of anybody: what would move the cursor is shown as a mark.
+/// Replaces control characters, which could move the cursor: names may come from untrusted folders
+/// and files.
 pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// The lines of the table. Columns without a single entry are left out.
+/// Renders the table. Columns without any entry are left out.
 pub fn render(columns: &[Column]) -> String {
     let columns: Vec<&Column> =
         columns.iter().filter(|column| column.cells.iter().any(|cell| !cell.is_empty())).collect();
@@ -78,7 +79,8 @@ pub fn render(columns: &[Column]) -> String {
     head + &(0..rows).map(|row| line(&|column| column.cells[row].clone())).collect::<String>()
 }
 
-/// `text` in `width` characters: what tells runs apart stands at its ends.
+/// Cuts `text` to `width` characters, in the middle, because runs differ at the ends of their
+/// names.
 fn cut(text: &str, width: usize) -> String {
     let n = text.chars().count();
     if n <= width {
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_stand_under_their_heads_and_empty_columns_are_left_out() {
+    fn cells_are_aligned_with_their_heads_and_empty_columns_are_left_out() {
         let columns = [
             column(Column::text, "run", &["tiny-1", "b"]),
             column(Column::number, "k-NN", &["", ""]),

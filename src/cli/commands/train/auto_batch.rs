@@ -1,4 +1,4 @@
-//! `soda train --auto-batch`: how many images the device takes at once.
+//! `soda train --auto-batch`: finds how many images the device can process at once.
 
 use crate::cli::args::Common;
 use soda::config::{Config, MicroBatch};
@@ -11,25 +11,25 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long one size may be tried: a driver that hangs is no reason to wait for ever. Compiling
-/// every shader is part of it.
+/// The time limit of one trial, in case the driver hangs. It includes the compilation of every
+/// shader.
 const LIMIT: Duration = Duration::from_secs(600);
-/// How much faster half as many images must be to be taken: where a driver moves what doesn't fit
-/// into main memory without a word (as on Windows), steps take many times as long.
+/// The factor by which a step of half as many images must be faster to be preferred. Where a driver
+/// silently spills to main memory (as on Windows), steps take many times as long.
 const FASTER: f64 = 1.5;
 
-/// What came of a size.
+/// The result of one trial.
 #[derive(Clone, Debug, PartialEq)]
 enum Tried {
-    /// Seconds of a step.
+    /// The size fits; the seconds of a step.
     Fits(f64),
-    /// What went wrong.
+    /// The size fails; the reason.
     Fails(String),
 }
 
-/// The largest `train.micro_batch` out of the whole batch (0), a half, a quarter, .. that two steps
-/// of training succeed with; on a GPU a smaller one where that is faster. Each is tried in a
-/// process of its own: a device that ran out of memory is of no more use to the one it failed.
+/// Finds the largest `train.micro_batch` out of the whole batch (0), a half, a quarter, .. with
+/// which two training steps succeed; on a GPU a smaller one if that is faster. Each size is tried
+/// in a separate process, because a process can't use a device any more that ran out of memory.
 ///
 /// # Errors
 /// If not even one image fits, or no process can be started.
@@ -42,14 +42,15 @@ fn search(
     compare: bool,
     mut tries: impl FnMut(usize) -> Result<Tried>,
 ) -> Result<usize> {
-    // Equal parts, as BatchNorm sees each by itself.
+    // Equal parts, because BatchNorm normalises each part separately.
     let (mut size, mut parts) = (whole, 1);
     let mut seconds = loop {
         match tries(size)? {
             Tried::Fits(seconds) => break seconds,
             Tried::Fails(why) if size == 1 => {
                 return Err(Error::failed(format!(
-                    "not even one image fits into the device's memory; take a smaller model.unet.base or another --device ({why})"
+                    "not even one image fits into the device's memory; choose a smaller \
+                     model.unet.base or another --device ({why})"
                 )));
             }
             Tried::Fails(_) => say(&format!("{size} images at once are too many for the device")),
@@ -62,18 +63,19 @@ fn search(
         match tries(half)? {
             Tried::Fits(faster) if FASTER * faster < seconds => {
                 say(&format!(
-                    "{size} images at once are slower ({seconds:.1} s a step) than {half} ({faster:.1} s)"
+                    "{size} images at once are slower ({seconds:.1} s per step) than {half} \
+                     ({faster:.1} s)"
                 ));
                 (size, parts, seconds) = (half, 2 * parts, faster);
             }
             _ => break,
         }
     }
-    say(&format!("{size} images go through the networks at once, of batches of {whole}"));
+    say(&format!("processing {size} images at once, of batches of {whole}"));
     Ok(if size == whole { 0 } else { size })
 }
 
-/// Tries parts of `size` images.
+/// Tries micro-batches of `size` images in a separate process.
 fn try_in_a_process(config: &Config, size: usize, common: &Common) -> Result<Tried> {
     let failed = |e: std::io::Error| {
         Error::failed(format!("--auto-batch: cannot try a step in another process: {e}"))
@@ -87,7 +89,7 @@ fn try_in_a_process(config: &Config, size: usize, common: &Common) -> Result<Tri
         .args(["train", "--try-step", "--device", &common.device, "--config"])
         .arg(recipe.path());
     let Some((status, [out, said])) = output_within(LIMIT, &mut command).map_err(failed)? else {
-        return Ok(Tried::Fails(format!("two steps weren't done after {} s", LIMIT.as_secs())));
+        return Ok(Tried::Fails(format!("two steps were not done after {} s", LIMIT.as_secs())));
     };
     if status.success() {
         let seconds = out
@@ -102,13 +104,13 @@ fn try_in_a_process(config: &Config, size: usize, common: &Common) -> Result<Tri
     ))
 }
 
-/// Runs `command` to its end, or kills it after `limit` (`None`). Gives what it wrote to standard
+/// Runs `command` to its end, or kills it after `limit` and returns `None`. Returns its standard
 /// output and standard error.
 fn output_within(
     limit: Duration,
     command: &mut Command,
 ) -> std::io::Result<Option<(ExitStatus, [String; 2])>> {
-    // Files, which unlike pipes are never full.
+    // Files, because a pipe could fill up and block the process.
     let mut files = [tempfile::tempfile()?, tempfile::tempfile()?];
     command.stdin(Stdio::null()).stdout(files[0].try_clone()?).stderr(files[1].try_clone()?);
     let (mut child, clock) = (command.spawn()?, Instant::now());
@@ -117,7 +119,7 @@ fn output_within(
             break status;
         }
         if clock.elapsed() > limit {
-            // It isn't waited for: a process that a driver holds doesn't even die.
+            // No wait: a process that hangs in a driver may not even die.
             child.kill()?;
             return Ok(None);
         }
@@ -133,11 +135,11 @@ fn output_within(
     Ok(Some((status, texts)))
 }
 
-/// Two steps, the second of which has everything in memory that later ones have; prints its
-/// seconds.
+/// Runs two steps and prints the seconds of the second one, which uses as much memory as any later
+/// step.
 ///
 /// # Errors
-/// If the device fails, leaves out work, or can't bind what the recipe needs.
+/// If the device fails, leaves out work, or can't bind the buffers the recipe needs.
 pub fn try_step(config: &Config, device: &Selected) -> Result<()> {
     limits::check(config, device)?;
     let mut trial = Trial::new(config, device);
@@ -171,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_slow_gives_way_to_half_of_it() {
-        // From 100 images on the driver moves memory about; fewer than 25 don't fill the device.
+    fn a_slow_size_gives_way_to_half_of_it() {
+        // From 100 images the driver spills memory; fewer than 25 don't fill the device.
         let seconds =
             |size: usize| if size >= 100 { 40.0 } else { 4.0 + if size < 25 { 10.0 } else { 0.0 } };
         let found = |compare: bool| search(200, compare, |size| Ok(Tried::Fits(seconds(size))));
@@ -183,10 +185,10 @@ mod tests {
         );
         let seconds = |size: usize| if size > 100 { 40.0 } else { 4.0 };
         assert_eq!(search(200, true, |size| Ok(Tried::Fits(seconds(size)))).expect("fits"), 100);
-        // A little faster is no reason: times vary.
+        // Slightly faster doesn't count, because times vary.
         let seconds = |size: usize| if size > 100 { 5.0 } else { 4.0 };
         assert_eq!(search(200, true, |size| Ok(Tried::Fits(seconds(size)))).expect("fits"), 0);
-        // What fails is not faster.
+        // A size that fails is not faster.
         let tries = |size| if size == 200 { Ok(Tried::Fits(4.0)) } else { fits(false) };
         assert_eq!(search(200, true, tries).expect("fits"), 0);
     }

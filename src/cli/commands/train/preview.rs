@@ -1,4 +1,4 @@
-//! `soda train --dry-run`: what would be trained, and what it would take.
+//! `soda train --dry-run`: reports what would be trained, and the resources it would take.
 
 use soda::config::Config;
 use soda::data::Dataset;
@@ -10,7 +10,8 @@ use soda::train::trial;
 use soda::units::{about, grouped, rate};
 use std::time::Duration;
 
-/// Tells on stderr what training takes; one step of few images is timed, but on software adapters.
+/// Reports on stderr what training takes. One step of a few images is timed, except on software
+/// adapters.
 ///
 /// # Errors
 /// If the device fails.
@@ -33,12 +34,12 @@ pub fn tell(
         rate(epochs)
     ));
     say(&format!("parameters  {}", plan.parameters()));
-    let of_adapter = if device.adapter.is_some() { " of the adapter's, in tensors" } else { "" };
+    let of_adapter = if device.adapter.is_some() { " on the adapter, in tensors" } else { "" };
     say(&format!("memory      {}{of_adapter}", plan.memory().unwrap_or_default()));
     say(&format!("disk        {}", plan.disk()));
     if device.adapter.is_some() && !device.gpu {
-        // To compile for it takes most of a minute, and the CPU itself is several times as fast.
-        say("rate        not timed, as this is no GPU; with --device cpu it is");
+        // Compiling for it takes most of a minute, and the CPU backend is several times as fast.
+        say("rate        not timed on a software adapter; use --device cpu to time it");
         return Ok(());
     }
     let found = trial::rate(config, device)?;
@@ -52,7 +53,7 @@ pub fn tell(
     Ok(())
 }
 
-/// How long `steps` steps of so many `seconds` each take, or how far a limit lets them come.
+/// Describes how long `steps` steps of `seconds` each take, or how far they get within the limit.
 fn time(seconds: f64, steps: u64, max_minutes: Option<f64>) -> String {
     let words = |seconds: f64| about(Duration::from_secs_f64(seconds.min(1e11)));
     let (whole, last) = (seconds * steps as f64, grouped(steps));
@@ -60,13 +61,15 @@ fn time(seconds: f64, steps: u64, max_minutes: Option<f64>) -> String {
         Some(minutes) if seconds > 60.0 * minutes => {
             let step = words(seconds);
             format!(
-                "one step takes {step}, longer than --max-minutes {minutes} allows: it would take one step and end"
+                "one step takes {step}, longer than --max-minutes {minutes} allows: it would take \
+                 one step and end"
             )
         }
         Some(minutes) if whole > 60.0 * minutes => {
             let reached = grouped((60.0 * minutes / seconds) as u64);
             format!(
-                "ends after {minutes} minutes (--max-minutes), near step {reached} of {last}; all would take {}",
+                "ends after {minutes} minutes (--max-minutes), near step {reached} of {last}; all \
+                 would take {}",
                 words(whole)
             )
         }
@@ -79,12 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_names_the_limit_where_that_is_what_ends_the_run() {
+    fn the_time_names_the_limit_if_that_ends_the_run() {
         assert_eq!(time(0.25, 80_000, None), "about 5.5 hours to step 80,000");
         assert_eq!(time(0.25, 80, Some(2.0)), "about 20 seconds to step 80");
         assert_eq!(
             time(0.25, 80_000, Some(2.0)),
-            "ends after 2 minutes (--max-minutes), near step 480 of 80,000; all would take about 5.5 hours"
+            "ends after 2 minutes (--max-minutes), near step 480 of 80,000; all would take about \
+             5.5 hours"
         );
         assert!(
             time(55.0, 10, Some(0.5))

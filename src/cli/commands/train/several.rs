@@ -1,5 +1,5 @@
-//! `mpirun -n N soda train`: one run by several processes. Rank 0 is as a process alone; the others
-//! do what it says.
+//! `mpirun -n N soda train`: one run by several processes. Rank 0 behaves like a single process;
+//! the other ranks follow it.
 
 use super::may_train;
 use crate::cli::args::{Common, images};
@@ -13,15 +13,15 @@ use soda::ranks::watch;
 use soda::train::exchange::{Among, Invitation, Wire};
 use soda::train::follow::follow;
 
-/// Flags of several processes.
+/// The flags for several processes.
 #[derive(Clone, clap::Args)]
 pub struct Args {
-    /// With several processes (mpirun, srun): what of each batch each of them takes, as
-    /// proportions, such as 2,1 for cards of unlike speed (default: all the same).
+    /// With several processes (mpirun, srun): how each batch is divided among them. Proportions,
+    /// such as 2,1 for cards of unequal speed (default: equal).
     #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     shares: Option<Vec<u32>>,
-    /// With several processes: what gradients and changes of weights travel as; f16 halves the
-    /// bytes, and results are no longer those of one process to the last bit.
+    /// With several processes: the format in which gradients and weight changes are exchanged. f16
+    /// halves the traffic, but results are no longer identical to those of one process.
     #[arg(long, value_name = "f32|f16", value_parser = wire)]
     wire: Option<Wire>,
 }
@@ -35,10 +35,10 @@ fn wire(text: &str) -> std::result::Result<Wire, String> {
 }
 
 impl Args {
-    /// The processes that were started together with this one; none where it is the only one.
+    /// Joins the processes started together with this one; `None` if it is the only one.
     ///
     /// # Errors
-    /// If they can't be joined, or a flag needs several.
+    /// If they can't be joined, or a flag needs several processes.
     pub fn join(&self) -> Result<Option<Among>> {
         let shares =
             self.shares.as_ref().map(|shares| shares.iter().map(|share| *share as usize).collect());
@@ -50,13 +50,14 @@ impl Args {
                 resume: String::new(),
             })),
             None if self.shares.is_some() || self.wire.is_some() => Err(Error::usage(
-                "--shares and --wire are for several processes, and this is the only one: start them with mpirun -n N soda train .. (docs/scale.md)",
+                "--shares and --wire are for several processes, and this is the only one; start \
+                 them with mpirun -n N soda train .. (docs/scale.md)",
             )),
             None => Ok(None),
         }
     }
 
-    /// As they were given.
+    /// Returns the flags as given.
     pub fn given(&self) -> String {
         let shares = self.shares.iter().map(|shares| {
             let shares: Vec<String> = shares.iter().map(u32::to_string).collect();
@@ -70,12 +71,12 @@ impl Args {
     }
 }
 
-/// Trains what rank 0 trains.
+/// Follows rank 0 in training.
 ///
 /// # Errors
 /// See [`follow`].
 pub fn run(among: &Among, common: &Common) -> Result<()> {
-    // Rank 0 says what there is to say.
+    // Only rank 0 reports progress.
     terminal::be_quiet();
     let ranks = &among.ranks;
     let interrupt = Interrupt::listen()?.stop;
@@ -89,10 +90,10 @@ pub fn run(among: &Among, common: &Common) -> Result<()> {
     follow(ranks, open, &interrupt)
 }
 
-/// Takes leave of the others: all is done.
+/// Tells the other ranks that everything is done.
 ///
 /// # Errors
-/// If that can't be sent.
+/// If the message can't be sent.
 pub fn end(among: Among) -> Result<()> {
     watch::end();
     among.ranks.end()

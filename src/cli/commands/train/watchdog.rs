@@ -1,4 +1,5 @@
-//! Keeps launches shorter than drivers allow: they reset a GPU that doesn't answer for long.
+//! Keeps launches below the drivers' time limits: drivers reset a GPU that doesn't respond for
+//! long.
 
 use soda::config::{Config, MicroBatch};
 use soda::device::Selected;
@@ -8,14 +9,14 @@ use soda::progress::say;
 use soda::selftest;
 use soda::units::grouped;
 
-/// Seconds that a launch may take. Windows resets after 2, some drivers of integrated GPUs earlier;
-/// macOS has been seen to end what disturbs the display.
+/// The longest launch allowed, in seconds. Windows resets the GPU after 2, some drivers of
+/// integrated GPUs earlier; macOS has been seen to end launches that disturb the display.
 const LONGEST: f64 = 0.5;
 const LONGEST_ON_METAL: f64 = 0.2;
 
-/// Cuts the batch into parts (train.micro_batch) where the longest launch of a step of all of it
-/// would take too long on `device`, by the speed that the self test measured. Says so, and whether
-/// it did.
+/// Splits the batch into parts (train.micro_batch) if the longest launch of a step on the whole
+/// batch would take too long on `device`, at the speed measured by the self test. Reports the
+/// split, and returns whether there was one.
 ///
 /// # Errors
 /// If the device fails its self test, or a launch for a single image takes too long.
@@ -26,7 +27,8 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
     let seconds = longest_convolution(&config.model, config.train.denoisings) / speed;
     let Some(parts) = parts(images, seconds, longest) else {
         return Err(Error::failed(format!(
-            "{}: a convolution of this recipe takes {seconds:.1} s for one image, and drivers end what takes longer than about {longest} s; choose smaller networks, or --device cpu",
+            "{}: a convolution of this recipe takes {seconds:.1} s for one image, and drivers end \
+             launches longer than about {longest} s; choose smaller networks, or --device cpu",
             device.describe()
         )));
     };
@@ -34,7 +36,8 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
         return Ok(false);
     }
     say(&format!(
-        "the longest launch for {} images would take {:.1} s on {}, and drivers end what takes longer than about {longest} s: train.micro_batch = {parts}",
+        "the longest launch for {} images would take {:.1} s on {}, and drivers end launches \
+         longer than about {longest} s: using train.micro_batch = {parts}",
         grouped(images as u64),
         images as f64 * seconds,
         device.describe()
@@ -43,8 +46,8 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
     Ok(true)
 }
 
-/// The largest equal parts of `images` whose launches take no longer than `longest`, at so many
-/// `seconds` an image; none where one image takes longer.
+/// Returns the size of the largest equal parts of `images` whose launches take no longer than
+/// `longest`, at `seconds` per image; `None` if one image takes longer.
 fn parts(images: usize, seconds: f64, longest: f64) -> Option<usize> {
     let most = (longest / seconds) as usize;
     (most > 0).then(|| images.div_ceil(images.div_ceil(most.min(images))))
@@ -60,7 +63,7 @@ mod tests {
         let seconds = 0.906e9 / 0.1e12;
         assert_eq!(parts(256, seconds, LONGEST), Some(52));
         assert!(52.0 * seconds < LONGEST && 5 * 52 >= 256);
-        // An A40 has time.
+        // An A40 is fast enough for the whole batch.
         assert_eq!(parts(256, 0.906e9 / 12e12, LONGEST), Some(256));
         assert_eq!(parts(256, 0.6, LONGEST), None);
         assert_eq!(parts(3, 0.2, LONGEST), Some(2));
