@@ -16,8 +16,8 @@ pub use self::outcome::Outcome;
 
 use self::burn::BurnOperations;
 use self::limits::LIMITS;
-use self::outcome::key;
-use crate::device::Selected;
+use self::outcome::{key, key_of};
+use crate::device::{Adapter, Selected};
 use crate::error::{Error, Hint, Result};
 use crate::files::{create_parent, write_atomically};
 use crate::kernels::catalog::{self, Case, Operation, Results, Suite};
@@ -27,6 +27,9 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
+
+/// The folder, in the user's cache folder, of the records of adapters that have passed.
+const PASSED: &str = "soda/selftest";
 
 /// Compares `got`, computed on an adapter in `milliseconds`, with `want`.
 fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Outcome {
@@ -144,10 +147,11 @@ pub fn whole(device: &Selected, mut each: impl FnMut(&Outcome, usize)) -> Result
     Ok(Findings { outcomes, speed })
 }
 
-/// Returns the speed that [`once`] measured on `device` when the test passed, in floating-point
+/// Returns the speed that [`once`] measured on `adapter` when the test passed, in floating-point
 /// operations per second; `None` if it hasn't passed with these shaders and this driver.
-pub fn measured(device: &Selected) -> Option<f64> {
-    std::fs::read_to_string(record(device)?).ok()?.trim().parse().ok()
+pub fn measured(adapter: &Adapter) -> Option<f64> {
+    let record = dirs::cache_dir()?.join(PASSED).join(key_of(adapter));
+    std::fs::read_to_string(record).ok()?.trim().parse().ok()
 }
 
 /// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and
@@ -198,7 +202,7 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
 /// Returns the path of the file that records that `device` has passed; `None` for the CPU backend
 /// and where there is no cache folder.
 fn record(device: &Selected) -> Option<PathBuf> {
-    Some(dirs::cache_dir()?.join("soda/selftest").join(key(device)?))
+    Some(dirs::cache_dir()?.join(PASSED).join(key(device)?))
 }
 
 #[cfg(test)]

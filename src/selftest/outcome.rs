@@ -31,11 +31,15 @@ impl Outcome {
 
 /// Returns a key that identifies `device`, its driver and our shaders; `None` for the CPU backend.
 pub(super) fn key(device: &Selected) -> Option<String> {
-    let adapter = device.adapter.as_ref()?;
+    device.adapter.as_ref().map(key_of)
+}
+
+/// Returns [`key`] of an adapter.
+pub(super) fn key_of(adapter: &Adapter) -> String {
     let (shaders, Adapter { backend, name, driver, limits, .. }) =
         (shaders_hash(catalog::operations()), adapter);
     let key = format!("{shaders} {backend} {name} {driver} {limits:?}");
-    Some(sha256(key.as_bytes())[..16].to_owned())
+    sha256(key.as_bytes())[..16].to_owned()
 }
 
 /// Returns a hash of the sources of all shaders of `operations`.
