@@ -87,7 +87,7 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
 }
 
 #[test]
-fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_begin_anew() {
+fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_start_again() {
     let (config, folder) = (tiny(), tempfile::tempdir().expect("a folder"));
     let run = RunDir::new(folder.path());
     let load = |said: &mut Vec<String>| {
