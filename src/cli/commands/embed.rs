@@ -72,8 +72,9 @@ pub struct Args {
     /// Also write the labels of a --split to this .npy file.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
     labels: Option<PathBuf>,
-    /// Also write the name of each row's image to this text file: its file name, or train:17
-    /// (default: next to a .npy or .safetensors file, if the images have names of their own).
+    /// Also write the name of each row's image to this text file. A name is the image's file name,
+    /// or train:17 (default: next to a .npy or .safetensors file, if the images have names of their
+    /// own).
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
     /// Embed shard I of N (from 0), all/N one after the other, or auto. auto takes the shard that
@@ -544,7 +545,7 @@ impl Missing {
     }
 }
 
-/// A text file that is written completely or not at all.
+/// A text file, whole or not at all.
 struct Lines {
     file: BufWriter<Partial>,
     path: PathBuf,
@@ -555,7 +556,7 @@ impl Lines {
         Ok(Self { file: BufWriter::new(files::partial(path)?), path: path.to_owned() })
     }
 
-    /// Adds `line`. Line breaks, which file names may contain, are written as \\n.
+    /// Adds `line`. Names of files may hold line ends, which are written as \\n.
     fn add(&mut self, line: &str) -> Result<()> {
         let line = line.replace('\n', "\\n");
         writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, &e))

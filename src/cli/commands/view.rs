@@ -22,8 +22,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// Image files, or images of the data set such as test:17.
     images: Vec<String>,
-    /// Crop to generate: left, top, width, height, in pixels at the weights' data.side (default:
-    /// the whole image).
+    /// Crop to generate: left, top, width, height in pixels (default: the whole image). The image
+    /// has data.side x data.side pixels, as in the weights' recipe.
     #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
     crop: Option<Window>,
     /// Mirror the view left to right.

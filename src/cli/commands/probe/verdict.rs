@@ -48,9 +48,9 @@ impl Verdict {
     /// Compares the features of `case` with the baselines; there must be at least one training and
     /// one evaluation image.
     pub fn of(case: &Case) -> Self {
-        let [learnt, evaluated] = case.labels;
+        let [fitted, evaluated] = case.labels;
         let n = evaluated.len();
-        let largest = most_frequent(learnt, case.classes.len());
+        let largest = most_frequent(fitted, case.classes.len());
         let always: Vec<f32> =
             evaluated.iter().map(|&label| f32::from(u8::from(label == largest))).collect();
         let right = &case.probed.right;
