@@ -545,7 +545,7 @@ impl Missing {
     }
 }
 
-/// A text file, whole or not at all.
+/// A text file that is written completely or not at all.
 struct Lines {
     file: BufWriter<Partial>,
     path: PathBuf,
@@ -556,7 +556,7 @@ impl Lines {
         Ok(Self { file: BufWriter::new(files::partial(path)?), path: path.to_owned() })
     }
 
-    /// Adds `line`. Names of files may hold line ends, which are written as \\n.
+    /// Adds `line`. Line breaks, which file names may contain, are written as \\n.
     fn add(&mut self, line: &str) -> Result<()> {
         let line = line.replace('\n', "\\n");
         writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, &e))
