@@ -1,4 +1,4 @@
-//! `soda bench`
+//! `soda bench`: benchmarks of the devices of this machine.
 
 mod estimate;
 

@@ -1,4 +1,4 @@
-//! `soda directions`
+//! `soda directions`: images along the directions of z.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

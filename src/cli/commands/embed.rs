@@ -1,4 +1,4 @@
-//! `soda embed`
+//! `soda embed`: features of images as a table.
 
 mod shard;
 

@@ -1,4 +1,4 @@
-//! `soda probe`
+//! `soda probe`: scores of frozen features.
 
 mod classes;
 mod files;

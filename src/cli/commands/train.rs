@@ -1,4 +1,4 @@
-//! `soda train`
+//! `soda train`: training of a recipe.
 
 mod auto_batch;
 mod newest;

@@ -1,4 +1,4 @@
-//! `soda view`
+//! `soda view`: another view of an image, from z.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

@@ -1,4 +1,4 @@
-//! `soda probe --grid`
+//! `soda probe --grid`: scores of the denoiser's blocks by noise level.
 
 use super::{Args, Common};
 use crate::cli::args::images;
