@@ -20,7 +20,8 @@ use std::path::PathBuf;
                   = \"conditioned\"."
 )]
 pub struct Args {
-    /// Image files, or images of the data set such as test:17.
+    /// Image files, or images of the data set such as test:17 (default: the first eight test
+    /// images).
     images: Vec<String>,
     /// Crop to generate: left, top, width, height in pixels (default: the whole image). The image
     /// has data.side x data.side pixels, as in the weights' recipe.
