@@ -22,7 +22,7 @@ pub struct Failure {
 struct WhatFits {
     /// What happened, for the error message of that process.
     what: String,
-    /// The run directory, where the command line of this process doesn't name it.
+    /// The run directory, if the command line of this process doesn't name it.
     run: Option<PathBuf>,
 }
 

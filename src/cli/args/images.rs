@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 /// Options for reading images, for every command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Taking {
-    /// Meaning of the top-level folders: splits (train, test) or classes (default: splits if all
-    /// have names of splits).
+    /// Meaning of the top-level folders: splits (train, test) or classes. Default: splits if all
+    /// are named like splits.
     #[arg(long, global = true, value_name = "splits|classes", value_parser = layout)]
     layout: Option<Layout>,
     /// Fraction of each class held out as the test set, if the data has none (default: 0.1).

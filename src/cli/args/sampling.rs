@@ -17,8 +17,8 @@ pub struct SamplingArgs {
     /// DDIM's eta: 0 is deterministic, 1 has DDPM's variance (default: the recipe's).
     #[arg(long)]
     eta: Option<f64>,
-    /// Guidance weight w in (1 + w) eps_c - w eps_u, or one weight per section of z, separated by
-    /// commas (default: the recipe's).
+    /// Guidance weight w in (1 + w) eps_c - w eps_u, or one per section of z. Separate several
+    /// weights by commas (default: the recipe's).
     #[arg(long, allow_hyphen_values = true, value_parser = guidance)]
     guidance: Option<Guidance>,
     /// Noise level at which sampling starts, as a fraction of all levels. Below 1 it starts from

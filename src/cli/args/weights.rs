@@ -16,8 +16,8 @@ pub struct WeightsArgs {
     /// Run directory whose newest EMA weights are used.
     #[arg(long, value_name = "DIR", conflicts_with = "weights")]
     pub run: Option<PathBuf>,
-    /// Weights file, `latest` (the newest checkpoint below runs/), or `shipped` (the built-in
-    /// trained weights, the default).
+    /// Weights file, `latest`, or `shipped` (the default). `latest` is the newest checkpoint below
+    /// runs/, `shipped` the built-in trained weights.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
 }

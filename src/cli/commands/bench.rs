@@ -1,4 +1,4 @@
-//! `soda bench`
+//! `soda bench`: benchmarks of the devices of this machine.
 
 mod estimate;
 
@@ -54,9 +54,9 @@ pub struct Args {
     /// Compare two earlier results (written with --json) instead: print their ratios.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
     compare: Option<Vec<PathBuf>>,
-    /// Estimate a training step on another card, without measuring anything: a40, rtx3060, rx6800,
-    /// arc770, m1, or a file of a card's specifications. `check` compares the estimates with
-    /// measurements on --device.
+    /// Estimate a training step on another card, without measuring anything. CARD is a40, rtx3060,
+    /// rx6800, arc770, m1, or a file of a card's specifications; `check` compares the estimates
+    /// with measurements on --device.
     #[arg(long, value_name = "CARD|FILE.toml", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare"])]
     estimate: Option<String>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `soda data`
+//! `soda data`: fetching, importing, verifying and packing data sets.
 
 mod show;
 

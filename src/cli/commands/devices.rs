@@ -1,4 +1,4 @@
-//! `soda devices`
+//! `soda devices`: the list of devices.
 
 use crate::cli::args::Common;
 use crate::cli::device::{adapters, select};

@@ -1,4 +1,4 @@
-//! `soda diagnose`
+//! `soda diagnose`: how much z helps the denoiser, and how z is spread.
 
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;

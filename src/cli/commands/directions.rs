@@ -1,4 +1,4 @@
-//! `soda directions`
+//! `soda directions`: images along the directions of z.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
@@ -24,10 +24,10 @@ pub struct Args {
     /// Number of principal components of z to show (default: 5, or as many as there are).
     #[arg(long, value_name = "N")]
     pca: Option<usize>,
-    /// Also show each class's weight vector in a linear classifier of z.
+    /// Also show the direction that most increases each class's logit in a linear classifier.
     #[arg(long)]
     classes: bool,
-    /// Start from the z of this image: a file, test:17 or train:3; repeatable (default: the mean of
+    /// Start from the z of this image: a file, test:17 or train:3. Repeatable (default: the mean of
     /// z).
     #[arg(long, value_name = "IMAGE")]
     image: Vec<String>,

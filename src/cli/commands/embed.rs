@@ -1,4 +1,4 @@
-//! `soda embed`
+//! `soda embed`: features of images as a table.
 
 mod lines;
 mod shard;
@@ -73,8 +73,9 @@ pub struct Args {
     /// Also write the labels of a --split to this .npy file.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
     labels: Option<PathBuf>,
-    /// Also write the name of each row's image to this text file: its file name, or train:17
-    /// (default: next to a .npy or .safetensors file, if the images have names of their own).
+    /// Also write the name of each row's image to this text file. A name is the image's file name,
+    /// or train:17 (default: next to a .npy or .safetensors file, if the images have names of their
+    /// own).
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
     /// Embed shard I of N (from 0), all/N one after the other, or auto. auto takes the shard that

@@ -1,4 +1,4 @@
-//! `soda export`
+//! `soda export`: weights in one file, in the formats of this and other programs.
 
 mod page;
 

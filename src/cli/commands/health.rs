@@ -1,4 +1,4 @@
-//! `soda health`
+//! `soda health`: measures of the representation by itself.
 
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;

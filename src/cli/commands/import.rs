@@ -1,4 +1,4 @@
-//! `soda import`
+//! `soda import`: weights from another program's checkpoint.
 
 use crate::cli::args::Common;
 use crate::cli::output::{self, Holds, Output};

@@ -1,4 +1,4 @@
-//! `soda interpolate`
+//! `soda interpolate`: images between two images.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

@@ -1,4 +1,4 @@
-//! `soda invert`
+//! `soda invert`: images to z and x_T and back (DDIM inversion).
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

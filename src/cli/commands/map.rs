@@ -1,4 +1,4 @@
-//! `soda map`
+//! `soda map`: images as points in the plane.
 
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;

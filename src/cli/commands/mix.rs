@@ -1,4 +1,4 @@
-//! `soda mix`
+//! `soda mix`: z of one image with sections from another.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

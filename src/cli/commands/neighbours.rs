@@ -1,4 +1,4 @@
-//! `soda neighbours`
+//! `soda neighbours`: the training images nearest to an image.
 
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
@@ -55,7 +55,7 @@ struct Found {
     cosine: f32,
 }
 
-/// Finds and draws the neighbours.
+/// Finds the neighbours and saves the picture.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("neighbours");
     let weights = args.weights.open()?;

@@ -1,4 +1,4 @@
-//! `soda probe`
+//! `soda probe`: scores of frozen features.
 
 mod classes;
 mod files;
@@ -13,7 +13,7 @@ use crate::cli::device;
 use crate::cli::fitted::{check_features, frozen};
 use crate::cli::output::{Output, with_spread};
 use crate::cli::scores;
-use classes::{by_class, judges, unjudged};
+use classes::{by_class, evaluation_labels, without_images};
 use indicatif::HumanCount;
 use serde_json::{Value, json};
 use soda::config::{DEFAULT_SIDE, ProbeConfig};
@@ -43,8 +43,8 @@ pub struct Args {
     /// denoiser:up1.0@11; pixels needs no weights.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: String,
-    /// Training views: the plain image (1), image and mirror image (2), or new crops in each epoch
-    /// (default: 2 for linear, else 1).
+    /// Training views: 1 (image), 2 (image and mirror image), or online (new crops in each epoch).
+    /// Default: 2 for linear, else 1.
     #[arg(long, value_parser = ["1", "2", "online"])]
     train_views: Option<String>,
     /// Evaluation images: the test set, or 10 % of the training set to tune on (selection).
@@ -168,8 +168,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let model = args.precision.model(&weights, &device, &mut output)?;
     let frozen = frozen(&weights, &model, &dataset, &device);
     let probed = protocol.of_model(&frozen, &kind)?;
-    let judges = judges(&protocol, &dataset);
-    let n_test = judges.len();
+    let labels = evaluation_labels(&protocol, &dataset);
+    let n_test = labels.len();
     print_head(&protocol, &args.features, "images", &probed, n_test);
     print_scores(&protocol, &args.features, &probed);
     let whitened =
@@ -184,14 +184,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         print_scores(&protocol, "raw pixels", &b.pixels);
         print_scores(&protocol, "untrained encoder", &b.random_encoder);
     }
-    unjudged(&dataset, &judges).iter().for_each(|line| warn(line));
+    without_images(&dataset, &labels).iter().for_each(|line| warn(line));
     if is_own {
-        let learnt: Vec<u16> =
+        let training: Vec<u16> =
             protocol.indices(&dataset).0.into_iter().map(|i| dataset.train.label(i)).collect();
         let verdict = Verdict::of(&Case {
             features: &args.features,
             classes: &dataset.classes,
-            labels: [&learnt, &judges],
+            labels: [&training, &labels],
             probed: &probed,
             baselines: baselines.as_ref(),
             held_out: protocol.split == Split::Selection,
@@ -211,7 +211,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         baselines.as_ref(),
         n_test,
     ));
-    output.merge(by_class(&dataset, &judges, &probed));
+    output.merge(by_class(&dataset, &labels, &probed));
     whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
     output.write(common)
 }
@@ -235,16 +235,16 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
     let config = args.training_on(&dataset, protocol, ProbeConfig::default());
     say(&format!("probing raw pixels of {}", dataset.describe()));
     let probed = protocol.of_pixels(&dataset, &config)?;
-    let judges = judges(protocol, &dataset);
-    let n_test = judges.len();
+    let labels = evaluation_labels(protocol, &dataset);
+    let n_test = labels.len();
     print_head(protocol, "pixels", "images", &probed, n_test);
     print_scores(protocol, "raw pixels", &probed);
-    unjudged(&dataset, &judges).iter().for_each(|line| warn(line));
+    without_images(&dataset, &labels).iter().for_each(|line| warn(line));
     output.set("device", json!("cpu"));
     output.set("adapter", Value::Null);
     output.data(&dataset, &args.split, n_test);
     output.merge(scores::to_json(protocol, &config, "pixels", &probed, None, n_test));
-    output.merge(by_class(&dataset, &judges, &probed));
+    output.merge(by_class(&dataset, &labels, &probed));
     output.write(common)
 }
 

@@ -1,4 +1,4 @@
-//! `soda quality`
+//! `soda quality`: measures of reconstructions and samples.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

@@ -1,4 +1,4 @@
-//! `soda reconstruct`
+//! `soda reconstruct`: reconstructions of test images from z alone.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

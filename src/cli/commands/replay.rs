@@ -1,4 +1,4 @@
-//! `soda replay`
+//! `soda replay`: a step of a run, repeated.
 
 use crate::cli::args::Common;
 use crate::cli::args::images;

@@ -1,7 +1,7 @@
 //! `soda report`: a one-page report on a run. Each part is produced by the corresponding command,
 //! which the page names.
 
-mod beside;
+mod comparison;
 mod scores;
 mod subcommands;
 mod training;
@@ -244,8 +244,8 @@ impl Subcommands<'_> {
         add(
             &mut editing,
             &finished,
-            "Along the principal components of z, and along each class's weight vector in a linear \
-             classifier.",
+            "Along the principal components of z, and along the direction that most increases each \
+             class's logit in a linear classifier.",
             |_| Vec::new(),
         );
         let finished = self.run("mix", "mix", true);

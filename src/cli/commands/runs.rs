@@ -1,4 +1,4 @@
-//! `soda runs`
+//! `soda runs`: the list of runs.
 
 mod table;
 

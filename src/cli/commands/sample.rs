@@ -1,4 +1,4 @@
-//! `soda sample`
+//! `soda sample`: new images from the latent prior.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;

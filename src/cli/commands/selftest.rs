@@ -1,4 +1,4 @@
-//! `soda selftest`
+//! `soda selftest`: tests of every kernel on a device.
 
 use crate::cli::args::Common;
 use crate::cli::device;

@@ -1,4 +1,4 @@
-//! `soda train`
+//! `soda train`: training of a recipe.
 
 mod auto_batch;
 mod newest;
@@ -70,8 +70,9 @@ pub struct Args {
     /// schedule is shortened accordingly, and a checkpoint is written.
     #[arg(long, value_name = "MINUTES", value_parser = crate::cli::args::minutes)]
     max_minutes: Option<f64>,
-    /// Before training, find the largest micro-batch that fits in memory (train.micro_batch): the
-    /// whole batch, a half, a quarter, .. Gradients are accumulated, so the batch stays the same.
+    /// Before training, find the largest micro-batch that fits in memory. It tries the whole batch,
+    /// a half, a quarter, .. (train.micro_batch); gradients are accumulated, so the batch stays the
+    /// same.
     #[arg(long)]
     auto_batch: bool,
     /// Only run two steps of the recipe, on images of noise, and print the time of the second;

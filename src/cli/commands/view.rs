@@ -1,4 +1,4 @@
-//! `soda view`
+//! `soda view`: another view of an image, from z.
 
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
@@ -20,10 +20,11 @@ use std::path::PathBuf;
                   = \"conditioned\"."
 )]
 pub struct Args {
-    /// Image files, or images of the data set such as test:17.
+    /// Image files, or images of the data set such as test:17 (default: the first eight test
+    /// images).
     images: Vec<String>,
-    /// Crop to generate: left, top, width, height, in pixels at the weights' data.side (default:
-    /// the whole image).
+    /// Crop to generate: left, top, width, height in pixels (default: the whole image). The image
+    /// has data.side x data.side pixels, as in the weights' recipe.
     #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
     crop: Option<Window>,
     /// Mirror the view left to right.

@@ -1,4 +1,4 @@
-//! `soda bench --estimate`
+//! `soda bench --estimate`: an estimated training step on another card.
 
 use crate::cli::args::Common;
 use crate::cli::device;

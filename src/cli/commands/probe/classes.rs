@@ -5,7 +5,7 @@ use soda::data::Dataset;
 use soda::eval::probe::{Probed, Protocol};
 
 /// Returns the labels of the evaluation images.
-pub fn judges(protocol: &Protocol, data: &Dataset) -> Vec<u16> {
+pub fn evaluation_labels(protocol: &Protocol, data: &Dataset) -> Vec<u16> {
     let images = protocol.judges(data);
     protocol.indices(data).1.into_iter().map(|i| images.label(i)).collect()
 }
@@ -14,14 +14,14 @@ pub fn judges(protocol: &Protocol, data: &Dataset) -> Vec<u16> {
 const NAMED: usize = 10;
 
 /// Returns a warning if some classes have no evaluation images.
-pub fn unjudged(data: &Dataset, judges: &[u16]) -> Option<String> {
-    let mut judged = vec![false; data.classes.len()];
-    judges.iter().for_each(|&label| judged[usize::from(label)] = true);
+pub fn without_images(data: &Dataset, labels: &[u16]) -> Option<String> {
+    let mut present = vec![false; data.classes.len()];
+    labels.iter().for_each(|&label| present[usize::from(label)] = true);
     let without: Vec<&str> = data
         .classes
         .iter()
-        .zip(&judged)
-        .filter(|(_, judged)| !**judged)
+        .zip(&present)
+        .filter(|(_, present)| !**present)
         .map(|(name, _)| name.as_str())
         .collect();
     let named = without[..without.len().min(NAMED)].join(", ");
@@ -38,9 +38,9 @@ pub fn unjudged(data: &Dataset, judges: &[u16]) -> Option<String> {
 
 /// Returns the classes by name, each with the number of its evaluation images and the per cent of
 /// them that are classified correctly.
-pub fn by_class(data: &Dataset, judges: &[u16], probed: &Probed) -> Value {
+pub fn by_class(data: &Dataset, labels: &[u16], probed: &Probed) -> Value {
     let mut found = vec![(0usize, 0.0f64); data.classes.len()];
-    for (&label, &right) in judges.iter().zip(&probed.right) {
+    for (&label, &right) in labels.iter().zip(&probed.right) {
         let (n, sum) = &mut found[usize::from(label)];
         (*n, *sum) = (*n + 1, *sum + f64::from(right));
     }
@@ -75,11 +75,11 @@ mod tests {
             options: Options::default(),
         };
         let protocol = Protocol::new(Method::Knn, Split::Test, 1);
-        let judges = judges(&protocol, &data);
-        assert_eq!(judges, data.test.labels());
-        let line = unjudged(&data, &judges).expect("one without");
+        let labels = evaluation_labels(&protocol, &data);
+        assert_eq!(labels, data.test.labels());
+        let line = without_images(&data, &labels).expect("one without");
         assert!(line.starts_with("warning: 1 of 3 classes") && line.ends_with(": dogs"), "{line}");
-        assert_eq!(unjudged(&data, &[2, 1, 0]), None);
+        assert_eq!(without_images(&data, &[2, 1, 0]), None);
 
         let point = soda::eval::probe::Point {
             fraction: 1.0,
@@ -90,10 +90,10 @@ mod tests {
                 .expect("a score"),
         };
         let probed = Probed { point, curve: Vec::new(), right: vec![1.0, 0.5, 0.0, 0.0] };
-        let told = by_class(&data, &[0, 0, 2, 0], &probed);
-        assert_eq!(told["classes"], json!(["cats", "dogs", "owls"]));
-        assert_eq!(told["per_class"][0], json!({ "class": "cats", "n": 3, "top1": 50.0 }));
-        assert_eq!(told["per_class"][1], json!({ "class": "dogs", "n": 0, "top1": null }));
-        assert_eq!(told["per_class"][2]["top1"], 0.0);
+        let found = by_class(&data, &[0, 0, 2, 0], &probed);
+        assert_eq!(found["classes"], json!(["cats", "dogs", "owls"]));
+        assert_eq!(found["per_class"][0], json!({ "class": "cats", "n": 3, "top1": 50.0 }));
+        assert_eq!(found["per_class"][1], json!({ "class": "dogs", "n": 0, "top1": null }));
+        assert_eq!(found["per_class"][2]["top1"], 0.0);
     }
 }

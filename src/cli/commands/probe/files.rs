@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 /// The files of the features.
 #[derive(clap::Args)]
 pub struct FileArgs {
-    /// Train on features from this file, without weights or images: an array [N, D] in a .npy file,
-    /// or the tensor `features` of a .safetensors file.
+    /// Train on features from this file, without weights or images. It is an array [N, D] in a .npy
+    /// file, or the tensor `features` of a .safetensors file.
     #[arg(
         long, value_name = "FILE", requires = "test_features",
         conflicts_with_all = ["run", "weights", "features", "train_views", "split", "baselines", "grid"]

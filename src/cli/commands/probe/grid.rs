@@ -1,4 +1,4 @@
-//! `soda probe --grid`
+//! `soda probe --grid`: scores of the denoiser's blocks by noise level.
 
 use super::{Args, Common};
 use crate::cli::args::images;
@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 /// Flags of the scan.
 #[derive(clap::Args)]
 pub struct GridArgs {
-    /// Score every decoder block at several noise levels on the selection split (as in DDAE), and
-    /// save a heat map.
+    /// Score every decoder block at several noise levels, as in DDAE. Uses the selection split and
+    /// saves a heat map.
     #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "whiten", "epochs"])]
     grid: bool,
     /// Noise levels of --grid (default: seven, more closely spaced near 0).

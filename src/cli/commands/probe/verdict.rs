@@ -48,9 +48,9 @@ impl Verdict {
     /// Compares the features of `case` with the baselines; there must be at least one training and
     /// one evaluation image.
     pub fn of(case: &Case) -> Self {
-        let [learnt, evaluated] = case.labels;
+        let [fitted, evaluated] = case.labels;
         let n = evaluated.len();
-        let largest = most_frequent(learnt, case.classes.len());
+        let largest = most_frequent(fitted, case.classes.len());
         let always: Vec<f32> =
             evaluated.iter().map(|&label| f32::from(u8::from(label == largest))).collect();
         let right = &case.probed.right;
@@ -92,7 +92,7 @@ impl Verdict {
                     _ => ("no better than", training.to_owned()),
                 };
                 format!(
-                    "{features} separates these {classes} classes {worse} {what} ({z:.1} % against \
+                    "On these {classes} classes, {features} is {worse} {what} ({z:.1} % against \
                      {other:.1} %, {error}); {advice}."
                 )
             }
@@ -214,18 +214,18 @@ mod tests {
         let pixels = verdict(55, [39, 38, 28], true, false).sentence;
         assert_eq!(
             pixels,
-            "z separates these 2 classes no better than raw pixels (70.9 % against 69.1 %, \
-             standard error 6.2 points with 55 test images); train on these images first."
+            "On these 2 classes, z is no better than raw pixels (70.9 % against 69.1 %, standard \
+             error 6.2 points with 55 test images); train on these images first."
         );
         let perhaps = verdict(55, [42, 38, 28], true, false).sentence;
         assert!(
-            perhaps.contains("classes not clearly better than raw pixels (76.4 %")
+            perhaps.contains("z is not clearly better than raw pixels (76.4 %")
                 && perhaps.ends_with("; evaluate on more images, or train on these images first."),
             "{perhaps}"
         );
         let worse = verdict(200, [150, 190, 100], true, true).sentence;
         assert!(
-            worse.contains("classes worse than raw pixels (75.0 % against 95.0 %")
+            worse.contains("z is worse than raw pixels (75.0 % against 95.0 %")
                 && worse.ends_with("; train longer, or on more images."),
             "{worse}"
         );

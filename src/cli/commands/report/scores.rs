@@ -1,6 +1,6 @@
 //! The scores of z, compared with the baselines.
 
-use super::beside::Beside;
+use super::comparison::Comparison;
 use super::scored;
 use super::subcommands::Finished;
 use indicatif::HumanCount;
@@ -25,7 +25,9 @@ pub fn section(probes: &[(&'static str, Finished)]) -> Section {
     for (protocol, finished) in probes {
         match &finished.result {
             Ok(v) => {
-                section.words.extend(Beside::pixels(v).map(|beside| beside.in_words(protocol)));
+                section
+                    .words
+                    .extend(Comparison::pixels(v).map(|comparison| comparison.in_words(protocol)));
                 rows.extend(rows_of(protocol, v));
                 section.commands.push(finished.typed.clone());
             }

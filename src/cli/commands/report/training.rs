@@ -1,6 +1,6 @@
 //! How a run was trained, from metrics.jsonl and starts.jsonl.
 
-use super::beside::Beside;
+use super::comparison::Comparison;
 use super::scored;
 use super::subcommands::Finished;
 use crate::cli::args::weights::began_with;
@@ -86,14 +86,14 @@ pub fn facts(
         if let Ok(v) = &finished.result {
             add(scored(&v["top1"], &v["top1_spread"]), name);
             if *protocol == "linear"
-                && let Some(beside) = Beside::pixels(v)
+                && let Some(comparison) = Comparison::pixels(v)
             {
                 let pixels = &v["baselines"]["pixels"];
                 add(
                     scored(&pixels["top1"], &pixels["top1_spread"]),
                     "linear probe of raw pixels, top-1",
                 );
-                add(beside.points(), "points that z adds to raw pixels");
+                add(comparison.points(), "points that z adds to raw pixels");
             }
         }
     }

@@ -29,7 +29,7 @@ enum Tried {
 
 /// Finds the largest `train.micro_batch` out of the whole batch (0), a half, a quarter, .. with
 /// which two training steps succeed; on a GPU a smaller one if that is faster. Each size is tried
-/// in a separate process, because a process can't use a device any more that ran out of memory.
+/// in a separate process, because a process can no longer use a device that has run out of memory.
 ///
 /// # Errors
 /// If not even one image fits, or no process can be started.

@@ -7,7 +7,7 @@ const DEVIATIONS: f64 = 2.0;
 
 /// Two scores of one probe on the same test images, in per cent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Beside {
+pub struct Comparison {
     z: f64,
     pixels: f64,
     /// The standard deviation of their difference, over the probe's seeds and over the choice of
@@ -16,7 +16,7 @@ pub struct Beside {
     images: u64,
 }
 
-impl Beside {
+impl Comparison {
     /// Compares z with raw pixels, from the JSON of `soda probe --baselines`; `None` without
     /// baselines.
     pub fn pixels(probe: &Value) -> Option<Self> {
@@ -69,9 +69,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn beside(z: f64, pixels: f64, spread: f64, n: u64) -> Beside {
+    fn comparison(z: f64, pixels: f64, spread: f64, n: u64) -> Comparison {
         let baselines = json!({ "pixels": { "top1": pixels, "top1_spread": spread } });
-        Beside::pixels(
+        Comparison::pixels(
             &json!({ "top1": z, "top1_spread": spread, "n_test": n, "baselines": baselines }),
         )
         .expect("scores")
@@ -79,32 +79,37 @@ mod tests {
 
     #[test]
     fn a_difference_counts_where_it_is_more_than_seeds_and_few_images_explain() {
-        let clear = beside(55.6, 35.1, 0.3, 1000).in_words("linear");
+        let clear = comparison(55.6, 35.1, 0.3, 1000).in_words("linear");
         assert!(
             clear.starts_with("z beats raw pixels under `linear`: 55.6 % against 35.1 %."),
             "{clear}"
         );
         assert!(clear.contains("20.5 points is more than the 4.4"), "{clear}");
         // The same lead on 20 images is luck.
-        let few = beside(45.0, 43.3, 5.0, 20).in_words("linear");
+        let few = comparison(45.0, 43.3, 5.0, 20).in_words("linear");
         assert!(
             few.starts_with("It is unclear") && few.contains("1.7 points is no more than"),
             "{few}"
         );
         assert!(
-            beside(20.0, 40.0, 0.3, 1000)
+            comparison(20.0, 40.0, 0.3, 1000)
                 .in_words("knn")
                 .starts_with("Raw pixels beat z under `knn`")
         );
         // A wide spread over seeds hides what many images would show.
-        assert!(beside(50.0, 47.0, 0.1, 10_000).in_words("linear").starts_with("z beats"));
-        assert!(beside(50.0, 47.0, 3.0, 10_000).in_words("linear").starts_with("It is unclear"));
-        assert_eq!(beside(55.6, 35.1, 0.3, 1000).points(), "+20.5 ± 4.4");
+        assert!(comparison(50.0, 47.0, 0.1, 10_000).in_words("linear").starts_with("z beats"));
+        assert!(
+            comparison(50.0, 47.0, 3.0, 10_000).in_words("linear").starts_with("It is unclear")
+        );
+        assert_eq!(comparison(55.6, 35.1, 0.3, 1000).points(), "+20.5 ± 4.4");
     }
 
     #[test]
     fn without_baselines_nothing_is_said() {
-        assert_eq!(Beside::pixels(&json!({ "top1": 50.0, "n_test": 10, "baselines": null })), None);
-        assert_eq!(Beside::pixels(&json!({})), None);
+        assert_eq!(
+            Comparison::pixels(&json!({ "top1": 50.0, "n_test": 10, "baselines": null })),
+            None
+        );
+        assert_eq!(Comparison::pixels(&json!({})), None);
     }
 }
