@@ -6,7 +6,7 @@
 use soda::config::{Guidance, SampleConfig, Sampler};
 use soda::data;
 use soda::device;
-use soda::edit::decoder::Decoder;
+use soda::edit::generator::Generator;
 use soda::error::{Error, Result};
 use soda::eval::psnr_ssim::similarity;
 use soda::model::weights::WeightsFile;
@@ -42,16 +42,16 @@ fn compare() -> Result<()> {
 
     let guidance = Guidance::Whole(0.0);
     let plain = SampleConfig { eta: 0.0, guidance, clip_x0: false, ..config.sample.clone() };
-    let z = Decoder::new(&model, config, plain.clone(), &device.device).encode(&images)?;
+    let z = Generator::new(&model, config, plain.clone(), &device.device).encode(&images)?;
     let draw = |sampler, steps| -> Result<(Vec<f32>, f64)> {
-        let decoder = Decoder::new(
+        let generator = Generator::new(
             &model,
             config,
             SampleConfig { sampler, steps, ..plain.clone() },
             &device.device,
         );
         let clock = Instant::now();
-        Ok((decoder.draw(&z, 1)?, clock.elapsed().as_secs_f64()))
+        Ok((generator.draw(&z, 1)?, clock.elapsed().as_secs_f64()))
     };
     let (fine, seconds) = draw(Sampler::Ddim, config.diffusion.steps)?;
     println!("{:>10} {:>6} {:>9} {:>22}", "sampler", "steps", "seconds", "PSNR to most steps, dB");

@@ -4,7 +4,7 @@
 //! cargo run --release --example reconstruct -- reconstruction.png
 //! ```
 
-use soda::edit::decoder::signed;
+use soda::edit::generator::signed;
 use soda::eval::psnr_ssim::similarity;
 use soda::model::shipped;
 use soda::prelude::*;

@@ -4,7 +4,7 @@ pub use crate::config::Config;
 pub use crate::data::{Dataset, Images, bundled};
 pub use crate::device::{Selected, select};
 pub use crate::diffusion::Schedule;
-pub use crate::edit::decoder::Decoder as Generator;
+pub use crate::edit::generator::Generator;
 pub use crate::error::{Error, Result};
 pub use crate::eval::features::{FeatureKind, Features, encode};
 pub use crate::model::Soda;

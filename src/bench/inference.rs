@@ -6,7 +6,7 @@ use super::recipe::recipe;
 use super::row::{Message, ProfileRow, Row};
 use super::timing::{Effort, measure, sample as once};
 use crate::config::{Guidance, SampleConfig, Sides};
-use crate::edit::decoder::Decoder;
+use crate::edit::generator::Generator;
 use crate::error::Result;
 use crate::kernels::catalog::random;
 use crate::kernels::profile::observe;
@@ -75,7 +75,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     if job.fits(&sampling.name(), 100.0 * narrow)? {
         let settings =
             SampleConfig { steps: 100, guidance: Guidance::Whole(0.0), ..config.sample.clone() };
-        let decoder = Decoder::new(&small, &config, settings, &device);
+        let generator = Generator::new(&small, &config, settings, &device);
         let z = vec![0.1; DENOISED * config.model.z_dim];
         let parameters = Some(parameters::count(&small.unet));
         let effort = Effort {
@@ -83,7 +83,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
             most: 5,
             together: 1,
         };
-        let draw = |()| drop(decoder.draw(&z, 3));
+        let draw = |()| drop(generator.draw(&z, 3));
         let timing = measure(&device, effort, 100.0 * narrow, || (), draw)?;
         let mut row = Row { parameters, ..sampling };
         row.timed(&timing);

@@ -15,7 +15,7 @@ use soda::data::bytes_of;
 use soda::data::picture::resolve;
 use soda::data::{Dataset, Images};
 use soda::device::Selected;
-use soda::edit::decoder::Decoder;
+use soda::edit::generator::Generator;
 use soda::edit::linear_decoder::LinearDecoder;
 use soda::edit::prior::Prior;
 use soda::edit::reconstruct::reconstruct_first;
@@ -103,18 +103,18 @@ impl<'a> Session<'a> {
         &self.weights.config
     }
 
-    /// Returns the decoder, which encodes images to z and samples images from z.
+    /// Returns the generator, which encodes images to z and samples images from z.
     ///
     /// # Errors
     /// If sampling starts from the linear decoder, and that is damaged or can't be fitted.
-    pub fn decoder(&self) -> Result<Decoder<'_>> {
-        let decoder = Decoder::new(
+    pub fn generator(&self) -> Result<Generator<'_>> {
+        let generator = Generator::new(
             &self.model,
             &self.weights.config,
             self.sample.clone(),
             &self.device.device,
         );
-        Ok(decoder.beginning_with(if self.sample.begins_with_picture() {
+        Ok(generator.beginning_with(if self.sample.begins_with_picture() {
             self.linear()?
         } else {
             None
@@ -253,14 +253,14 @@ impl<'a> Session<'a> {
 
 /// Reconstructs the first `n` test images, saves the first 20 to `out`, and measures all of them.
 pub fn draw_reconstructions(
-    decoder: &Decoder,
+    generator: &Generator,
     dataset: &Dataset,
     n: usize,
     seed: u64,
     out: &Path,
 ) -> Result<Similarity> {
-    let (images, originals) = reconstruct_first(decoder, &dataset.test, n, seed)?;
-    let shown = n.min(20) * bytes_of(decoder.side());
-    grid::save_reconstructions(out, &images[..shown], &originals[..shown], decoder.side())?;
-    similarity(&images, &originals, decoder.side())
+    let (images, originals) = reconstruct_first(generator, &dataset.test, n, seed)?;
+    let shown = n.min(20) * bytes_of(generator.side());
+    grid::save_reconstructions(out, &images[..shown], &originals[..shown], generator.side())?;
+    similarity(&images, &originals, generator.side())
 }

@@ -1,7 +1,7 @@
 //! Images made from z: reconstructions, edits and samples.
 
-pub mod decoder;
 pub mod directions;
+pub mod generator;
 pub mod interpolate;
 pub mod linear_decoder;
 pub mod mix;

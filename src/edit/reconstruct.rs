@@ -1,6 +1,6 @@
 //! Reconstruction: images sampled from z alone.
 
-use super::decoder::{Decoder, signed};
+use super::generator::{Generator, signed};
 use crate::data::Images;
 use crate::error::Result;
 
@@ -10,12 +10,12 @@ use crate::error::Result;
 /// # Errors
 /// If the device can't be read.
 pub fn reconstruct_first(
-    decoder: &Decoder,
+    generator: &Generator,
     images: &Images,
     n: usize,
     seed: u64,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
     let images = images.first(n);
-    let z = decoder.encode(&images)?;
-    Ok((decoder.draw(&z, seed)?, signed(&images, decoder.side())?))
+    let z = generator.encode(&images)?;
+    Ok((generator.draw(&z, seed)?, signed(&images, generator.side())?))
 }

@@ -8,7 +8,7 @@ use soda::data::Images;
 use soda::data::crop::{Geometry, Window, resized_crop};
 use soda::data::loader::Loader;
 use soda::data::views::plain_source;
-use soda::edit::decoder::{Decoder, signed};
+use soda::edit::generator::{Generator, signed};
 use soda::edit::linear_decoder::fit_to;
 use soda::eval::psnr_ssim::psnr;
 use soda::model::Soda;
@@ -116,7 +116,7 @@ fn no_view_means_the_source_view_and_sampling_follows_the_view() {
     let model = Soda::new(&config.model, 1, &device);
     let mut sample = config.sample.clone();
     sample.steps = 2;
-    let decoder = Decoder::new(&model, &config, sample, &device);
+    let decoder = Generator::new(&model, &config, sample, &device);
     let z = decoder.encode(&pattern(2)).expect("z");
     let draw = |view: Option<[f32; 4]>| {
         let view = view.map(|v| v.repeat(2));
@@ -132,7 +132,7 @@ fn no_view_means_the_source_view_and_sampling_follows_the_view() {
     let others = Images::new(SIDE, (0..40 * IMAGE).map(|_| stream.random()).collect(), vec![0; 40]);
     let linear = fit_to(&model, &others, 40, &config, &device).expect("a fit");
     let sample = SampleConfig { start: 0.1, ..decoder.sample.clone() };
-    let decoder = Decoder::new(&model, &config, sample, &device);
+    let decoder = Generator::new(&model, &config, sample, &device);
     let noise = vec![0.0; 2 * IMAGE];
     let from_noise = decoder.decode(&z, &noise, None, 1).expect("draws");
     let decoder = decoder.beginning_with(Some(Arc::new(linear)));

@@ -6,8 +6,8 @@ use crate::cli::args::WeightsArgs;
 use crate::cli::session::{Named, Session};
 use serde_json::{Value, json};
 use soda::data::bytes_of;
-use soda::edit::decoder::{Decoder, signed};
 use soda::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
+use soda::edit::generator::{Generator, signed};
 use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;
 use soda::eval::latent_statistics::{LatentStats, statistics};
@@ -61,7 +61,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.classes {
         dataset.require_classes("--classes")?;
     }
-    let (decoder, config) = (session.decoder()?, session.config());
+    let (generator, config) = (session.generator()?, session.config());
     let z_dim = config.model.z_dim;
     let count = principal_count(args, z_dim, dataset.train.len())?;
     let frozen = session.frozen(&dataset);
@@ -81,16 +81,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         directions.extend(of_classes(probe, &dataset.classes, &stats));
     }
 
-    let starts = starts(&decoder, &named, &stats)?;
+    let starts = starts(&generator, &named, &stats)?;
     let strips: Vec<Vec<f32>> = starts
         .iter()
         .flat_map(|start| directions.iter().map(|along| traverse(&start.z, along, &PLACES)))
         .collect();
     // Every image starts from the same noise, so that all differences come from z.
     let seed = args.sampling.seed;
-    let x_last = decoder.noise(1, seed).repeat(strips.len() * PLACES.len());
-    let drawn = decoder.decode(&strips.concat(), &x_last, None, seed)?;
-    draw(&args.out, count, &starts, &directions, &drawn, decoder.side())?;
+    let x_last = generator.noise(1, seed).repeat(strips.len() * PLACES.len());
+    let drawn = generator.decode(&strips.concat(), &x_last, None, seed)?;
+    draw(&args.out, count, &starts, &directions, &drawn, generator.side())?;
 
     let score = match &probe {
         Some(probe) => Some(probe.score(&frozen.test(&FeatureKind::Z)?)?),
@@ -119,7 +119,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     session.finish()
 }
 
-fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<Start>> {
+fn starts(generator: &Generator, named: &Named, stats: &LatentStats) -> Result<Vec<Start>> {
     if named.names.is_empty() {
         let z = stats.mean.iter().map(|&v| v as f32).collect();
         return Ok(vec![Start { name: "mean of z".into(), z, original: None }]);
@@ -128,8 +128,8 @@ fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<S
         let image = named.images.select(&[i]);
         Ok(Start {
             name: name.clone(),
-            z: decoder.encode(&image)?,
-            original: Some(signed(&image, decoder.side())?),
+            z: generator.encode(&image)?,
+            original: Some(signed(&image, generator.side())?),
         })
     };
     named.names.iter().enumerate().map(start).collect()

@@ -6,7 +6,7 @@ use crate::cli::args::WeightsArgs;
 use crate::cli::session::Session;
 use serde_json::{Value, json};
 use soda::data::bytes_of;
-use soda::edit::decoder::{Decoder, signed};
+use soda::edit::generator::{Generator, signed};
 use soda::edit::interpolate::{Path, VISIBLE, changes, interpolate, look_alike};
 use soda::error::Result;
 use soda::eval::psnr_ssim::psnr;
@@ -59,10 +59,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Session::open("interpolate", &args.weights, &args.sampling, &args.out, common)?;
     session.deterministic("interpolate")?;
     let named = session.images(&[args.a.clone(), args.b.clone()])?;
-    let decoder = session.decoder()?;
+    let generator = session.generator()?;
     let ends = [0, 1].map(|i| named.images.select(&[i]));
-    let [z_a, z_b] = [decoder.encode(&ends[0])?, decoder.encode(&ends[1])?];
-    let originals = [signed(&ends[0], decoder.side())?, signed(&ends[1], decoder.side())?];
+    let [z_a, z_b] = [generator.encode(&ends[0])?, generator.encode(&ends[1])?];
+    let originals = [signed(&ends[0], generator.side())?, signed(&ends[1], generator.side())?];
     let [a, b] = [0, 1].map(|i| named.names[i].as_str());
     let (n, seed) = (args.n as usize, args.sampling.seed);
     // The name of the path in the JSON; its labels without and with x_T.
@@ -73,25 +73,25 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let z = paths.map(|(.., path)| interpolate(&z_a, &z_b, n, path));
 
     let mut strips = Vec::new();
-    let mut draw_strips = |decoder: &Decoder, x_last: Vec<f32>, inverted: bool| -> Result<()> {
-        let images = decoder.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
+    let mut draw_strips = |generator: &Generator, x_last: Vec<f32>, inverted: bool| -> Result<()> {
+        let images = generator.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
         for ((path, labels, _), images) in
-            paths.iter().zip(images.chunks_exact(n * bytes_of(decoder.side())))
+            paths.iter().zip(images.chunks_exact(n * bytes_of(generator.side())))
         {
             let (number, label) = (strips.len(), labels[usize::from(inverted)]);
             strips.push(Strip { number, label, path, inverted, images: images.to_vec() });
         }
         Ok(())
     };
-    draw_strips(&decoder, decoder.noise(1, seed).repeat(n), false)?;
+    draw_strips(&generator, generator.noise(1, seed).repeat(n), false)?;
     if args.invert {
-        let plain = decoder.plain();
+        let plain = generator.plain();
         let [x_a, x_b] = [plain.invert(&originals[0], &z_a)?, plain.invert(&originals[1], &z_b)?];
         draw_strips(&plain, interpolate(&x_a, &x_b, n, Path::Spherical), true)?;
     }
     let blocks: Vec<Value> = strips.iter().map(|strip| measure(strip, &originals)).collect();
-    let (shown, alike) = distinct(strips, bytes_of(decoder.side()));
-    draw(args, &shown, &originals, decoder.side())?;
+    let (shown, alike) = distinct(strips, bytes_of(generator.side()));
+    draw(args, &shown, &originals, generator.side())?;
 
     out!("{n} images in a row from {a} to {b} in {}", args.out.display());
     for strip in &shown {

@@ -6,7 +6,7 @@ use crate::cli::args::WeightsArgs;
 use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::bytes_of;
-use soda::edit::decoder::signed;
+use soda::edit::generator::signed;
 use soda::eval::psnr_ssim::similarity;
 use soda::report::grid::{GridRow, LARGE, save_table, scale};
 use std::path::PathBuf;
@@ -34,12 +34,12 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> soda::error::Result<()> {
     let mut session = Session::open("invert", &args.weights, &args.sampling, &args.out, common)?;
     let named = session.images(&session.asked_or(&args.images, 0..8)?)?;
-    let decoder = session.decoder()?;
-    let side = decoder.side();
-    let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images, side)?);
-    let x_last = decoder.invert(&originals, &z)?;
-    let back = decoder.plain().decode(&z, &x_last, None, args.sampling.seed)?;
-    let alone = decoder.draw(&z, args.sampling.seed)?;
+    let generator = session.generator()?;
+    let side = generator.side();
+    let (z, originals) = (generator.encode(&named.images)?, signed(&named.images, side)?);
+    let x_last = generator.invert(&originals, &z)?;
+    let back = generator.plain().decode(&z, &x_last, None, args.sampling.seed)?;
+    let alone = generator.draw(&z, args.sampling.seed)?;
 
     let both = [(&back, "z and x_T"), (&alone, "z alone")];
     let rows = [(&originals, "original")].into_iter().chain(both);

@@ -6,7 +6,7 @@ use crate::cli::args::WeightsArgs;
 use crate::cli::session::{Named, Session};
 use serde_json::json;
 use soda::data::bytes_of;
-use soda::edit::decoder::signed;
+use soda::edit::generator::signed;
 use soda::edit::mix::{by_stage, mix};
 use soda::error::{Error, Result};
 use soda::eval::psnr_ssim::mean_change;
@@ -71,17 +71,19 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         )));
     }
     let (rows, columns) = images(&session, args)?;
-    let decoder = session.decoder()?;
-    let (mut own, mut theirs) = (decoder.encode(&rows.images)?, decoder.encode(&columns.images)?);
+    let generator = session.generator()?;
+    let (mut own, mut theirs) =
+        (generator.encode(&rows.images)?, generator.encode(&columns.images)?);
     let model = &session.config().model;
     if !model.unet.layer_modulation {
         [&mut own, &mut theirs].into_iter().for_each(|z| *z = by_stage(z, model.z_dim, all.len()));
     }
     let z = mix(&own, &theirs, &all, &chosen);
     // The same noise everywhere, so that all differences come from z.
-    let (side, image) = (decoder.side(), bytes_of(decoder.side()));
-    let noise = decoder.noise(1, args.sampling.seed);
-    let draw = |z: &[f32], n: usize| decoder.decode(z, &noise.repeat(n), None, args.sampling.seed);
+    let (side, image) = (generator.side(), bytes_of(generator.side()));
+    let noise = generator.noise(1, args.sampling.seed);
+    let draw =
+        |z: &[f32], n: usize| generator.decode(z, &noise.repeat(n), None, args.sampling.seed);
     let drawn = draw(&z, rows.names.len() * columns.names.len())?;
     let unmixed = draw(&own, rows.names.len())?;
     // The mean change of a pixel in [0, 1] from the image of the row's own z, by row and column.

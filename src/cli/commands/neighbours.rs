@@ -10,7 +10,7 @@ use crate::cli::output::{self, Holds, Output};
 use serde_json::{Value, json};
 use soda::data::picture::resolve;
 use soda::data::{Dataset, Images, bytes_of};
-use soda::edit::decoder::signed;
+use soda::edit::generator::signed;
 use soda::error::{Error, Result};
 use soda::eval::features::{FeatureKind, extract};
 use soda::eval::knn::nearest;

@@ -9,7 +9,7 @@ use crate::cli::session::Session;
 use serde::Serialize;
 use serde_json::json;
 use soda::data::{Images, bytes_of};
-use soda::edit::decoder::{Decoder, signed};
+use soda::edit::generator::{Generator, signed};
 use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
 use soda::eval::features::{FeatureKind, Features};
@@ -79,9 +79,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         ));
     }
     let prior = session.prior(args.components as usize)?;
-    let (decoder, linear, dim) =
-        (session.decoder()?, session.linear()?, session.config().model.z_dim);
-    let side = decoder.side();
+    let (generator, linear, dim) =
+        (session.generator()?, session.linear()?, session.config().model.z_dim);
+    let side = generator.side();
     let latent = prior.mixture.sample(n, 1.0, seed);
     let mean = mean_image(&dataset.train, side)?;
 
@@ -90,10 +90,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
     let mut kinds: Vec<Measured> =
         Kind::ALL.into_iter().filter(of_map).map(Measured::new).collect();
-    for (part, decoder) in decoder.parts(n) {
+    for (part, generator) in generator.parts(n) {
         let indices: Vec<usize> = part.clone().collect();
         let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
-        let (z, originals) = (decoder.encode(&test)?, signed(&test, side)?);
+        let (z, originals) = (generator.encode(&test)?, signed(&test, side)?);
         for kind in &mut kinds {
             let latent = &latent[part.start * dim..part.end * dim];
             let map = |z: &[f32]| {
@@ -102,16 +102,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             let images = match kind.kind {
                 Kind::Test => originals.clone(),
                 Kind::OwnNoise => {
-                    decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?
+                    generator.plain().decode(&z, &generator.invert(&originals, &z)?, None, seed)?
                 }
-                Kind::ZAlone => decoder.draw(&z, seed)?,
+                Kind::ZAlone => generator.draw(&z, seed)?,
                 Kind::LinearMap => map(&z),
                 Kind::Mean => mean.repeat(part.len()),
-                Kind::Drawn => decoder.clone().varied().draw(latent, seed)?,
+                Kind::Drawn => generator.clone().varied().draw(latent, seed)?,
                 Kind::DrawnLinearly => map(latent),
                 Kind::Training => signed(&train, side)?,
             };
-            kind.add(images, &originals, side, &decoder, inception.as_ref())?;
+            kind.add(images, &originals, side, &generator, inception.as_ref())?;
         }
     }
     save(&args.out, &kinds, n, side)?;
@@ -307,7 +307,7 @@ impl Measured {
         images: Vec<f32>,
         originals: &[f32],
         side: usize,
-        decoder: &Decoder,
+        generator: &Generator,
         inception: Option<&Inception>,
     ) -> Result<()> {
         let count = images.len() / bytes_of(side);
@@ -316,7 +316,7 @@ impl Measured {
             self.similarity.push(similarity(&images, originals, side)?);
         }
         let bytes = to_images(&images, side);
-        self.z.extend(decoder.encode(&bytes)?);
+        self.z.extend(generator.encode(&bytes)?);
         if let Some(inception) = inception.filter(|_| self.kind.is_compared()) {
             self.looked.extend(inception.look(&bytes)?);
         }

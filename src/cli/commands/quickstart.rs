@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use soda::config::{BUILT_IN, Config, ProbeConfig};
 use soda::data::{self, Dataset};
 use soda::device::Selected;
-use soda::edit::decoder::Decoder;
+use soda::edit::generator::Generator;
 use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;
 use soda::eval::method::Method;
@@ -335,10 +335,11 @@ impl Evaluation<'_> {
             true => linear_decoder(weights, &model, || Ok(Some(self.dataset)), self.device)?,
             false => None,
         };
-        let decoder = Decoder::new(&model, &weights.config, sample.clone(), &self.device.device)
-            .beginning_with(linear);
+        let generator =
+            Generator::new(&model, &weights.config, sample.clone(), &self.device.device)
+                .beginning_with(linear);
         let n = 20.min(self.dataset.test.len());
-        Ok(json!(draw_reconstructions(&decoder, self.dataset, n, SEED, picture)?))
+        Ok(json!(draw_reconstructions(&generator, self.dataset, n, SEED, picture)?))
     }
 }
 

@@ -39,7 +39,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         )));
     }
     let quality =
-        draw_reconstructions(&session.decoder()?, &dataset, n, args.sampling.seed, &args.out)?;
+        draw_reconstructions(&session.generator()?, &dataset, n, args.sampling.seed, &args.out)?;
     outln!(
         "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
         quality.psnr,

@@ -6,7 +6,7 @@ use crate::cli::args::WeightsArgs;
 use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::{Images, bytes_of};
-use soda::edit::decoder::signed;
+use soda::edit::generator::signed;
 use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
 use soda::eval::nearest_pixels;
@@ -48,10 +48,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut session = Session::open("sample", &args.weights, &args.sampling, &args.out, common)?;
     let dataset = session.dataset()?.clone();
     let prior = session.prior(args.components as usize)?;
-    let decoder = session.decoder()?.varied();
-    let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
+    let generator = session.generator()?.varied();
+    let images = generator.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
-    let side = decoder.side();
+    let side = generator.side();
     let nearest = nearest_pixels::nearest(&images, side, &dataset.train)?;
     draw(
         &args.out,

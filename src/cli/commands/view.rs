@@ -7,7 +7,7 @@ use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::crop::{Geometry, Window, resized_crop};
 use soda::data::{Images, bytes_of};
-use soda::edit::decoder::signed;
+use soda::edit::generator::signed;
 use soda::error::{Error, Result};
 use soda::eval::psnr_ssim::similarity;
 use soda::report::grid::{GridRow, LARGE, save_table, scale};
@@ -73,11 +73,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let named = session.images(&session.asked_or(&args.images, 0..8)?)?;
     let n = named.names.len();
     let geometry = Geometry { window, flip: args.flip };
-    let decoder = session.decoder()?;
-    let side = decoder.side();
-    let (z, seed) = (decoder.encode(&named.images)?, args.sampling.seed);
+    let generator = session.generator()?;
+    let side = generator.side();
+    let (z, seed) = (generator.encode(&named.images)?, args.sampling.seed);
     let view = geometry.within(&Geometry::plain(own)).repeat(n);
-    let drawn = decoder.decode(&z, &decoder.noise(n, seed), Some(&view), seed)?;
+    let drawn = generator.decode(&z, &generator.noise(n, seed), Some(&view), seed)?;
 
     let mut cut = Vec::with_capacity(n * bytes_of(side));
     for i in 0..n {

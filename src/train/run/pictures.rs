@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::Selected;
-use crate::edit::decoder::Decoder;
+use crate::edit::generator::Generator;
 use crate::edit::linear_decoder::{BESIDE, LinearDecoder, MOST_IMAGES, fit_to};
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Hint, Result};
@@ -94,9 +94,10 @@ pub(super) fn draw_reconstructions(
     let linear = (picture.fitted > 0)
         .then(|| fit_to(&model, &data.train, picture.fitted, config, &device.device))
         .transpose()?;
-    let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
-    let decoder = decoder.beginning_with(linear.clone().map(Arc::new));
-    let (images, originals) = reconstruct_first(&decoder, &data.test, picture.drawn, config.seed)?;
+    let generator = Generator::new(&model, config, config.sample.clone(), &device.device);
+    let generator = generator.beginning_with(linear.clone().map(Arc::new));
+    let (images, originals) =
+        reconstruct_first(&generator, &data.test, picture.drawn, config.seed)?;
     let path = run.sample(state.position.step);
     let written = grid::save_reconstructions(&path, &images, &originals, config.model.sides.target);
     Ok(Drawn { linear, written })

@@ -10,8 +10,8 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 use soda::data::Dataset;
 use soda::device::Selected;
-use soda::edit::decoder::Decoder;
 use soda::edit::directions::{Direction, of_classes, principal};
+use soda::edit::generator::Generator;
 use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
 use soda::eval::features::{FeatureKind, Features};
@@ -88,8 +88,9 @@ pub fn run(
 
     if let Some(reference) = reference {
         let sample = config.sample.clone();
-        let decoder = Decoder::new(&model, config, sample, &device.device).beginning_with(linear);
-        files::write_atomically(reference, expected(&decoder, &dataset)?.to_string().as_bytes())?;
+        let generator =
+            Generator::new(&model, config, sample, &device.device).beginning_with(linear);
+        files::write_atomically(reference, expected(&generator, &dataset)?.to_string().as_bytes())?;
     }
 
     let plan = &recorder.plan;
@@ -169,10 +170,10 @@ fn directions(
 
 /// Returns the program's own results for the page to match: z of the first test images, a
 /// reconstruction of one of them from a seed, and the random numbers of another seed.
-fn expected(decoder: &Decoder, dataset: &Dataset) -> Result<Value> {
+fn expected(generator: &Generator, dataset: &Dataset) -> Result<Value> {
     const SEEDS: [u64; 2] = [7, 3];
     let images = dataset.test.first(10);
-    let (z, z_dim) = (decoder.encode(&images)?, decoder.config.model.z_dim);
+    let (z, z_dim) = (generator.encode(&images)?, generator.config.model.z_dim);
     let pixels = (0..images.len())
         .map(|i| Ok(interleaved(&images.image(i)?)))
         .collect::<Result<Vec<_>>>()?;
@@ -180,7 +181,7 @@ fn expected(decoder: &Decoder, dataset: &Dataset) -> Result<Value> {
     Ok(json!({
         "images": pixels,
         "z": z.chunks_exact(z_dim).collect::<Vec<_>>(),
-        "reconstruction": { "image": 0, "seed": SEEDS[0], "pixels": decoder.draw(&z[..z_dim], SEEDS[0])? },
+        "reconstruction": { "image": 0, "seed": SEEDS[0], "pixels": generator.draw(&z[..z_dim], SEEDS[0])? },
         "normal": { "seed": SEEDS[1], "purpose": Purpose::Sampling as u8, "index": 0, "values": normal },
     }))
 }

@@ -1,4 +1,4 @@
-//! Decoding z and x_T to images, and inverting images to x_T.
+//! Generating images from z and x_T, and inverting images to x_T.
 
 use super::linear_decoder::LinearDecoder;
 use crate::config::{Config, Guidance, SampleConfig, Sampler};
@@ -25,7 +25,7 @@ const PART: usize = 512;
 /// Images are `[N, 3, side, side]` in [-1, 1], with the side of the target view, and z is `[N, Z]`;
 /// both are on the host.
 #[derive(Clone)]
-pub struct Decoder<'a> {
+pub struct Generator<'a> {
     /// The networks.
     pub model: &'a Soda,
     /// Their recipe.
@@ -43,8 +43,8 @@ pub struct Decoder<'a> {
     first: usize,
 }
 
-impl<'a> Decoder<'a> {
-    /// Creates a decoder from networks on `device` and the recipe they were trained with.
+impl<'a> Generator<'a> {
+    /// Creates a generator from networks on `device` and the recipe they were trained with.
     pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
         let schedule = Schedule::new(&config.diffusion);
         Self {
@@ -89,13 +89,13 @@ impl<'a> Decoder<'a> {
         (bytes_of(self.side()), BATCH.min(features::batch_size(self.side())))
     }
 
-    /// Splits `n` images into parts, each with a decoder that generates the same images as one call
-    /// of this decoder for all `n` would. This way memory doesn't grow with `n`.
-    pub fn parts(&self, n: usize) -> impl Iterator<Item = (Range<usize>, Decoder<'a>)> {
+    /// Splits `n` images into parts, each with a generator that makes the same images as one call
+    /// of this one for all `n` would. This way memory doesn't grow with `n`.
+    pub fn parts(&self, n: usize) -> impl Iterator<Item = (Range<usize>, Generator<'a>)> {
         let (_, batch) = self.sizes();
         let part = batch * (PART / batch).max(1);
         (0..n).step_by(part).map(move |first| {
-            (first..n.min(first + part), Decoder { first: self.first + first, ..self.clone() })
+            (first..n.min(first + part), Generator { first: self.first + first, ..self.clone() })
         })
     }
 
@@ -213,7 +213,7 @@ impl<'a> Decoder<'a> {
         self.decode(z, &self.noise(z.len() / self.config.model.z_dim, seed), None, seed)
     }
 
-    /// Finds the x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the
+    /// Finds the x_T from which [`plain`](Generator::plain) sampling with the same z returns to the
     /// image, by DDIM inversion in as many steps and without guidance. `x_0` `[N, 3, side, side]`,
     /// `z` `[N, Z]`; returns `[N, 3, side, side]`.
     ///
@@ -239,9 +239,9 @@ impl<'a> Decoder<'a> {
         Ok(out)
     }
 
-    /// Returns a decoder with the same networks and the sampling that [`invert`](Decoder::invert)
+    /// Returns a generator with the same networks and the sampling that [`invert`](Generator::invert)
     /// requires: DDIM with eta 0 from x_T, no guidance, no clipping.
-    pub fn plain(&self) -> Decoder<'a> {
+    pub fn plain(&self) -> Generator<'a> {
         let (sampler, guidance, steps) =
             (Sampler::Ddim, Guidance::Whole(0.0), self.sample.inversion_steps);
         let sample = SampleConfig {
@@ -253,10 +253,10 @@ impl<'a> Decoder<'a> {
             steps,
             ..self.sample
         };
-        Decoder {
+        Generator {
             inverted: true,
             first: self.first,
-            ..Decoder::new(self.model, self.config, sample, &self.device)
+            ..Generator::new(self.model, self.config, sample, &self.device)
         }
     }
 
@@ -365,14 +365,14 @@ mod tests {
         let (device, n) = (Device::flex(), PART + 70);
         let model = Soda::new(&config.model, 3, &device);
         let sample = SampleConfig { sampler: Sampler::Ddpm, ..config.sample.clone() };
-        let decoder = Decoder::new(&model, &config, sample, &device);
+        let generator = Generator::new(&model, &config, sample, &device);
         let z = rng::normal(&mut rng::stream(3, Purpose::Test, 0), n * 4);
-        let whole = decoder.draw(&z, 5).unwrap();
+        let whole = generator.draw(&z, 5).unwrap();
         let (mut parts, mut same_noise) = (Vec::new(), Vec::new());
-        for (part, decoder) in decoder.parts(n) {
+        for (part, generator) in generator.parts(n) {
             let z = &z[part.start * 4..part.end * 4];
-            parts.extend(decoder.draw(z, 5).unwrap());
-            same_noise.extend(Decoder { first: 0, ..decoder }.draw(z, 5).unwrap());
+            parts.extend(generator.draw(z, 5).unwrap());
+            same_noise.extend(Generator { first: 0, ..generator }.draw(z, 5).unwrap());
         }
         assert!(whole.iter().all(|v| v.is_finite()) && whole.len() == n * bytes_of(16));
         assert_eq!(parts, whole);
