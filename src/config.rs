@@ -18,7 +18,7 @@ pub use probe::ProbeConfig;
 pub use sample::{Guidance, SampleConfig, Sampler};
 pub use side::{DEFAULT_SIDE, Sides};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
@@ -524,7 +524,8 @@ impl UNetConfig {
 fn set(table: &mut toml::Table, item: &str) -> Result<()> {
     let Some((key, value)) = item.split_once('=') else {
         return Err(Error::usage(format!(
-            "override {item}: expected key=value, for example train.batch_size=64"
+            "{} {item}: expected key=value, for example train.batch_size=64",
+            Hint::Override
         )));
     };
     let value = value.trim();
@@ -538,7 +539,8 @@ fn set(table: &mut toml::Table, item: &str) -> Result<()> {
             Some(toml::Value::Table(inner)) => inner,
             _ => {
                 return Err(Error::usage(format!(
-                    "override {item}: there is no section {part:?} in the configuration"
+                    "{} {item}: there is no section {part:?} in the configuration",
+                    Hint::Override
                 )));
             }
         };

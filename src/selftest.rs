@@ -246,7 +246,7 @@ mod tests {
         let message =
             run(&[&wrong, &right], &device, |_, _| seen += 1).expect_err("refused").to_string();
         assert_eq!(seen, 2, "the others still run");
-        for part in [device.name.as_str(), "doubling 3 wrongly", "value", "--device cpu"] {
+        for part in [device.name.as_str(), "doubling 3 wrongly", "value", "use the CPU"] {
             assert!(message.contains(part), "{part} isn't in: {message}");
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::cli::args::Common;
 use soda::device::{Adapter, Kind, Selected};
-use soda::error::Result;
+use soda::error::{Error, Result};
 use soda::progress;
 
 /// Returns the device named by `--device`. `auto` takes an integrated GPU only if it is faster than
@@ -19,7 +19,8 @@ pub fn chosen(common: &Common) -> Result<Selected> {
 /// # Errors
 /// If there is no such device.
 pub fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
-    let device = soda::device::select_nth(&common.device, nth, environment)?;
+    let device = soda::device::select_nth(&common.device, nth, environment)
+        .map_err(|e| Error::usage(format!("--device: {e}")))?;
     match &device.adapter {
         Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => {
             soda::selftest::faster(device)

@@ -453,7 +453,7 @@ pub fn select_nth(selection: &str, nth: usize, environment: Environment) -> Resu
         ("wgpu" | "vulkan" | "metal" | "dx12" | GL, _) => {}
         _ => {
             return Err(Error::usage(format!(
-                "there is no kind of device {selection:?}; expected auto, cpu, or one of wgpu, vulkan, \
+                "unknown device {selection:?}: expected auto, cpu, or one of wgpu, vulkan, \
                  metal, dx12 and gl with :INDEX or :NAME{}",
                 Hint::ListDevices
             )));

@@ -52,6 +52,8 @@ pub enum Hint {
     Which(&'static str),
     /// The PyTorch export format.
     PyTorchFormat,
+    /// The option that overrides a value of the recipe.
+    Override,
     /// Set one value of the recipe: `train.micro_batch=4`.
     Set(String),
     /// Pass fewer images through the networks at once.
@@ -133,6 +135,7 @@ impl Display for Hint {
             Self::StoredViews => write!(f, "use plain or flipped views"),
             Self::Which(kind) => write!(f, "choose `{kind}`"),
             Self::PyTorchFormat => write!(f, "the PyTorch format"),
+            Self::Override => write!(f, "override"),
             Self::Set(value) => write!(f, "set {}", value.replacen('=', " = ", 1)),
             Self::MicroBatch { size, .. } => write!(f, "set train.micro_batch = {size}"),
             Self::UseCpu => write!(f, "the CPU"),

@@ -78,7 +78,7 @@ mod tests {
         let what = fits(&whole, 128 << 20).expect_err("too large");
         assert!(
             what.contains("256 images at once make a tensor of 384")
-                && what.contains("train.micro_batch=64,"),
+                && what.contains("train.micro_batch = 64"),
             "{what}"
         );
         assert_eq!(fits(&config("train.micro_batch=85"), 128 << 20), Ok(()));

@@ -93,10 +93,9 @@ fn damage_is_detected_and_never_panics() {
         // Not a pack file, or a truncated one.
         match open(&bad) {
             Ok(opened) => assert!(opened.is_none(), "{length} bytes"),
-            Err(e) => assert!(
-                e.to_string().contains("is truncated or damaged; write it again"),
-                "{length} bytes: {e}"
-            ),
+            Err(e) => {
+                assert!(e.to_string().contains("is truncated or damaged; "), "{length} bytes: {e}")
+            }
         }
     }
     // A changed pixel is found when everything is read, changes in other columns when the file is

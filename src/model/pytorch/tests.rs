@@ -126,7 +126,7 @@ fn pickles_that_make_no_sense_are_refused() {
     refused(b"\x80\x02}(.", "pops from an empty stack");
     refused(b"\x80\x02}(su.", "pops from an empty stack");
     refused(b"\x80\x02t.", "pops from an empty stack");
-    refused(b"\x80\x02h\x07.", "recalls");
+    refused(b"\x80\x02h\x07.", "reads an unset memo slot");
     refused(b"\x80\x02X\xff\xff\xff\xffab.", "ends in the middle");
     refused(b"\x80\x02X\x01\0\0\0\xff.", "UTF-8");
     refused(b"\x80\x02Nc", "ends in the middle");

@@ -107,7 +107,7 @@ fn other_files_are_skipped_and_damaged_checkpoints_are_reported() {
     fails(&soda(folder.path(), &reconstruct), 1, &["step_9"]);
     // A row of metrics that the program didn't write.
     std::fs::write(run.metrics(), format!("{}\n{{}}\n", "[".repeat(100_000))).expect("a file");
-    refused(100_000, &["metrics.jsonl line 1 is no row"], || run.read_metrics());
+    refused(100_000, &["metrics.jsonl line 1 is not a row"], || run.read_metrics());
     std::fs::write(run.starts(), format!("{}\nnull\n", "{\"a\":".repeat(100_000))).expect("a file");
     assert!(run.read_starts().is_empty());
 }
