@@ -253,6 +253,7 @@ fn rows_survive_the_transfer_between_processes() {
         backend: "vulkan".into(),
         adapter: "a".into(),
         kind: "discrete GPU".into(),
+        driver: None,
     };
     let row = Row { shape: Some(vec![1, 2]), launches: Some(3), ..Row::new("copy", &place) };
     let line = serde_json::to_string(&Message::Row(Box::new(row.clone()))).expect("JSON");
