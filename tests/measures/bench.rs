@@ -1,5 +1,7 @@
 //! The benchmark: its command as a user sees it, failing jobs, and the kernels that only it uses.
 
+mod merge;
+
 use crate::common::{assert_close, error, wgpu};
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
