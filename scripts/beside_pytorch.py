@@ -192,8 +192,9 @@ def main():
             row = next((r for r in measured["rows"] if (r["op"], r["width"]) == key), None)
             if row is not None and row["images_per_s"] is not None:
                 rows.append(row)
+    width = 34 if a.device == "cpu" else 48
     print(
-        f"{'':34} {'PyTorch':>9} {'soda':>9} {'ratio':>7}   "
+        f"{'':{width}} {'PyTorch':>9} {'soda':>9} {'ratio':>7}   "
         f"images/s, median of {a.rounds} rounds, {a.threads} threads"
     )
     comparison, published = [], []
@@ -205,8 +206,8 @@ def main():
             published.append(soda_row)
         elif soda_row is None:
             print(
-                f"soda bench did not measure {case[0]} ({mine}) within {BUDGET} s: "
-                "raise BUDGET in this script",
+                f"soda has no result for {case[0]} ({mine}); "
+                f"if {BUDGET} s were too short, raise BUDGET in this script",
                 file=sys.stderr,
             )
         if peers:
@@ -220,7 +221,7 @@ def main():
         ]
         label = case[0] if a.device == "cpu" else f"{theirs} / {mine}: {case[0]}"
         print(
-            f"{label:34} {torch:9.1f} {soda:9.1f} {soda / torch:6.2f}x   "
+            f"{label:{width}} {torch:9.1f} {soda:9.1f} {soda / torch:6.2f}x   "
             f"peak {memory[0]} / {memory[1]} MiB"
         )
         comparison.append(
