@@ -55,13 +55,14 @@ pub struct Row {
     /// "f32", "f16" (for training steps, `train.precision = "mixed"`), or "f16-emulated" on the
     /// CPU.
     pub precision: String,
-    /// The median time of one run in milliseconds.
+    /// The median time of one execution in milliseconds. A sample is the mean over a run, see
+    /// [`super::timing::runs`], or over the executions between two waits for the device.
     pub median_ms: Option<f64>,
     /// The interquartile range over the median; see [`Timing::spread`].
     pub spread: Option<f64>,
-    /// The fastest run in milliseconds.
+    /// The fastest sample in milliseconds.
     pub min_ms: Option<f64>,
-    /// The slowest run in milliseconds.
+    /// The slowest sample in milliseconds.
     pub max_ms: Option<f64>,
     /// The number of timed samples.
     pub repetitions: Option<usize>,
