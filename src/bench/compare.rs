@@ -1,9 +1,9 @@
 //! The comparison of two results.
 
+use super::results;
 use super::row::Row;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use serde::Serialize;
-use serde_json::Value;
 use std::path::Path;
 
 /// A case that both results have.
@@ -35,18 +35,10 @@ pub struct Comparison {
 /// # Errors
 /// If it can't be read or is something else.
 pub fn read(path: &Path) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
-    let refuse = |what: String| {
-        let path = path.display();
-        Error::usage(format!("{path}: {what}; compare two files of benchmark results"))
-    };
-    let mut value: Value =
-        serde_json::from_str(&text).map_err(|e| refuse(format!("not JSON ({e})")))?;
-    if value["command"] != "bench" {
-        return Err(refuse("not the result of soda bench".into()));
-    }
+    let remedy = "compare two files of benchmark results";
+    let mut value = results::read(path, remedy)?;
     let rows: Vec<Row> = serde_json::from_value(value["rows"].take())
-        .map_err(|e| refuse(format!("its rows can't be read ({e})")))?;
+        .map_err(|e| results::unreadable(path, &e, remedy))?;
     Ok(rows.into_iter().filter(|r| r.median_ms.is_some_and(|ms| ms > 0.0)).collect())
 }
 

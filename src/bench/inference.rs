@@ -4,7 +4,7 @@ use super::job::Job;
 use super::plan::Size;
 use super::recipe::recipe;
 use super::row::{Message, ProfileRow, Row};
-use super::timing::{Effort, measure, sample as once};
+use super::timing::{Effort, RUNS, measure, runs, sample as once};
 use crate::config::{Guidance, SampleConfig, Sides};
 use crate::edit::generator::Generator;
 use crate::error::Result;
@@ -28,6 +28,8 @@ const WIDER: f64 = 4.0;
 const ENCODER: f64 = 1.2;
 /// The time limit for one operation, in seconds.
 const ENOUGH: f64 = 4.0;
+/// The largest number of executions between two waits for the device.
+const TOGETHER: usize = 4;
 
 /// Measures what fits the budget: first an evaluation at width 32, which predicts the time of the
 /// others.
@@ -80,7 +82,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
         let parameters = Some(parameters::count(&small.unet));
         let effort = Effort {
             seconds: (job.left() / 2.0 - 50.0 * narrow).min(ENOUGH),
-            most: 5,
+            most: RUNS,
             together: 1,
         };
         let draw = |()| drop(generator.draw(&z, 3));
@@ -104,8 +106,14 @@ fn warmed(job: &Job, mut work: impl FnMut()) -> Result<f64> {
 /// Times `work`, counts its launches and profiles it; returns its median in seconds.
 fn timed(job: &mut Job, mut row: Row, mut work: impl FnMut()) -> Result<f64> {
     let first = warmed(job, &mut work)?;
-    let effort = Effort { seconds: (job.left() / 4.0).min(ENOUGH), most: 20, together: 4 };
-    let timing = measure(&job.device, effort, first, || (), |()| work())?;
+    let timing = runs(first, (job.left() / 4.0).min(ENOUGH), |executions| {
+        let (waits, together) = (executions.div_ceil(TOGETHER), executions.min(TOGETHER));
+        let mut seconds = 0.0;
+        for _ in 0..waits {
+            seconds += once(&job.device, together, &mut || (), &mut |()| work())?;
+        }
+        Ok(seconds / waits as f64)
+    })?;
     row.timed(&timing);
     row.images_per_s = row.batch.map(|batch| batch as f64 / timing.median);
     job.row(row.clone())?;

@@ -141,12 +141,14 @@ impl Place {
                 backend: device.backend.into(),
                 adapter: device.name.clone(),
                 kind: adapter.kind.label().into(),
+                driver: Some(adapter.driver.clone()).filter(|driver| !driver.is_empty()),
             },
             None => Self {
                 device: "cpu".into(),
                 backend: "flex".into(),
                 adapter: device.name.clone(),
                 kind: "cpu".into(),
+                driver: None,
             },
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! [`plan`] defines what is run and in which order, [`runner`] starts a process for each job and
 //! collects its rows, and [`job`] is the code of that process. [`table`], [`chart`] and
-//! [`mod@compare`] show the rows.
+//! [`mod@compare`] show the rows; [`mod@merge`] and [`publish`] put those of several machines into
+//! one table.
 
 pub mod chart;
 pub mod compare;
@@ -14,10 +15,13 @@ mod host;
 mod inference;
 pub mod job;
 pub mod kernels;
+pub mod merge;
 pub mod peaks;
 pub mod plan;
+pub mod publish;
 pub mod ranks;
 mod recipe;
+mod results;
 pub mod row;
 pub mod runner;
 mod step;

@@ -161,18 +161,17 @@ impl Planned {
     }
 }
 
-/// Returns the jobs of `suite` on `targets`, in order: on each target the cheap ones first; the
-/// view pipeline once, on the CPU `cpu`.
+/// The step that gives one comparable result for each device.
+const FIRST: Group = Group::Step(Size::Width(32));
+
+/// Returns the jobs of `suite` on `targets`, in order: the smallest training step of every target,
+/// then the rest, target by target; the view pipeline once, on the CPU `cpu`.
 pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
     let wanted = |group: &Group| suite == Suite::All || group.suite() == suite;
-    let mut all = Vec::new();
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
     for target in targets {
-        let mut groups = vec![
-            Group::Step(Size::Width(32)),
-            Group::Inference,
-            Group::Kernels,
-            Group::Step(Size::Width(64)),
-        ];
+        let mut groups =
+            vec![FIRST, Group::Inference, Group::Kernels, Group::Step(Size::Width(64))];
         if target.gpu {
             groups.push(Group::Step(Size::Paper));
         }
@@ -180,26 +179,29 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
             // At paper size: only on a GPU, or where nothing is computed.
             groups = if target.gpu { vec![Group::Host] } else { Vec::new() };
         }
-        all.extend(
-            groups
-                .into_iter()
-                .filter(wanted)
-                .map(|group| Planned { target: target.clone(), group }),
-        );
+        for group in groups.into_iter().filter(wanted) {
+            let jobs = if group == FIRST { &mut first } else { &mut rest };
+            jobs.push(Planned { target: target.clone(), group });
+        }
     }
     if wanted(&Group::Data) {
         // After the CPU's other jobs.
-        let at = all.iter().take_while(|j| j.target == *cpu).count();
-        all.insert(at, Planned { target: cpu.clone(), group: Group::Data });
+        let at = rest.iter().rposition(|j| j.target == *cpu).map_or(0, |last| last + 1);
+        rest.insert(at, Planned { target: cpu.clone(), group: Group::Data });
     }
-    all
+    first.extend(rest);
+    first
 }
 
 /// Returns the first job's part of the `left` seconds for all of `jobs`. Time that a job doesn't
-/// use is left for those after it.
+/// use is left for those after it. The first steps of the devices get at least half of the time, so
+/// that a small budget is enough for them.
 pub fn share(left: f64, jobs: &[Planned]) -> f64 {
-    let all: f64 = jobs.iter().map(Planned::weight).sum();
-    jobs.first().map_or(0.0, |job| left * job.weight() / all)
+    let Some(job) = jobs.first() else { return 0.0 };
+    let (first, rest): (Vec<_>, Vec<_>) = jobs.iter().partition(|job| job.group == FIRST);
+    let [first, rest] = [first, rest].map(|jobs| jobs.iter().map(|job| job.weight()).sum::<f64>());
+    let all = if job.group == FIRST { first + rest.min(first) } else { first + rest };
+    left * job.weight() / all
 }
 
 /// Predicts the seconds that `job` needs, from the smaller step in `rows` on the same device;
@@ -223,87 +225,4 @@ pub fn prediction(job: &Planned, rows: &[Row]) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(device: &str, gpu: bool) -> Target {
-        Target { place: Place { device: device.into(), ..Place::default() }, gpu }
-    }
-
-    #[test]
-    fn jobs_come_cheapest_first_and_paper_size_only_on_a_gpu() {
-        let cpu = target("cpu", false);
-        let all = jobs(
-            &[cpu.clone(), target("vulkan:0", false), target("vulkan:1", true)],
-            &cpu,
-            Suite::All,
-        );
-        let names: Vec<String> =
-            all.iter().map(|j| format!("{} {}", j.target.place.device, j.group)).collect();
-        assert_eq!(
-            names[..5],
-            ["cpu step:32", "cpu inference", "cpu kernels", "cpu step:64", "cpu data"]
-        );
-        assert_eq!(names[5], "vulkan:0 step:32");
-        let paper: Vec<&String> = names.iter().filter(|n| n.contains("paper")).collect();
-        assert_eq!(paper, ["vulkan:1 step:paper"]);
-        assert_eq!(names.iter().filter(|n| n.contains("data")).count(), 1);
-        let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Kernels);
-        assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Kernels]);
-        assert!(all.iter().all(|j| j.group != Group::Host), "only on request");
-        let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Host);
-        assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Host]);
-        assert!(
-            jobs(std::slice::from_ref(&cpu), &cpu, Suite::Host).is_empty(),
-            "paper size is not for a CPU"
-        );
-    }
-
-    #[test]
-    fn shares_use_up_the_budget_and_pass_on_unused_time() {
-        let cpu = target("cpu", false);
-        let all = jobs(std::slice::from_ref(&cpu), &cpu, Suite::All);
-        let mut left = 100.0;
-        for i in 0..all.len() {
-            let share = share(left, &all[i..]);
-            assert!(share > 0.0 && share <= left);
-            left -= share;
-        }
-        assert!(left.abs() < 1e-9, "{left}");
-        // Had the first job used nothing, the second would have more.
-        assert!(share(100.0, &all[1..]) > share(100.0 - share(100.0, &all), &all[1..]));
-    }
-
-    #[test]
-    fn a_wider_step_is_predicted_from_the_narrow_one_of_its_own_device() {
-        let job = |device: &str| Planned {
-            target: target(device, false),
-            group: Group::Step(Size::Width(64)),
-        };
-        let row = |median_ms| Row {
-            width: Some(32),
-            cold_start_s: Some(20.0),
-            median_ms,
-            ..Row::new("train_step", &target("vulkan:0", false).place)
-        };
-        assert_eq!(prediction(&job("vulkan:0"), &[row(Some(10_000.0))]), Some(50.0));
-        assert_eq!(prediction(&job("vulkan:0"), &[row(None)]), Some(60.0));
-        assert_eq!(prediction(&job("cpu"), &[row(None)]), None);
-    }
-
-    #[test]
-    fn names_of_jobs_can_be_parsed_back() {
-        let groups = [
-            Group::Step(Size::Width(64)),
-            Group::Step(Size::Paper),
-            Group::Inference,
-            Group::Kernels,
-            Group::Data,
-            Group::Host,
-        ];
-        for group in groups {
-            assert_eq!(group.to_string().parse::<Group>(), Ok(group));
-        }
-        assert!("step:7".parse::<Group>().is_err() && "nothing".parse::<Suite>().is_err());
-    }
-}
+mod tests;

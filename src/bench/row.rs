@@ -1,7 +1,7 @@
 //! The reports of a benchmark: rows, skipped measurements and profiles. Unknown values are `None`
 //! (null in JSON), never 0.
 
-use super::timing::Timing;
+use super::timing::{RUNS, Timing};
 use crate::kernels::profile::Profile;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,13 @@ pub struct Place {
     /// "cpu", "discrete GPU", "integrated GPU", "virtual GPU", "GPU of unknown kind" or "software,
     /// no GPU".
     pub kind: String,
+    /// The adapter's driver and its version; `None` for the CPU.
+    #[serde(default)]
+    pub driver: Option<String>,
 }
+
+/// The ratio of the last run to the first from which a device counts as throttled.
+const THROTTLED: f64 = 1.1;
 
 /// CPU time of the host, medians in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,16 +55,19 @@ pub struct Row {
     /// "f32", "f16" (for training steps, `train.precision = "mixed"`), or "f16-emulated" on the
     /// CPU.
     pub precision: String,
-    /// The median time of one run in milliseconds.
+    /// The median time of one execution in milliseconds. A sample is the mean over a run, see
+    /// [`super::timing::runs`], or over the executions between two waits for the device.
     pub median_ms: Option<f64>,
     /// The interquartile range over the median; see [`Timing::spread`].
     pub spread: Option<f64>,
-    /// The fastest run in milliseconds.
+    /// The fastest sample in milliseconds.
     pub min_ms: Option<f64>,
-    /// The slowest run in milliseconds.
+    /// The slowest sample in milliseconds.
     pub max_ms: Option<f64>,
     /// The number of timed samples.
     pub repetitions: Option<usize>,
+    /// The last sample over the first; see [`Row::throttled`].
+    pub last_over_first: Option<f64>,
     /// 1e9 bytes per second, counting the fewest bytes that the operation can move.
     pub gb_per_s: Option<f64>,
     /// 1e12 floating-point operations per second.
@@ -93,6 +102,15 @@ impl Row {
         self.min_ms = Some(timing.min * 1e3);
         self.max_ms = Some(timing.max * 1e3);
         self.repetitions = Some(timing.repetitions);
+        self.last_over_first = timing.last_over_first;
+    }
+
+    /// Returns how much slower the last run was than the first, as a fraction, if that is more than
+    /// 10 % over all runs of a training step, of inference or of the view pipeline.
+    pub fn throttled(&self) -> Option<f64> {
+        self.images_per_s?;
+        let ratio = self.last_over_first.filter(|ratio| *ratio > THROTTLED)?;
+        self.repetitions.is_some_and(|runs| runs >= RUNS).then_some(ratio - 1.0)
     }
 
     /// Describes the case: "16x64x32x32 3x3 to 64" or "width 32, batch 16".
@@ -204,4 +222,24 @@ pub enum Message {
     Skipped(Skipped),
     /// A profile, with `--profile`.
     Profile(ProfileRow),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_throttled_if_the_last_of_five_runs_is_over_10_percent_slower() {
+        let row = |samples: &[f64]| {
+            let mut row = Row { images_per_s: Some(1.0), ..Row::default() };
+            row.timed(&Timing::of(samples.to_vec()).expect("samples"));
+            row
+        };
+        let slower = row(&[1.0, 1.0, 1.1, 1.2, 1.25]);
+        assert_eq!(slower.throttled(), Some(0.25));
+        assert_eq!(row(&[1.0, 1.0, 1.3, 1.0, 1.09]).throttled(), None, "a slow run in between");
+        assert_eq!(row(&[1.25, 1.2, 1.0, 1.0, 1.0]).throttled(), None, "a slow start");
+        assert_eq!(row(&[1.0, 1.25]).throttled(), None, "too few runs");
+        assert_eq!(Row { images_per_s: None, ..slower }.throttled(), None, "a kernel");
+    }
 }

@@ -5,7 +5,7 @@ use super::job::Job;
 use super::plan::Size;
 use super::recipe::noise;
 use super::row::{Message, ProfileRow, Skipped};
-use super::timing::Timing;
+use super::timing::runs;
 use crate::config::Config;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Hint, Result};
@@ -17,8 +17,6 @@ use burn::module::Module;
 use burn::tensor::Device;
 use std::time::Instant;
 
-/// The largest number of timed steps.
-const MOST: usize = 20;
 /// The time limits for warmup and for timed steps, in seconds.
 const WARM_UP: f64 = 1.0;
 const ENOUGH: f64 = 12.0;
@@ -119,19 +117,16 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     }
     // Time is reserved for the last steps, which count launches and make the profile.
     let observed = if job.profile { 2.0 } else { 1.0 };
-    let (clock, mut times) = (Instant::now(), Vec::new());
-    while times.is_empty()
-        || (times.len() < MOST
-            && clock.elapsed().as_secs_f64() + last < ENOUGH
-            && job.left() > (observed + 1.0) * last)
-    {
-        last = training.step()?;
-        times.push(last);
-    }
-    if let Some(timing) = Timing::of(times) {
-        row.timed(&timing);
-        row.images_per_s = Some(batch as f64 / timing.median);
-    }
+    let timing = runs(last, ENOUGH.min(job.left() - observed * last), |steps| {
+        let mut seconds = 0.0;
+        for _ in 0..steps {
+            seconds += training.step()?;
+        }
+        Ok(seconds / steps as f64)
+    })?;
+    last = timing.median;
+    row.timed(&timing);
+    row.images_per_s = Some(batch as f64 / timing.median);
     job.row(row.clone())?;
 
     if !job.fits(&format!("{name}: launches"), last * 0.9)? {

@@ -32,11 +32,27 @@ pub(super) fn columns(lines: &[Vec<String>]) -> String {
 
 /// Formats milliseconds: "850 us", "12.3 ms", "2.50 s".
 pub fn time(ms: f64) -> String {
+    let (scale, unit) = unit(ms);
+    format!("{} {unit}", digits(ms * scale))
+}
+
+/// Returns the unit that suits a time in milliseconds, and the factor to it.
+fn unit(ms: f64) -> (f64, &'static str) {
     match ms {
-        _ if ms < 0.9995 => format!("{} us", digits(ms * 1e3)),
-        _ if ms < 999.5 => format!("{} ms", digits(ms)),
-        _ => format!("{} s", digits(ms / 1e3)),
+        _ if ms < 0.9995 => (1e3, "us"),
+        _ if ms < 999.5 => (1.0, "ms"),
+        _ => (1e-3, "s"),
     }
+}
+
+/// Formats the fastest, the median and the slowest run: "330/353/372 ms".
+fn times(row: &Row) -> String {
+    let (Some(min), Some(median), Some(max)) = (row.min_ms, row.median_ms, row.max_ms) else {
+        return or_dash(row.median_ms, time);
+    };
+    let (scale, unit) = unit(median);
+    let [min, median, max] = [min, median, max].map(|ms| digits(ms * scale));
+    format!("{min}/{median}/{max} {unit}")
 }
 
 /// Formats three significant digits (two below 0.1), with thousands separators.
@@ -56,7 +72,7 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-fn or_dash<T>(value: Option<T>, format: impl Fn(T) -> String) -> String {
+pub(super) fn or_dash<T>(value: Option<T>, format: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "-".into(), format)
 }
 
@@ -77,29 +93,10 @@ pub fn rows(rows: &[Row]) -> String {
         let kind = if place.kind == "cpu" { String::new() } else { format!(" ({})", place.kind) };
         let _ = writeln!(out, "{}: {}{kind}", place.device, place.adapter);
         let here: Vec<&Row> = rows.iter().filter(|r| r.place == *place).collect();
-        let mut lines = vec![header(&[
-            "",
-            "median",
-            "spread",
-            "images/s",
-            "launches",
-            "peak memory",
-            "cold start",
-        ])];
-        lines.extend(here.iter().filter(|r| r.shape.is_none() && r.host.is_none()).map(|r| {
-            vec![
-                r.name(),
-                or_dash(r.median_ms, time),
-                or_dash(r.spread, percent),
-                or_dash(r.images_per_s, digits),
-                or_dash(r.launches, |l| indicatif::HumanCount(l).to_string()),
-                or_dash(r.peak_memory_mib, |m| format!("{} MiB", digits(m))),
-                or_dash(r.cold_start_s, |s| time(s * 1e3)),
-            ]
-        }));
-        if lines.len() > 1 {
-            out.push_str(&columns(&lines));
-        }
+        let networks = here.iter().copied().filter(|r| r.shape.is_none() && r.host.is_none());
+        let (steps, others): (Vec<&Row>, _) = networks.partition(|r| r.cold_start_s.is_some());
+        out.push_str(&of_networks(&steps, true));
+        out.push_str(&of_networks(&others, false));
         let mut lines = vec![header(&[
             "",
             "median",
@@ -139,6 +136,40 @@ pub fn rows(rows: &[Row]) -> String {
         }));
         if lines.len() > 1 {
             out.push_str(&columns(&lines));
+        }
+    }
+    out
+}
+
+/// Formats rows of networks and of the view pipeline, and names those that were throttled.
+fn of_networks(rows: &[&Row], with_cold_start: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let names = ["", "min/median/max", "runs", "images/s", "launches", "peak MiB", "cold start"];
+    let mut lines = vec![header(&names)];
+    lines.extend(rows.iter().map(|r| {
+        vec![
+            r.name(),
+            times(r),
+            or_dash(r.repetitions, |n| n.to_string()),
+            or_dash(r.images_per_s, digits),
+            or_dash(r.launches, |l| indicatif::HumanCount(l).to_string()),
+            or_dash(r.peak_memory_mib, digits),
+            or_dash(r.cold_start_s, |s| time(s * 1e3)),
+        ]
+    }));
+    if !with_cold_start {
+        lines.iter_mut().for_each(|line| line.truncate(names.len() - 1));
+    }
+    let mut out = columns(&lines);
+    for row in rows {
+        if let Some(slower) = row.throttled() {
+            let (name, slower) = (row.name(), percent(slower));
+            let _ = writeln!(
+                out,
+                "  {name}: throttled, the last run was {slower} slower than the first"
+            );
         }
     }
     out
@@ -237,46 +268,4 @@ pub fn comparison(c: &Comparison) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bench::row::Place;
-
-    #[test]
-    fn times_have_three_digits_and_a_suitable_unit() {
-        assert_eq!(
-            [0.0123, 0.85, 1.0, 12.34, 516.2, 22_500.0].map(time),
-            ["12.3 us", "850 us", "1.00 ms", "12.3 ms", "516 ms", "22.5 s"]
-        );
-        assert_eq!(
-            [0.00041, 0.0734, 0.21, 69_000.4].map(digits),
-            ["0.00041", "0.073", "0.210", "69,000"]
-        );
-    }
-
-    #[test]
-    fn columns_line_up_and_unknowns_are_dashes() {
-        let place = Place {
-            device: "vulkan:0".into(),
-            adapter: "llvmpipe".into(),
-            kind: "software, no GPU".into(),
-            ..Place::default()
-        };
-        let known = Row {
-            width: Some(32),
-            batch: Some(16),
-            median_ms: Some(516.0),
-            ..Row::new("train_step", &place)
-        };
-        let kernel = Row {
-            shape: Some(vec![16, 64, 32, 32]),
-            median_ms: Some(1.0),
-            ..Row::new("ada_gn_forward", &place)
-        };
-        let text = rows(&[known, kernel]);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "vulkan:0: llvmpipe (software, no GPU)");
-        assert_eq!(lines[1].find("median").map(|i| i + 6), lines[2].find("516 ms").map(|i| i + 6));
-        assert!(lines[2].contains("train_step width 32, batch 16") && lines[2].ends_with('-'));
-        assert!(lines.iter().all(|l| l.chars().count() <= 100), "{text}");
-    }
-}
+mod tests;

@@ -20,6 +20,13 @@ pub struct Effort {
 /// clock nor waiting for the device matters.
 pub const SAMPLE: f64 = 2e-3;
 
+/// The number of runs that [`runs`] makes.
+pub const RUNS: usize = 5;
+/// The approximate duration of one of them, in seconds, where that is longer than one execution.
+const RUN: f64 = 1.0;
+/// The largest number of executions in one of them.
+const MOST: usize = 1000;
+
 /// The time of one run, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Timing {
@@ -34,11 +41,16 @@ pub struct Timing {
     pub max: f64,
     /// The number of samples.
     pub repetitions: usize,
+    /// The last sample over the first, above 1 where the device slows down; `None` for a single
+    /// sample.
+    pub last_over_first: Option<f64>,
 }
 
 impl Timing {
     /// Summarises samples in seconds; returns `None` if there are none.
     pub fn of(mut samples: Vec<f64>) -> Option<Self> {
+        let (first, last) = (*samples.first()?, *samples.last()?);
+        let last_over_first = (samples.len() > 1 && first > 0.0).then(|| last / first);
         samples.sort_by(f64::total_cmp);
         let (min, max) = (*samples.first()?, *samples.last()?);
         let quantile = |q: f64| {
@@ -49,7 +61,7 @@ impl Timing {
         let median = quantile(0.5);
         let spread =
             (samples.len() > 1 && median > 0.0).then(|| (quantile(0.75) - quantile(0.25)) / median);
-        Some(Self { median, spread, min, max, repetitions: samples.len() })
+        Some(Self { median, spread, min, max, repetitions: samples.len(), last_over_first })
     }
 }
 
@@ -100,10 +112,34 @@ pub fn measure<P>(
     loop {
         samples.push(sample(device, together, &mut prepare, &mut run)?);
         if samples.len() >= effort.most || start.elapsed().as_secs_f64() >= effort.seconds {
-            return Timing::of(samples)
-                .ok_or_else(|| Error::failed("nothing was timed; please report this"));
+            return summary(samples);
         }
     }
+}
+
+/// Makes [`RUNS`] runs, fewer if the next one would take the time past `seconds` (but at least
+/// one). `time` makes a run of a number of executions and returns the seconds per execution; `once`
+/// is its approximate time.
+///
+/// # Errors
+/// If `time` fails.
+pub fn runs(once: f64, seconds: f64, mut time: impl FnMut(usize) -> Result<f64>) -> Result<Timing> {
+    let start = Instant::now();
+    let executions = (RUN.min(seconds / RUNS as f64) / once.max(1e-9)) as usize;
+    let executions = executions.clamp(1, MOST);
+    let mut samples = Vec::with_capacity(RUNS);
+    while samples.len() < RUNS {
+        let run = Instant::now();
+        samples.push(time(executions)?);
+        if (start.elapsed() + run.elapsed()).as_secs_f64() > seconds {
+            break;
+        }
+    }
+    summary(samples)
+}
+
+fn summary(samples: Vec<f64>) -> Result<Timing> {
+    Timing::of(samples).ok_or_else(|| Error::failed("nothing was timed; please report this"))
 }
 
 #[cfg(test)]
@@ -118,8 +154,48 @@ mod tests {
         assert!((t.spread.unwrap() - 2.0 / 3.0).abs() < 1e-12);
         let t = Timing::of(vec![2.0, 4.0]).unwrap();
         assert_eq!((t.median, t.spread), (3.0, Some(1.0 / 3.0)));
-        assert_eq!(Timing::of(vec![2.0]).unwrap().spread, None);
+        let t = Timing::of(vec![2.0]).unwrap();
+        assert_eq!((t.spread, t.last_over_first), (None, None));
         assert_eq!(Timing::of(vec![]), None);
+    }
+
+    #[test]
+    fn the_last_sample_is_compared_with_the_first_in_the_order_of_time() {
+        let ratio = |samples: &[f64]| Timing::of(samples.to_vec()).unwrap().last_over_first;
+        assert_eq!(ratio(&[2.0, 9.0, 1.0, 3.0]), Some(1.5));
+        assert_eq!(ratio(&[3.0, 1.0, 9.0, 2.0]), Some(2.0 / 3.0));
+    }
+
+    #[test]
+    fn five_runs_are_made_and_fewer_where_the_time_ends() {
+        let mut executions = Vec::new();
+        let t = runs(0.1, 50.0, |n| {
+            executions.push(n);
+            Ok(executions.len() as f64)
+        });
+        let t = t.unwrap();
+        assert_eq!((t.min, t.median, t.max, t.repetitions), (1.0, 3.0, 5.0, 5));
+        assert_eq!((t.last_over_first, &executions[..]), (Some(5.0), [10; 5].as_slice()));
+
+        // Executions longer than a run are timed one by one, very short ones in bounded numbers.
+        let executions_of = |once| {
+            let mut made = 0;
+            runs(once, 50.0, |n| {
+                made = n;
+                Ok(1.0)
+            })
+            .unwrap();
+            made
+        };
+        assert_eq!([3.0, 1e-9].map(executions_of), [1, MOST]);
+
+        let sleep = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            Ok(0.02)
+        };
+        assert!((1..RUNS).contains(&runs(0.02, 0.05, sleep).unwrap().repetitions));
+        assert_eq!(runs(0.02, 0.0, sleep).unwrap().repetitions, 1);
+        assert!(runs(0.02, 1.0, |_| Err(Error::failed("lost"))).is_err());
     }
 
     #[test]

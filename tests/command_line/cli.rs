@@ -200,11 +200,15 @@ fn fails_for_missing_recipe() {
 #[test]
 fn fails_for_no_such_device() {
     let folder = tempfile::tempdir().expect("a folder");
-    fails(&train(folder.path(), &["--device", "tpu"]), 2, &["--device tpu", "soda devices"]);
+    fails(
+        &train(folder.path(), &["--device", "tpu"]),
+        2,
+        &["--device: unknown device \"tpu\"", "soda devices"],
+    );
     fails(
         &train(folder.path(), &["--device", "vulkan:17"]),
         2,
-        &["--device vulkan:17", "no such device"],
+        &["--device: there is no device \"vulkan:17\""],
     );
 }
 

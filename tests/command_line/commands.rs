@@ -144,7 +144,11 @@ fn diagnose_measures_three_kinds_of_z() {
         2,
         &["-n 1", "between 2 ", "and 1000"],
     );
-    fails(&run(&["diagnose", "--run", "sections", "--bins", "0"]), 2, &["--bins 0", "1 to 1000"]);
+    fails(
+        &run(&["diagnose", "--run", "sections", "--bins", "0"]),
+        2,
+        &["--bins 0", "between 1 and 1000"],
+    );
 }
 
 #[test]
@@ -164,7 +168,7 @@ fn guidance_and_samplers_are_checked_and_change_the_picture() {
         succeeds(&draw(more));
         assert!(picture("g.png") != plain, "{more:?}");
     }
-    fails(&draw(&["--steps", "0"]), 2, &["--steps 0", "1 to 1000"]);
+    fails(&draw(&["--steps", "0"]), 2, &["--steps 0", "between 1 and 1000"]);
     fails(&draw(&["--guidance", "1,2"]), 2, &["--guidance", "2 weights", "3 sections"]);
     fails(&draw(&["--guidance", "NaN"]), 2, &["--guidance", "finite"]);
     fails(&draw(&["--eta", "2"]), 2, &["--eta 2"]);

@@ -294,7 +294,7 @@ fn checkpoints_of_other_networks_are_refused_by_name() {
     fails(
         &import(at, &golden("another_network.pth"), &[]),
         1,
-        &["no EMA", "`--which model` takes", "epoch, state_dict"],
+        &["no EMA", "choose --which model", "epoch, state_dict"],
     );
     fails(
         &import(at, &golden("another_network.pth"), &["--which", "model"]),

@@ -312,7 +312,7 @@ fn features_of_the_denoiser_and_the_backbone_are_scored() {
         "--device",
         "cpu",
     ];
-    fails(&soda(at(), &online), 2, &["--train-views online", "use --train-views 1 or 2"]);
+    fails(&soda(at(), &online), 2, &["online training views", "use --train-views 1 or 2"]);
     for share in ["0", "1.5", "many"] {
         assert_eq!(
             soda(at(), &["probe", "--run", "r", "--fraction", share]).status.code(),

@@ -150,6 +150,7 @@ fn unsafe_is_only_in_the_kernels_and_in_main_each_with_its_reason() {
     assert_eq!(
         all,
         [
+            "src/device/memory.rs",
             "src/kernels/mod.rs",
             "src/main.rs",
             "tests/command_line/sources.rs",

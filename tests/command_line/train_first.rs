@@ -126,12 +126,7 @@ fn built_in_recipes_are_found_by_name_and_a_wrong_name_lists_them() {
     fails(
         &output,
         1,
-        &[
-            "tinny",
-            "check the path",
-            "cifar10, cifar10-generate, finetune",
-            "did you mean --config tiny?",
-        ],
+        &["tinny", "check the path", "cifar10, cifar10-generate, finetune", "did you mean tiny?"],
     );
     // A file of that name takes precedence.
     std::fs::write(at.join("quick"), "seed = 1").expect("writable");

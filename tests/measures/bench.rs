@@ -1,5 +1,7 @@
 //! The benchmark: its command as a user sees it, failing jobs, and the kernels that only it uses.
 
+mod merge;
+
 use crate::common::{assert_close, error, wgpu};
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
@@ -253,6 +255,7 @@ fn rows_survive_the_transfer_between_processes() {
         backend: "vulkan".into(),
         adapter: "a".into(),
         kind: "discrete GPU".into(),
+        driver: None,
     };
     let row = Row { shape: Some(vec![1, 2]), launches: Some(3), ..Row::new("copy", &place) };
     let line = serde_json::to_string(&Message::Row(Box::new(row.clone()))).expect("JSON");

@@ -1,6 +1,8 @@
 //! `soda bench`: benchmarks of the devices of this machine.
 
 mod estimate;
+mod merge;
+mod ranks;
 
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
@@ -13,7 +15,6 @@ use indicatif::ProgressStyle;
 use serde_json::json;
 use soda::bench::job::Job;
 use soda::bench::plan::{Group, Planned, Suite, Target, jobs};
-use soda::bench::ranks::measure as measured;
 use soda::bench::row::{Message, Place, Skipped};
 use soda::bench::runner::{self, Outcome};
 use soda::bench::{chart, compare, table};
@@ -21,8 +22,6 @@ use soda::device::Selected;
 use soda::error::{Error, Result};
 use soda::machine;
 use soda::progress::say;
-use soda::ranks::{Ranks, watch};
-use soda::train::exchange::{Among, Spent, Wire};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Command;
@@ -54,6 +53,13 @@ pub struct Args {
     /// Compare two earlier results (written with --json) instead: print their ratios.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
     compare: Option<Vec<PathBuf>>,
+    /// Print the rows as a Markdown table, ready to be pasted (kernels are left out).
+    #[arg(long, conflicts_with_all = ["compare", "estimate"])]
+    markdown: bool,
+    /// Merge earlier results (written with --json), also of several machines, into one table
+    /// instead; --json writes a merged file.
+    #[arg(long, num_args = 1.., value_name = "FILE.json", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare", "estimate"])]
+    merge: Option<Vec<PathBuf>>,
     /// Estimate a training step on another card, without measuring anything. CARD is a40, rtx3060,
     /// rx6800, arc770, m1, or a file of a card's specifications; `check` compares the estimates
     /// with measurements on --device.
@@ -87,6 +93,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if !in_f32 && args.compare.is_some() {
         return Err(Error::usage("--precision: --compare measures nothing; leave it out"));
     }
+    if !in_f32 && args.merge.is_some() {
+        return Err(Error::usage("--precision: --merge measures nothing; leave it out"));
+    }
     if !in_f32 && args.estimate.is_some() {
         return Err(Error::usage(
             "--precision: --estimate measures nothing; use `--set train.precision=mixed` with it",
@@ -100,19 +109,22 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output.merge(json!(comparison));
         return output.write(common);
     }
+    if let Some(files) = &args.merge {
+        return merge::run(files, args.markdown, common, output);
+    }
     if let Some(card) = &args.estimate {
         return estimate::run(card, &args.estimated, common, output);
     }
     if args.suite == Suite::Step
         && let Some(ranks) = launcher::join()?
     {
-        if !in_f32 || args.profile || args.plot.is_some() {
+        if !in_f32 || args.profile || args.plot.is_some() || args.markdown {
             return Err(Error::usage(
-                "--precision, --profile and --plot are for one process; several processes measure \
-                 a step and its exchange",
+                "--precision, --profile, --plot and --markdown are for one process; several \
+                 processes measure a step and its exchange",
             ));
         }
-        return by_ranks(ranks, common, output);
+        return ranks::run(ranks, common, output);
     }
     let (targets, refused) = targets(common, args.precision)?;
     let mut planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
@@ -135,26 +147,30 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output::prepare("--plot", path, Holds::Picture)?;
     }
     let interrupt = Interrupt::listen()?;
+    output.set("date", json!(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
     let mut outcome = measure(&planned, args, common.verbose, &interrupt)?;
     outcome.skipped.extend(refused);
-    out!(
-        "{}{}{}",
-        table::rows(&outcome.rows),
-        table::profile(&outcome.profile),
-        table::skipped(&outcome.skipped)
-    );
     let only = if let [only] = targets.as_slice() { Some(&only.place) } else { None };
     output.set(
         "device",
         json!(only.map(|p| if p.device == "cpu" { "cpu" } else { p.backend.as_str() })),
     );
     output.set("adapter", json!(only.map(|p| &p.adapter)));
+    output.set("driver", json!(only.map(|p| &p.driver)));
     output.set("machine", machine::describe());
     output.set("budget_s", json!(args.budget));
     output.set("rows", json!(outcome.rows));
     output.set("skipped", json!(outcome.skipped));
     if args.profile {
         output.set("profile", json!(outcome.profile));
+    }
+    let (profile, skipped) = (table::profile(&outcome.profile), table::skipped(&outcome.skipped));
+    if args.markdown {
+        merge::print(&merge::in_one_table(&mut output)?, true);
+        // Standard output holds the table only.
+        profile.lines().chain(skipped.lines()).for_each(say);
+    } else {
+        out!("{}{profile}{skipped}", table::rows(&outcome.rows));
     }
     let written = output.write(common);
     if let Some(path) = &args.plot
@@ -169,46 +185,6 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return Err(Error::failed("interrupted; the results so far are printed above"));
     }
     Ok(())
-}
-
-/// Measures steps of all processes that were started together.
-fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
-    watch::begin(&ranks, || false)?;
-    let device = device::chosen_nth(common, ranks.place().local)?;
-    let devices = ranks.gather(device.describe().into_bytes())?;
-    let among = Among { ranks, shares: None, wire: Wire::F32, resume: String::new() };
-    let rows = measured(&among, &device)?;
-    if among.ranks.rank() == 0 {
-        let devices: Vec<_> =
-            devices.iter().map(|device| String::from_utf8_lossy(device)).collect();
-        for (rank, device) in devices.iter().enumerate() {
-            outln!("rank {rank}: {device}");
-        }
-        for row in &rows {
-            let Spent { whole, read, exchange, upload, waited } = row.spent;
-            let [whole, read, exchange, upload, waited] =
-                [whole, read, exchange, upload, waited].map(|s| 1e3 * s);
-            let speed =
-                row.images_per_s.map_or(String::new(), |rate| format!("{rate:.1} images/s, "));
-            outln!(
-                "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, \
-                 exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} \
-                 x the slowest; waited {waited:.0} ms for the other ranks",
-                row.op,
-                1e3 * row.timing.median,
-                row.megabytes,
-                100.0 * row.hidden,
-                row.over_slowest
-            );
-        }
-        output.device(&device);
-        output.set("machine", machine::describe());
-        output.set("ranks", json!(devices));
-        output.set("rows", json!(rows));
-        output.write(common)?;
-    }
-    watch::end();
-    among.ranks.end()
 }
 
 /// Returns the devices of the command line. `all` selects the CPU and every adapter that supports

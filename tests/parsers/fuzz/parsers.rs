@@ -5,7 +5,7 @@ use super::engine::Outcome;
 use super::layers::unframe;
 use super::seeds;
 use burn::tensor::{Device, Tensor};
-use soda::bench::compare;
+use soda::bench::{compare, merge, publish};
 use soda::config::Config;
 use soda::data::{archive, cifar, cifar100, picture, subset};
 use soda::edit::prior::Prior;
@@ -275,5 +275,14 @@ pub fn bench(input: &[u8], folder: &Path) -> Outcome {
     let rows = compare::read(&path).map_err(|e| sentence(&e, "b.json"))?;
     let comparison = compare::compare(&rows, &rows);
     assert!(comparison.only_a.is_empty() && comparison.rows.iter().all(|pair| pair.ratio > 0.0));
+    if let Ok(entries) = merge::read(&path) {
+        let merged = merge::merge([entries]);
+        assert!(
+            publish::text(&merged)
+                .lines()
+                .chain(publish::markdown(&merged).lines())
+                .all(|line| !line.chars().any(char::is_control))
+        );
+    }
     Ok(format!("rows {}", rows.is_empty()))
 }

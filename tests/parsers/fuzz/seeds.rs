@@ -516,6 +516,7 @@ pub fn benches() -> Vec<Vec<u8>> {
         backend: "flex".into(),
         adapter: "2 threads".into(),
         kind: "cpu".into(),
+        driver: None,
     };
     let row =
         |op: &str| Row { shape: Some(vec![2, 3]), median_ms: Some(1.5), ..Row::new(op, &place) };
