@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn names_from_strangers_break_neither_table_nor_terminal() {
         let text_of = entry("a | b\n\u{1b}[2J<i>", &[0.1]);
-        let table = markdown(&[text_of.clone()]);
+        let table = markdown(std::slice::from_ref(&text_of));
         assert!(table.contains("a \\| b  [2J&lt;i>, vulkan") && table.lines().count() == 3);
         assert!(!text(&[text_of]).contains('\u{1b}'));
     }

@@ -60,7 +60,7 @@ pub fn run(
         }
         let left = budget - start.elapsed().as_secs_f64();
         if left <= 0.0 {
-            outcome.skip(job, name, &format!("the budget is used up; {}", Hint::Budget(None)));
+            outcome.skip(job, name, format!("the budget is used up; {}", Hint::Budget(None)));
             continue;
         }
         let mut seconds = share(left, &jobs[i..]);

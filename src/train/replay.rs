@@ -103,7 +103,7 @@ pub fn replay(
             .unwrap_or_else(|| learning_rate(&config.train, state.position.updates + 1, progress));
         let batch = batches.next()?;
         let images = batch.indices.clone();
-        let pair = Pair::of_batch(batch, &config, &autodiff);
+        let pair = Pair::of_batch(batch, config, &autodiff);
         let outcome;
         (state, outcome) = step(state, pair, &schedule, config, number, lr);
         state.position.progress = progress;
