@@ -5,11 +5,13 @@
 //! ```
 
 use soda::edit::generator::signed;
+use soda::edit::linear_decoder::LinearDecoder;
 use soda::eval::psnr_ssim::similarity;
 use soda::model::shipped;
 use soda::prelude::*;
 use soda::report::grid::save_reconstructions;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn main() -> Result<()> {
     let out = std::env::args_os().nth(1).map_or_else(|| "reconstruction.png".into(), PathBuf::from);
@@ -20,8 +22,13 @@ fn main() -> Result<()> {
     let config = &weights.config;
     let images = bundled()?.at(config.data.side)?.test.first(4);
 
-    // z of the images, [N, 128], and images sampled from it: x_T is noise of seed 0.
-    let generator = Generator::new(&model, config, config.sample.clone(), &device.device);
+    // Sampling begins with what a linear map makes of z, noised with noise of seed 0; that map is
+    // stored with the weights.
+    let linear = LinearDecoder::stored(&weights)?.map(Arc::new);
+    let generator = Generator::new(&model, config, config.sample.clone(), &device.device)
+        .beginning_with(linear);
+
+    // z of the images, [N, 128], and images sampled from it.
     let z = generator.encode(&images)?;
     let reconstructions = generator.draw(&z, 0)?;
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/stage.sh
 . scripts/vulkan.sh
 
-stage build cargo build --release --locked --tests --bins
+stage build cargo build --release --locked --tests --bins --examples
 # Without it Mesa's window system code warns on every start.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 
@@ -29,7 +29,8 @@ status=0
 stage tests run_tests "$@" || status=$?
 # Cargo prints `Running tests/NAME/main.rs (..)`, and for the library's own tests `Running unittests
 # src/lib.rs (..)`.
-awk '/^ +Running / { path = $2 == "unittests" ? $3 : $2; gsub("^tests/|/main.rs$", "", path) }
+awk '/^ +Doc-tests / { path = "doc" }
+     /^ +Running / { path = $2 == "unittests" ? $3 : $2; gsub("^tests/|/main.rs$", "", path) }
      /^test result:/ {
          sub("s$", "", $NF)
          printf "%s%s %.1f", n++ ? ", " : "minutes of tests: ", path, $NF / 60

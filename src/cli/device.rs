@@ -19,8 +19,10 @@ pub fn chosen(common: &Common) -> Result<Selected> {
 /// # Errors
 /// If there is no such device.
 pub fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
-    let device = soda::device::select_nth(&common.device, nth, environment)
-        .map_err(|e| Error::usage(format!("--device: {e}")))?;
+    let device = soda::device::select_nth(&common.device, nth, environment).map_err(|e| {
+        let hidden = hidden().map_or(String::new(), |hidden| format!("; {hidden}"));
+        Error::usage(format!("--device: {e}{hidden}"))
+    })?;
     match &device.adapter {
         Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => {
             soda::selftest::faster(device)
@@ -44,6 +46,22 @@ pub fn selected(common: &Common) -> Result<Selected> {
 /// Returns a variable of this process's environment.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Says which variables of the environment hide every adapter of this machine; `None` if there is
+/// one, or none in any case.
+pub fn hidden() -> Option<String> {
+    if !adapters().is_empty() {
+        return None;
+    }
+    let set = ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"]
+        .into_iter()
+        .filter_map(|name| Some(format!("{name}={}", environment(name)?)))
+        .collect::<Vec<_>>();
+    let all = soda::device::adapters();
+    let first = all.first().filter(|_| !set.is_empty())?;
+    let (set, name) = (set.join(" and "), &first.name);
+    Some(format!("{set} in the environment hides every adapter, for example {name}; unset it"))
 }
 
 /// Returns the adapters that the environment leaves.

@@ -93,34 +93,43 @@ impl Soda {
     /// eps_hat has the scale of eps: if x_t is nearly pure noise, its mean square is near 1, and v
     /// is near -x_0.
     ///
-    /// To compare it with another implementation, using a file that `soda train`, `soda import` or
-    /// `soda export` wrote:
+    /// To compare it with another implementation, on images and noise of one's own:
     ///
     /// ```
-    /// let device = Device::flex(); // or soda::device::select("vulkan")?.device
-    /// let weights = WeightsFile::open(Path::new("weights.safetensors"))?;
+    /// use burn::tensor::{Tensor, TensorData};
+    /// use soda::model::shipped;
+    /// use soda::prelude::*;
+    ///
+    /// # fn main() -> Result<()> {
+    /// let device = select("cpu")?.device;
+    /// let weights = shipped::open()?; // or WeightsFile::open(path)?
     /// let model = weights.model(&device)?;
     /// let data = &weights.config.data;
     /// let (mean, std, side) = (data.mean, data.std, data.side);
-    /// // pixels: [B * 3 * side * side] values in [0, 1]; noise: as many, standard normal
+    ///
+    /// // B * 3 * side * side values in [0, 1], and as many from the standard normal distribution.
+    /// let batch = 2;
+    /// let size = batch * 3 * side * side;
+    /// let (pixels, noise) = (vec![0.25f32; size], vec![0.5f32; size]);
+    /// let images = |values| {
+    ///     Tensor::from_data(TensorData::new(values, [batch, 3, side, side]), &device)
+    /// };
+    ///
     /// let channel = |i: usize| i / (side * side) % 3;
-    /// let normalised: Vec<f32> = pixels
-    ///     .iter()
-    ///     .enumerate()
-    ///     .map(|(i, p)| (p - mean[channel(i)]) / std[channel(i)])
-    ///     .collect();
-    /// let normalised = TensorData::new(normalised, [B, 3, side, side]);
-    /// let z = model.encode(Tensor::from_data(normalised, &device));
+    /// let normalised = |(i, p): (usize, &f32)| (p - mean[channel(i)]) / std[channel(i)];
+    /// let z = model.encode(images(pixels.iter().enumerate().map(normalised).collect()));
     ///
     /// let schedule = Schedule::new(&weights.config.diffusion);
     /// let (t, alpha_bar) = (300, schedule.alpha_bar(300) as f32);
     /// let noised = |(p, e): (&f32, &f32)| {
     ///     alpha_bar.sqrt() * (2.0 * p - 1.0) + (1.0 - alpha_bar).sqrt() * e
     /// };
-    /// let x_t: Vec<f32> = pixels.iter().zip(&noise).map(noised).collect();
-    /// let x_t = Tensor::from_data(TensorData::new(x_t, [B, 3, side, side]), &device);
-    /// let t = Tensor::full([B], schedule.time(t), &device);
-    /// let eps_hat = model.predict(x_t, t, z, Tensor::ones([B, 1], &device), None, None);
+    /// let x_t = images(pixels.iter().zip(&noise).map(noised).collect());
+    /// let t = Tensor::full([batch], schedule.time(t), &device);
+    /// let eps_hat = model.predict(x_t, t, z, Tensor::ones([batch, 1], &device), None, None);
+    /// assert_eq!(eps_hat.dims(), [batch, 3, side, side]);
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn predict(
         &self,

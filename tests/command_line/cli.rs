@@ -121,7 +121,36 @@ fn devices_lists_the_cpu_and_the_choice_of_auto() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = succeeds(&soda(folder.path(), &["devices", "--json", "d.json"]));
     assert!(out.contains("cpu") && out.contains("auto takes"), "{out}");
-    assert!(json(&folder.path().join("d.json"))["adapters"].is_array());
+    let written = json(&folder.path().join("d.json"));
+    assert!(written["adapters"].is_array());
+    assert!(written["expected"]["cpu"]["images_per_s"].as_f64().is_some_and(|rate| rate > 0.1));
+}
+
+#[test]
+fn variables_that_hide_every_adapter_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hiding = |args: &[&str]| {
+        let mut command = program(folder.path());
+        command.args(args).env("WGPU_ADAPTER_NAME", "no such card").output().expect("it starts")
+    };
+    let out = succeeds(&hiding(&["devices"]));
+    let names = "WGPU_ADAPTER_NAME=no such card in the environment hides every adapter";
+    assert!(out.contains(names), "{out}");
+    fails(&hiding(&["selftest", "--device", "vulkan"]), 2, &["--device: there is no", names]);
+}
+
+#[test]
+fn completions_and_manual_pages_cover_the_commands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = succeeds(&soda(folder.path(), &["completions", shell]));
+        assert!(script.contains("quickstart") && script.contains("reconstruct"), "{shell}");
+    }
+    succeeds(&soda(folder.path(), &["man", "pages"]));
+    let page = std::fs::read_to_string(folder.path().join("pages/soda-train.1")).expect("written");
+    assert!(page.contains("max\\-minutes") || page.contains("max-minutes"), "{page}");
+    assert!(folder.path().join("pages/soda-data-fetch.1").exists());
+    assert!(!folder.path().join("pages/soda-shaders.1").exists(), "hidden commands have no page");
 }
 
 #[test]

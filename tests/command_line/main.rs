@@ -5,6 +5,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod embed;
+mod examples;
 mod image_size;
 mod import;
 mod latent;

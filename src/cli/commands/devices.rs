@@ -1,12 +1,12 @@
 //! `soda devices`: the list of devices.
 
 use crate::cli::args::Common;
-use crate::cli::device::{adapters, select};
+use crate::cli::device::{adapters, hidden, select};
 use crate::cli::output::Output;
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 use soda::config::Config;
-use soda::device::{Adapter, Selected};
+use soda::device::{Adapter, Kind, Selected};
 use soda::error::Result;
 use soda::files;
 use soda::kernels::conv2d::f16_path;
@@ -33,6 +33,8 @@ pub fn run(common: &Common) -> Result<()> {
     }
     if let Some(missed) = &chosen.missed {
         outln!("{missed}");
+    } else if let Some(hidden) = hidden() {
+        outln!("{hidden}");
     } else if found.is_empty() {
         outln!("no adapter found: install a Vulkan driver, or use the CPU");
     }
@@ -64,6 +66,7 @@ fn print(a: &Adapter, found: &[Adapter], images_per_s: Option<f64>) {
         outln!("    memory     {}", BinaryBytes(bytes));
     }
     match images_per_s {
+        _ if a.kind == Kind::Software => outln!("    training   slower than the CPU itself"),
         Some(n) => outln!("    training   up to {} images/s of {OF_GPUS}", rate(n)),
         None => {
             outln!("    training   not measured; `soda selftest --device {}` does it", a.selector())
