@@ -1,6 +1,6 @@
 //! The command line as a user sees it: what works, and one clear error message for each mistake.
 
-use crate::common::program::{fails, json, soda, succeeds, text, train};
+use crate::common::program::{fails, json, program, soda, succeeds, text, train};
 use std::process::{Command, Stdio};
 
 #[test]
