@@ -11,7 +11,7 @@ if ! command -v mpirun >/dev/null || ! command -v mpicc >/dev/null ||
 fi
 # Without it Mesa's window system code warns on every start.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
-cargo clippy --release --locked --features mpi --lib --test mpi -- -D warnings
+cargo clippy --release --locked --features mpi --lib --bins --test mpi -- -D warnings
 found=$(cargo run --release --locked --quiet --features mpi -- devices)
 if grep -q '^no adapter' <<<"$found"; then
     install_vulkan

@@ -360,7 +360,7 @@ impl RunDir {
         match self.checkpoints().last() {
             Some(step) => Ok(self.checkpoint(*step).join("ema.safetensors")),
             None => Err(Error::failed(format!(
-                "{} holds no finished checkpoint; train it first: {}",
+                "{} holds no finished checkpoint; {}",
                 self.path.display(),
                 Hint::Train(self.path.clone())
             ))),

@@ -185,18 +185,20 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
     // Frees the memory of the test's large tensors. Training would otherwise scatter its small ones
     // over it, and its memory would grow for thousands of steps.
     device.device.memory_cleanup();
-    // Without a writable cache the test merely runs again.
-    if let Some(passed) = record
-        && let Err(e) = create_parent(&passed).and_then(|()| {
-            write_atomically(
-                &passed,
-                found.speed.map_or(String::new(), |speed| format!("{speed}\n")).as_bytes(),
-            )
-        })
-    {
+    passed_by(device, &found);
+    Ok(found.speed)
+}
+
+/// Records that `device` has passed, and the speed that was measured: [`once`] then doesn't test it
+/// again, and [`measured`] knows the speed. Without a writable cache folder nothing is recorded, and
+/// the test merely runs again.
+pub fn passed_by(device: &Selected, found: &Findings) {
+    let Some(record) = record(device) else { return };
+    let speed = found.speed.map_or(String::new(), |speed| format!("{speed}\n"));
+    let written = create_parent(&record).and_then(|()| write_atomically(&record, speed.as_bytes()));
+    if let Err(e) = written {
         log::info!("{e}");
     }
-    Ok(found.speed)
 }
 
 /// Returns the path of the file that records that `device` has passed; `None` for the CPU backend

@@ -44,7 +44,7 @@ pub fn selected(common: &Common) -> Result<Selected> {
 }
 
 /// Returns a variable of this process's environment.
-fn environment(name: &str) -> Option<String> {
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

@@ -154,7 +154,10 @@ fn device_failed(what: &str, fault: Fault) -> Failure {
     let said = DEVICE_SAID.get().filter(|said| !what.contains(said.as_str()));
     let what = &said.map_or_else(|| what.to_owned(), |said| format!("{what}: {said}"));
     // wgpu's first message, from another thread, says more than the error that followed it.
-    let fault = if fault == Fault::LeftOut { fault } else { Fault::of(what) };
+    let fault = match (fault, Fault::of(what)) {
+        (Fault::OutOfMemory | Fault::LeftOut, _) | (_, Fault::Other) => fault,
+        (_, by_text) => by_text,
+    };
     let advice = ADVICE.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Advice { resume, run, smaller }) = advice.and_then(|advice| advice()) else {
         return Error::failed(format!("{what}. {}", without_run(fault))).into();
@@ -168,10 +171,14 @@ fn device_failed(what: &str, fault: Fault) -> Failure {
             "The device has too little memory: `{resume} --auto-batch` finds the largest \
              micro-batch that fits"
         ),
-        Fault::OutOfMemory => format!(
-            "The device has too little memory: {} uses smaller micro-batches",
-            smaller.unwrap_or_else(|| format!("`{resume}`"))
-        ),
+        Fault::OutOfMemory => match smaller {
+            Some(smaller) => {
+                format!("The device has too little memory: {smaller} uses smaller micro-batches")
+            }
+            None => "The device has too little memory even for one image at once: train smaller \
+                     networks, or on another device"
+                .into(),
+        },
         Fault::Lost | Fault::LeftOut => {
             let search = match searches {
                 true => format!("`{resume} --auto-batch` finds the largest that works, "),
@@ -303,6 +310,14 @@ mod tests {
         assert!(
             before < lost.find("`soda train --resume --run r`").expect("the same again"),
             "{lost}"
+        );
+        advise(advice);
+        advise(advice);
+        let cause = "An IO error happened\nCaused by:\n  can't allocate buffer of size: 5000000000";
+        let memory = Failure::from(Error::device("computing step 4", &cause)).error.to_string();
+        assert!(
+            memory.contains("too little memory") && memory.contains("--auto-batch"),
+            "{memory}"
         );
         advise(advice);
         let silent = Error::left_out("counting", "work was silently left out");

@@ -51,7 +51,7 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
         Hint::StoredViews => write!(f, "use --train-views 1 or 2"),
         Hint::Which(kind) => write!(f, "choose --which {kind}"),
         Hint::PyTorchFormat => write!(f, "--pytorch"),
-        Hint::Override => write!(f, "--set"),
+        Hint::Override | Hint::Overrides => write!(f, "--set"),
         Hint::Set(value) => write!(f, "add --set {}", quoted(value)),
         Hint::MicroBatch { size, search: false } => {
             write!(f, "add --set train.micro_batch={size}")
@@ -70,7 +70,9 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
         Hint::NameAdapter => write!(f, "name one: --device vulkan, metal or dx12"),
         Hint::Shares => write!(f, "--shares can give it less work"),
         Hint::TimeLimit(minutes) => write!(f, "--max-minutes {minutes}"),
-        Hint::Train(run) => write!(f, "`soda train --run {}`", quoted(run)),
+        Hint::ChangedRecipe => write!(f, "--resume --set .. --allow-change"),
+        Hint::FoldersAreClasses => write!(f, "leave out --layout splits"),
+        Hint::Train(run) => write!(f, "train it first with `soda train --run {}`", quoted(run)),
         Hint::Continue(run) => {
             write!(f, "continue it with `soda train --resume --run {}`", quoted(run))
         }

@@ -138,7 +138,7 @@ pub fn run() -> std::result::Result<(), Failure> {
             .map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
     }
     match std::env::var("SODA_CLASS").as_deref() {
-        Ok("gpu") => soda::kernels::testing::treat_adapters_as_gpus(),
+        Ok("gpu") => soda::kernels::testing::treat_adapters_as_gpus(device::environment),
         Ok(other) => {
             return Err(Error::usage(format!("SODA_CLASS: expected gpu, got {other}")).into());
         }

@@ -121,6 +121,8 @@ impl Drop for Training {
 /// left`.
 struct Counted {
     bar: ProgressBar,
+    /// The largest number that was reported.
+    most: Mutex<u64>,
     lines: Option<Lines>,
 }
 
@@ -141,14 +143,16 @@ impl Counted {
         }
         let plain = !QUIET.load(Relaxed) && !std::io::stderr().is_terminal();
         let lines = plain.then(|| Lines::start(bar.clone(), label.clone()));
-        Self { bar, lines }
+        Self { bar, most: Mutex::new(0), lines }
     }
 }
 
 impl Shown for Counted {
     fn at(&self, done: u64) {
         // Threads may report out of order.
-        self.bar.set_position(done.max(self.bar.position()));
+        let mut most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        *most = done.max(*most);
+        self.bar.set_position(*most);
     }
 
     fn note(&self, text: &str, _: bool) {

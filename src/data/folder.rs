@@ -3,7 +3,7 @@
 use super::formats::class_order;
 use super::listing::{Entry, LeftOut, Listing, Set, files};
 use super::walk::{Entries, Found, Walk};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +45,10 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
                 format!("the folders {}", names.join(", "))
             };
             return Err(Error::usage(format!(
-                "the top folders of {} are to be sets, but it holds {held}, and none of them is named train or training",
-                place.display()
+                "the top folders of {} are to be sets, but it holds {held}, and none of them is \
+                 named train or training; {}",
+                place.display(),
+                Hint::FoldersAreClasses
             )));
         }
         Some(Layout::Splits) => true,

@@ -52,8 +52,10 @@ pub enum Hint {
     Which(&'static str),
     /// The PyTorch export format.
     PyTorchFormat,
-    /// The option that overrides a value of the recipe.
+    /// The option that overrides a value of the recipe, before the value.
     Override,
+    /// The same, in a sentence.
+    Overrides,
     /// Set one value of the recipe: `train.micro_batch=4`.
     Set(String),
     /// Pass fewer images through the networks at once.
@@ -75,10 +77,14 @@ pub enum Hint {
     Budget(Option<f64>),
     /// Name an adapter.
     NameAdapter,
-    /// Give a rank a smaller share of the batch.
+    /// The option that sets each rank's share of the batch.
     Shares,
     /// The time limit of a call of training, in minutes.
     TimeLimit(f64),
+    /// Resume with a changed recipe.
+    ChangedRecipe,
+    /// Take the top folders of a folder of images as classes.
+    FoldersAreClasses,
     /// Train that run.
     Train(PathBuf),
     /// Continue that run.
@@ -136,6 +142,7 @@ impl Display for Hint {
             Self::Which(kind) => write!(f, "choose `{kind}`"),
             Self::PyTorchFormat => write!(f, "the PyTorch format"),
             Self::Override => write!(f, "override"),
+            Self::Overrides => write!(f, "an override"),
             Self::Set(value) => write!(f, "set {}", value.replacen('=', " = ", 1)),
             Self::MicroBatch { size, .. } => write!(f, "set train.micro_batch = {size}"),
             Self::UseCpu => write!(f, "the CPU"),
@@ -145,13 +152,15 @@ impl Display for Hint {
             Self::Budget(None) => write!(f, "allow more time"),
             Self::Budget(Some(seconds)) => write!(f, "allow {seconds:.0} s"),
             Self::NameAdapter => write!(f, "name one (vulkan, metal or dx12)"),
-            Self::Shares => write!(f, "a smaller share of the batch"),
+            Self::Shares => write!(f, "the ranks' shares"),
             Self::TimeLimit(minutes) => write!(f, "the time limit of {minutes} minutes"),
+            Self::ChangedRecipe => write!(f, "resume with a changed recipe"),
+            Self::FoldersAreClasses => write!(f, "take them as classes"),
             Self::Train(run) => write!(f, "train {}", run.display()),
             Self::Continue(run) => write!(f, "resume {}", run.display()),
             Self::Replay(run) => write!(f, "replay {}", run.display()),
-            Self::Score(run) => write!(f, "score {}", run.display()),
-            Self::Reconstruct(run) => write!(f, "reconstruct with {}", run.display()),
+            Self::Score(run) => write!(f, "a probe of {}", run.display()),
+            Self::Reconstruct(run) => write!(f, "a reconstruction with {}", run.display()),
         }
     }
 }

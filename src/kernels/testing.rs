@@ -3,7 +3,7 @@
 //! for another GPU.
 
 use super::simd::Path;
-use crate::device::{self, Class, Kind, Profile};
+use crate::device::{self, Class, Environment, Kind, Profile};
 use burn::backend::wgpu::CubeTensor;
 use burn::cubecl::bytes::Bytes;
 use burn::cubecl::server::Handle;
@@ -76,8 +76,8 @@ pub(super) fn matrix_shim() -> bool {
 
 /// Makes every launch of this process choose kernels and pace submissions as if each adapter were a
 /// discrete GPU.
-pub fn treat_adapters_as_gpus() {
-    for adapter in device::adapters() {
+pub fn treat_adapters_as_gpus(environment: Environment) {
+    for adapter in device::adapters_in(environment) {
         let profile =
             Profile { class: Class::Gpu, kind: Kind::DiscreteGpu, ..adapter.profile.clone() };
         device::replace(&adapter.device(), profile);

@@ -15,7 +15,7 @@ use super::torchvision;
 use super::translate::{networks, translate};
 use super::weights::Tensors;
 use crate::config::{BUILT_IN, Config, DEFAULT_SIDE, UNetConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +39,7 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
         BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
     let config = Config::parse(
         text,
-        &format!("{} with {name} (its values can be overridden)", path.display()),
+        &format!("{} with {name} ({} changes it)", path.display(), Hint::Overrides),
         &sets,
     )?;
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));

@@ -73,7 +73,7 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
         BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
     let config = Config::parse(
         text,
-        &format!("{} with {name} (its values can be overridden)", path.display()),
+        &format!("{} with {name} ({} changes it)", path.display(), Hint::Overrides),
         &sets,
     )?;
     if config.model.z_dim != 8 * config.model.encoder.base {

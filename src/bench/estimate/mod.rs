@@ -12,7 +12,7 @@ pub mod shares;
 pub mod text;
 
 use crate::config::{Config, Precision};
-use crate::device::{self, Class, Extensions, Kind, MatrixSize, Profile, Selected};
+use crate::device::{self, Class, Environment, Extensions, Kind, MatrixSize, Profile, Selected};
 use crate::error::{Error, Result};
 use crate::kernels::record::{Launch, Recording};
 use crate::train::trial::recorded;
@@ -62,7 +62,7 @@ pub struct Estimate {
 ///
 /// # Errors
 /// If this machine has no adapter.
-pub fn launches(config: &Config, card: &Card) -> Result<Recording> {
+pub fn launches(config: &Config, card: &Card, environment: Environment) -> Result<Recording> {
     let kind = if card.integrated { Kind::IntegratedGpu } else { Kind::DiscreteGpu };
     let mut profile = Profile { kind, vendor: card.vendor, ..Profile::least(Class::Gpu) };
     if config.train.precision == Precision::Mixed {
@@ -75,13 +75,13 @@ pub fn launches(config: &Config, card: &Card) -> Result<Recording> {
             profile.limits.subgroup_size = [32, 32];
         }
     }
-    recorded(config, &recorder()?, profile)
+    recorded(config, &recorder(environment)?, profile)
 }
 
 /// Returns the adapter on which launches are recorded: preferably a software one, which nothing
 /// else uses.
-fn recorder() -> Result<Selected> {
-    let adapters = device::adapters();
+fn recorder(environment: Environment) -> Result<Selected> {
+    let adapters = device::adapters_in(environment);
     let any = adapters.iter().find(|adapter| adapter.kind == Kind::Software).or(adapters.first());
     let none = || {
         Error::failed(

@@ -56,12 +56,22 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 /// # Errors
 /// See [`data::open`].
 pub fn named(common: &Common, side: usize) -> Result<Dataset> {
-    told(data::open(place(common).as_deref(), side, &common.taking.options())?)
+    let opened = data::open(place(common).as_deref(), side, &common.taking.options());
+    told(opened.map_err(|e| named_by(common, e))?)
 }
 
 /// The place that `--data` names, else `$SODA_DATA`.
 pub fn place(common: &Common) -> Option<PathBuf> {
     common.data.clone().or_else(environment)
+}
+
+/// Adds to `error` that the place comes from the environment, where it does.
+fn named_by(common: &Common, error: Error) -> Error {
+    match (&common.data, environment(), &error) {
+        (None, Some(_), Error::Usage(_)) => Error::usage(format!("SODA_DATA: {error}")),
+        (None, Some(_), _) => Error::failed(format!("SODA_DATA: {error}")),
+        _ => error,
+    }
 }
 
 fn environment() -> Option<PathBuf> {

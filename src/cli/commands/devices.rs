@@ -107,7 +107,8 @@ fn expected(adapter: &Adapter) -> Result<Option<f64>> {
 fn timed(cpu: &Selected) -> Result<f64> {
     let config = Config::named(OF_CPUS.as_ref(), &[])?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let key = format!("{} {} {threads}", env!("CARGO_PKG_VERSION"), cpu.name);
+    let model = machine::describe()["cpu"].to_string();
+    let key = format!("{} {:?} {model} {threads}", env!("CARGO_PKG_VERSION"), machine::commit());
     let name = &files::sha256(key.as_bytes())[..16];
     let path = dirs::cache_dir().map(|dir| dir.join("soda/rates").join(name));
     files::kept(

@@ -141,7 +141,7 @@ pub fn lead(
         let (one, two) = (&all[0].device, &all[rank].device);
         warn(&format!(
             "warning: rank 0 computes on {one}, rank {rank} on {two}: each step takes as long as \
-            on the slower of them ({}), and results no longer equal those of one process bit for \
+            on the slower of them (set {} to give it less), and results no longer equal those of one process bit for \
             bit",
             Hint::Shares
         ));

@@ -31,7 +31,7 @@ use super::optim::{ByName, Gradients};
 use super::step::{Cut, Outcome, Pair, gradients, update};
 use crate::config::{Config, MicroBatch};
 use crate::diffusion::Schedule;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::kernels::adamw;
 use crate::kernels::batch_norm::put_off;
 use crate::model::parameters;
@@ -70,10 +70,11 @@ impl Exchange {
     pub fn new(among: &Among, config: &Config, device: &Device) -> Result<Self> {
         let train = &config.train;
         if let MicroBatch::Sizes(_) = train.micro_batch {
-            return Err(Error::usage(
+            return Err(Error::usage(format!(
                 "train.micro_batch is a list of parts, but several processes divide a batch by \
-                themselves: set their shares instead, and train.micro_batch to a number",
-            ));
+                themselves: set {} instead, and train.micro_batch to a number",
+                Hint::Shares
+            )));
         }
         let Among { ranks, wire, .. } = among;
         let sizes = among.sizes(train.batch_size)?;

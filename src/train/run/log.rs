@@ -228,8 +228,9 @@ impl Log {
         Error::failed(format!(
             "{what} at step {step} (lr {lr:.2e}, seed {}; step and seed determine the batch); the \
             last checkpoint is intact: {replay} to find the cause; a smaller train.lr or more \
-            train.warmup_steps may avoid it (resume with a changed recipe)",
-            self.seed
+            train.warmup_steps may avoid it ({})",
+            self.seed,
+            Hint::ChangedRecipe
         ))
     }
 

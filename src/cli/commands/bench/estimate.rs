@@ -58,7 +58,7 @@ pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Resu
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
     let config = Config::named(&path, &args.set)?;
     say("recording the launches of a step");
-    let recording = launches(&config, &card)?;
+    let recording = launches(&config, &card, device::environment)?;
     let images = config.train.batch_size;
     let estimate = estimate(&recording, images, &card, &shares, &cards.assumed);
     let what = format!("a training step of {} images, {}", images, path.display());
