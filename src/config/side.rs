@@ -1,6 +1,6 @@
 //! The size of images.
 
-use super::{Config, DataConfig};
+use super::Config;
 use std::ops::RangeInclusive;
 
 /// The side of the images in pixels for recipes that don't set it: CIFAR's.
@@ -27,14 +27,6 @@ impl Default for Sides {
 
 pub(super) fn default_side() -> usize {
     DEFAULT_SIDE
-}
-
-impl DataConfig {
-    /// Returns the sides of the two views: their own, or else that of the images.
-    pub fn sides(&self) -> Sides {
-        let of = |own: usize| if own == 0 { self.side } else { own };
-        Sides { source: of(self.source.side), target: of(self.target.side) }
-    }
 }
 
 impl Config {
