@@ -87,6 +87,17 @@ impl Config {
         Ok(config)
     }
 
+    /// Describes the loss in words.
+    pub fn loss_in_words(&self) -> String {
+        let weighted = if self.train.loss_weight == LossWeight::Uniform {
+            ""
+        } else {
+            ", weighted by noise level"
+        };
+        let penalty = if self.train.decorrelation > 0.0 { ", with a penalty on z" } else { "" };
+        format!("mean squared error on {}{weighted}{penalty}", self.diffusion.prediction.name())
+    }
+
     /// Returns the resolved recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a Config is always representable as TOML")

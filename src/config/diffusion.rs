@@ -1,7 +1,6 @@
 //! The forward process: the noise levels of training, their weights in the loss and the target of
 //! the prediction.
 
-use super::Config;
 use serde::{Deserialize, Serialize};
 
 /// The noise schedule alpha_bar(t).
@@ -109,22 +108,10 @@ pub enum LossWeight {
     MinSnr,
 }
 
-impl Config {
-    /// Describes the loss in words.
-    pub fn loss_in_words(&self) -> String {
-        let weighted = if self.train.loss_weight == LossWeight::Uniform {
-            ""
-        } else {
-            ", weighted by noise level"
-        };
-        let penalty = if self.train.decorrelation > 0.0 { ", with a penalty on z" } else { "" };
-        format!("mean squared error on {}{weighted}{penalty}", self.diffusion.prediction.name())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn parse(text: &str, set: &[&str]) -> Result<Config, String> {
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();

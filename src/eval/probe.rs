@@ -1,5 +1,9 @@
 //! The evaluation protocols from images to scores, and the baselines.
 
+mod score;
+
+pub use score::{Baselines, Point, Probed, Score};
+
 use super::features::{self, Augmented, FeatureKind, Frozen, Pixels, Rows, Selected};
 use super::linear::{LinearProbe, ProbeShape, batches};
 use super::method::Method;
@@ -10,10 +14,6 @@ use crate::error::{Error, Hint, Result};
 use crate::model::Soda;
 use score::share_right;
 use serde::Serialize;
-
-mod score;
-
-pub use score::{Baselines, Point, Probed, Score};
 
 /// The views of the training images that a probe is fitted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,6 +1,8 @@
 //! Reads the pages of untrusted Parquet files. The library never allocates memory based on an
 //! unchecked number in a file.
 
+mod thrift;
+
 use ::parquet::basic::{Encoding, Type};
 use ::parquet::column::page::{Page, PageMetadata, PageReader};
 use ::parquet::errors::Result;
@@ -10,8 +12,6 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use thrift::{Thrift, refused};
-
-mod thrift;
 
 /// The longest footer that is read, in bytes. Footers of 1,000 row groups with a dozen columns have
 /// 2 MB.

@@ -11,7 +11,6 @@ const LANES: usize = 16;
 
 /// BatchNorm1d's eps in the `linear` protocol, and its momentum (PyTorch's default).
 pub(super) const BN_EPS: f32 = 1e-6;
-
 const BN_MOMENTUM: f32 = 0.1;
 
 /// One block's part of a feature vector or of a class's weights.

@@ -66,7 +66,8 @@ pub struct Probed {
     /// The score with the largest fraction.
     #[serde(flatten)]
     pub point: Point,
-    /// The scores in the order of [`Protocol::fractions`](super::Protocol::fractions); empty if there is only one.
+    /// The scores in the order of [`Protocol::fractions`](super::Protocol::fractions); empty if
+    /// there is only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<Point>,
     /// With the largest fraction, for each test row the share of the runs that classified it

@@ -33,7 +33,8 @@ pub(super) fn optimizer_to_host(optim: &AdamW) -> Result<Tensors> {
 /// The name of the state of dynamic loss scaling among the moments.
 pub(super) const LOSS_SCALE: &str = "loss_scale";
 
-/// Restores the optimizer of `model` from its moments. `path` names their origin in error messages.
+/// Restores the optimizer of `model` from its moments. `path` names their origin in error
+/// messages.
 pub(super) fn optimizer(
     tensors: Tensors,
     path: &Path,

@@ -1,5 +1,5 @@
-//! The innermost loops of the gradients of the weights: sums over pixels of outer products, in blocks
-//! that stay in vector registers as those of `tiles`.
+//! The innermost loops of the gradients of the weights: sums over pixels of outer products, in
+//! blocks that stay in vector registers as those of `tiles`.
 
 use crate::kernels::simd::mul_add;
 use pulp::Simd;
