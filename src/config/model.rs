@@ -25,8 +25,8 @@ pub struct ModelConfig {
     pub encoder: EncoderConfig,
     /// The denoiser.
     pub unet: UNetConfig,
-    /// Sides of the images that the networks work on, from [`DataConfig::sides`]: a recipe sets
-    /// them there.
+    /// Sides of the images that the networks work on, from
+    /// [`DataConfig::sides`](super::DataConfig::sides): a recipe sets them there.
     #[serde(skip)]
     pub sides: Sides,
 }
