@@ -2,175 +2,20 @@
 //! alone is enough to resume, evaluate and sample.
 
 mod lock;
+mod metrics;
+mod start;
 
 pub use lock::Lock;
+pub use metrics::{Evaluation, Metrics, Row, json_line};
+pub use start::Start;
+
+use metrics::Line;
 
 use crate::config::Config;
 use crate::error::{Error, Hint, Result};
 use crate::files::{self, Destination, create_dir, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-/// One row of metrics.jsonl.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// Optimizer steps done.
-    pub step: u64,
-    /// Images seen.
-    pub images: u64,
-    /// Mean loss since the last row.
-    pub loss: f64,
-    /// L2 norm of the last step's gradients before clipping.
-    pub grad_norm: f64,
-    /// Learning rate of the denoiser.
-    pub lr: f64,
-    /// Throughput since the last row.
-    pub images_per_s: f64,
-    /// Seconds of training, without interruptions.
-    pub seconds: f64,
-    /// The factor applied to the loss before the backward pass; in mixed precision only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss_scale: Option<f64>,
-    /// Steps of the whole run so far that were skipped because their gradients weren't finite; in
-    /// mixed precision only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<u64>,
-    /// Bytes reserved by the memory pools of the adapter; `None` on the CPU backend.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool_bytes: Option<u64>,
-    /// Bytes of the pools that are in use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool_bytes_used: Option<u64>,
-}
-
-/// A row of metrics.jsonl with an evaluation of z: scores of the EMA weights on the validation
-/// split, in per cent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Optimizer steps done.
-    pub step: u64,
-    /// Images seen.
-    pub images: u64,
-    /// Top-1 accuracy of `knn`.
-    pub knn: f64,
-    /// Top-1 accuracy of `linear`.
-    pub linear: f64,
-    /// Number of images that k-NN and probe were fitted on.
-    pub n_train: usize,
-    /// Number of evaluation images.
-    pub n_validation: usize,
-}
-
-/// A line of metrics.jsonl.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Row(Row),
-    Evaluation(Evaluation),
-}
-
-/// The contents of metrics.jsonl, oldest first.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics {
-    /// The training rows.
-    pub rows: Vec<Row>,
-    /// The evaluations of z.
-    pub evaluations: Vec<Evaluation>,
-}
-
-impl Metrics {
-    /// Returns the evaluation with the best k-NN score, the first of equals, among those whose step
-    /// is in `kept`.
-    pub fn best(&self, kept: &[u64]) -> Option<&Evaluation> {
-        self.evaluations
-            .iter()
-            .filter(|e| kept.contains(&e.step))
-            .reduce(|best, e| if e.knn > best.knn { e } else { best })
-    }
-
-    /// Drops everything after `step`.
-    pub fn truncate(&mut self, step: u64) {
-        self.rows.retain(|r| r.step <= step);
-        self.evaluations.retain(|e| e.step <= step);
-    }
-
-    /// Returns the lines of the file, by step; an evaluation follows the row of its step.
-    pub fn to_jsonl(&self) -> String {
-        let rows = self.rows.iter().map(|r| (r.step, 0, json_line(r)));
-        let evaluations = self.evaluations.iter().map(|e| (e.step, 1, json_line(e)));
-        let mut lines: Vec<_> = rows.chain(evaluations).collect();
-        lines.sort_by_key(|(step, kind, _)| (*step, *kind));
-        lines.into_iter().map(|(.., line)| line).collect()
-    }
-}
-
-/// Returns `row` as a line of metrics.jsonl.
-pub fn json_line(row: &impl Serialize) -> String {
-    serde_json::to_string(row).expect("a row is JSON") + "\n"
-}
-
-/// A row of starts.jsonl: one invocation of training, and what it ran on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Start {
-    /// The time, in UTC (RFC 3339).
-    pub time: String,
-    /// The step that it resumed after; 0 for a new run.
-    pub step: u64,
-    /// The SHA-256 of the weights file that a new run started from; `None` for random weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// The name of that file: `shipped`, or its absolute path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_name: Option<String>,
-    /// Images seen by the training that produced those weights, and by any that it started from;
-    /// where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_images: Option<u64>,
-    /// The command line, where there is one.
-    pub command: Vec<String>,
-    /// Version of the program.
-    pub version: String,
-    /// Commit that it was built from, where known.
-    pub commit: Option<String>,
-    /// `cpu`, `vulkan`, `metal`, `dx12` or `gl`.
-    pub device: String,
-    /// The name of the adapter or of the CPU.
-    pub adapter: String,
-    /// The adapter's driver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub driver: Option<String>,
-    /// See [`crate::machine::describe`].
-    pub machine: serde_json::Value,
-    /// Name of the data.
-    pub data: String,
-    /// Location of the data: the absolute path of its folder, or `bundled`. Older versions didn't
-    /// record it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_location: Option<String>,
-    /// The options with which its images were read.
-    #[serde(default, skip_serializing_if = "crate::data::Options::are_default")]
-    pub data_options: crate::data::Options,
-    /// SHA-256 of the data.
-    pub data_sha256: String,
-    /// Number of training images.
-    pub images: usize,
-}
-
-impl Start {
-    /// Returns what the results of training depend on down to the last digit: the adapter and its
-    /// driver, or the CPU.
-    pub fn place(&self) -> String {
-        let Self { device, adapter, .. } = self;
-        let more = self
-            .driver
-            .as_deref()
-            .or_else(|| self.machine["cpu"].as_str().filter(|_| device == "cpu"));
-        more.map_or_else(
-            || format!("{device} {adapter}"),
-            |more| format!("{device} {adapter} ({more})"),
-        )
-    }
-}
 
 /// The contents of failure.json: where the values of a run stopped being finite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -461,51 +306,4 @@ impl RunDir {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_without_a_checkpoint_is_to_be_trained_first() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run = RunDir::new(folder.path().join("it's a run"));
-        let message = run.weights().unwrap_err().to_string();
-        assert!(message.ends_with(&Hint::Train(run.path.clone()).to_string()), "{message}");
-    }
-
-    #[test]
-    fn weights_in_a_checkpoint_belong_to_its_run() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run = RunDir::new(folder.path().join("a run"));
-        let weights = run.checkpoint(4).join("ema.safetensors");
-        std::fs::create_dir_all(run.checkpoint(4)).expect("writable");
-        std::fs::write(&weights, "").expect("writable");
-        let found = |file: &Path| RunDir::of_weights(file).map(|run| run.path);
-        assert_eq!(found(&weights), None, "nothing shows that it is a run");
-        std::fs::write(run.config(), "").expect("writable");
-        assert_eq!(found(&weights).as_ref(), Some(&run.path));
-        let roundabout = run.checkpoint(4).join("../step_4/ema.safetensors");
-        assert_eq!(found(&roundabout), std::fs::canonicalize(&run.path).ok());
-        for other in [
-            run.path.join("ema.safetensors"),
-            "assets/weights/tiny.safetensors".into(),
-            "w.safetensors".into(),
-        ] {
-            assert_eq!(found(&other), None, "{}", other.display());
-        }
-    }
-
-    #[test]
-    fn starts_of_older_versions_can_be_read() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run = RunDir::new(folder.path());
-        let old = r#"{"time":"2026-11-24T00:00:00Z","step":0,"from":"ab","command":["soda"],"version":"0.1.0","commit":null,"device":"cpu","adapter":"a","machine":{},"data":"CIFAR-10","data_sha256":"cd","images":9}"#;
-        std::fs::write(run.starts(), format!("{old}\n")).expect("writable");
-        let [start] = &run.read_starts()[..] else { panic!("not one start") };
-        assert_eq!(
-            (start.from.as_deref(), &start.from_name, start.from_images),
-            (Some("ab"), &None, None)
-        );
-        assert_eq!((start.data_sha256.as_str(), &start.data_location), ("cd", &None));
-        assert_eq!(json_line(start).trim_end(), old, "what isn't known isn't written");
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! The checks that a recipe must pass before a run starts.
 
+mod side;
+
 use super::{Config, Levels, LrSchedule, MicroBatch, UNetConfig, Views};
 
 impl Config {

@@ -1,7 +1,61 @@
-//! The noise levels of training, their weights in the loss and the target of the prediction.
+//! The forward process: the noise levels of training, their weights in the loss and the target of
+//! the prediction.
 
-use super::Config;
 use serde::{Deserialize, Serialize};
+
+/// The noise schedule alpha_bar(t).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Betas linear from 1e-4 to 0.02 over 1000 steps (DDPM).
+    Linear,
+    /// cos^2 with offset 0.008 (Nichol and Dhariwal).
+    Cosine,
+    /// (2 / pi) arccos(sqrt(t)) (SODA).
+    InvertedCosine,
+}
+
+/// The forward process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffusionConfig {
+    /// The noise schedule alpha_bar(t).
+    pub schedule: ScheduleKind,
+    /// Number of noise levels, T.
+    pub steps: usize,
+    /// What the denoiser predicts: "eps" or "v".
+    #[serde(default)]
+    pub prediction: Prediction,
+    /// The noise levels that training samples from: "discrete" or "continuous".
+    #[serde(default)]
+    pub levels: Levels,
+    /// Fraction of the samples of t whose alpha_bar is uniform between 0 and
+    /// [`HIGH_NOISE`](crate::diffusion::schedule::HIGH_NOISE), where the inverted cosine has almost
+    /// none. Needs continuous levels. With v, samplers then start from pure noise as one more
+    /// level.
+    #[serde(default)]
+    pub high_noise: f64,
+    /// Shift added to ln(alpha_bar / (1 - alpha_bar)) at every level. Larger images remain more
+    /// visible under the same noise, as neighbouring pixels are redundant: 2 ln(32 / side) leaves
+    /// as much of them as of images 32 pixels a side (Hoogeboom et al. 2023, "simple diffusion",
+    /// section 2.1).
+    #[serde(default)]
+    pub log_snr_shift: f64,
+}
+
+impl DiffusionConfig {
+    /// Returns the prediction of eps at `steps` discrete levels of `schedule`.
+    pub fn new(schedule: ScheduleKind, steps: usize) -> Self {
+        Self {
+            schedule,
+            steps,
+            prediction: Prediction::Eps,
+            levels: Levels::Discrete,
+            high_noise: 0.0,
+            log_snr_shift: 0.0,
+        }
+    }
+}
 
 /// What the denoiser is trained to predict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,22 +108,10 @@ pub enum LossWeight {
     MinSnr,
 }
 
-impl Config {
-    /// Describes the loss in words.
-    pub fn loss_in_words(&self) -> String {
-        let weighted = if self.train.loss_weight == LossWeight::Uniform {
-            ""
-        } else {
-            ", weighted by noise level"
-        };
-        let penalty = if self.train.decorrelation > 0.0 { ", with a penalty on z" } else { "" };
-        format!("mean squared error on {}{weighted}{penalty}", self.diffusion.prediction.name())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn parse(text: &str, set: &[&str]) -> Result<Config, String> {
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();

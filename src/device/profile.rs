@@ -1,11 +1,7 @@
-//! The adapter properties by which kernels are chosen: determined once for each device, and looked
-//! up at every kernel launch.
+//! The adapter properties by which kernels are chosen.
 
-use super::{Kind, Limits};
-use burn::cubecl::wgpu::WgpuDevice;
+use super::hardware::{Kind, Limits};
 use serde::Serialize;
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 /// The class of adapter by which tiles are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -115,39 +111,9 @@ impl Profile {
     }
 }
 
-static KNOWN: LazyLock<RwLock<HashMap<WgpuDevice, Arc<Profile>>>> = LazyLock::new(RwLock::default);
-
-/// Returns the profile of `device`, which is read from its adapter the first time. Where no adapter
-/// corresponds to `device` (it was created elsewhere, or the API chose it), `otherwise` gives its
-/// class.
-pub(crate) fn profile(device: &WgpuDevice, otherwise: impl FnOnce() -> Class) -> Arc<Profile> {
-    if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(device) {
-        return known.clone();
-    }
-    let apis = [None, Some(super::GL)].into_iter();
-    let found = apis
-        .flat_map(super::every_adapter)
-        .find(|adapter| adapter.is(device))
-        .map(|adapter| adapter.profile);
-    let found = found.unwrap_or_else(|| Profile::least(otherwise()));
-    KNOWN
-        .write()
-        .unwrap_or_else(PoisonError::into_inner)
-        .entry(device.clone())
-        .or_insert_with(|| found.into())
-        .clone()
-}
-
-/// Makes launches on `device` use `profile` from now on, whatever its adapter: for recording a
-/// network for another machine.
-pub(crate) fn replace(device: &WgpuDevice, profile: Profile) {
-    KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(device.clone(), profile.into());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::cubecl::wgpu::WgpuDeviceKind;
 
     #[test]
     fn only_software_adapters_are_of_the_software_class() {
@@ -164,16 +130,6 @@ mod tests {
         assert!(both.cover(f16) && f16.cover(f16) && f16.cover(Extensions::default()));
         assert!(!f16.cover(both) && !Extensions::default().cover(f16));
         assert_eq!(both.names(), ["f16", "subgroups"]);
-    }
-
-    #[test]
-    fn a_profile_is_kept_and_can_be_replaced() {
-        // No adapter has this index.
-        let device = WgpuDevice::new(WgpuDeviceKind::Existing(4_000_000));
-        assert_eq!(*profile(&device, || Class::Software), Profile::least(Class::Software));
-        let other = Profile { vendor: 7, ..Profile::least(Class::Gpu) };
-        replace(&device, other.clone());
-        assert_eq!(*profile(&device, || unreachable!("it is known")), other);
     }
 
     #[test]

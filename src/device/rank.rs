@@ -1,6 +1,6 @@
 //! The ranking of adapters, and the detection of several adapters for one GPU.
 
-use super::Adapter;
+use super::adapter::Adapter;
 use std::borrow::Borrow;
 
 /// Ranks a driver among those for the same GPU: 0 is the one that the vendor or Mesa maintains for

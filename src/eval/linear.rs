@@ -5,6 +5,11 @@
 //! the device that computed the features nor on the number of threads.
 
 mod adam;
+mod block;
+mod scores;
+
+pub(super) use scores::rank;
+pub use scores::{Scores, mean_and_spread};
 
 use super::features::Rows;
 use crate::config::ProbeConfig;
@@ -12,53 +17,12 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use adam::{Adam, AdamStep};
+use block::{BLOCK, BN_EPS, Block, add, dot, padded, part};
 use rand::RngExt;
 use rayon::prelude::*;
-use serde::Serialize;
 
-/// Features per block. A block is one task and one [`Row`]; the last block is zero-padded.
-const BLOCK: usize = 128;
-/// Independent partial sums of a dot product, which lets it vectorise.
-const LANES: usize = 16;
-/// BatchNorm1d's eps in the `linear` protocol, and its momentum (PyTorch's default).
-const BN_EPS: f32 = 1e-6;
-const BN_MOMENTUM: f32 = 0.1;
 /// The smallest norm that a feature vector is divided by (`torch.nn.functional.normalize`).
 const MIN_NORM: f32 = 1e-12;
-
-/// One block's part of a feature vector or of a class's weights.
-type Row = [f32; BLOCK];
-
-/// Top-k accuracies in per cent; `None` where there are no more than k classes, as the top-k is
-/// always right then.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Scores {
-    /// Top-1 accuracy.
-    pub top1: f64,
-    /// Top-3 accuracy.
-    pub top3: Option<f64>,
-    /// Top-5 accuracy.
-    pub top5: Option<f64>,
-    /// For each test row, whether the right class has the highest score, `[N]`.
-    #[serde(skip)]
-    pub right: Vec<bool>,
-}
-
-impl Scores {
-    /// Computes the scores from the ranks of the right classes among `classes`, 0 being the highest
-    /// score.
-    pub(super) fn of_ranks(ranks: &[usize], classes: usize) -> Self {
-        let top =
-            |k: usize| 100.0 * ranks.iter().filter(|&&r| r < k).count() as f64 / ranks.len() as f64;
-        let unless_sure = |k: usize| (classes > k).then(|| top(k));
-        Self {
-            top1: top(1),
-            top3: unless_sure(3),
-            top5: unless_sure(5),
-            right: ranks.iter().map(|&r| r == 0).collect(),
-        }
-    }
-}
 
 /// Settings of the probe besides [`ProbeConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,20 +52,6 @@ pub struct LinearProbe {
     epochs_done: usize,
     steps_done: usize,
     steps_total: usize,
-}
-
-/// The part of the probe for features `start..start + BLOCK`, with scratch space for one batch.
-#[derive(Clone, Debug)]
-struct Block {
-    start: usize,
-    /// \[C\] rows.
-    weight: Adam<Row>,
-    running_mean: Row,
-    running_var: Row,
-    /// Normalised features of the batch, \[B\] rows.
-    x: Vec<Row>,
-    /// This block's contribution to the logits, \[B, C\].
-    logits: Vec<f32>,
 }
 
 /// Trains a probe for `classes` classes on L2-normalised `train` with the settings `config` and
@@ -357,78 +307,9 @@ impl LinearProbe {
     }
 }
 
-impl Block {
-    /// Gathers and normalises the batch, updates the running statistics, and computes this block's
-    /// contribution to the logits.
-    fn forward(&mut self, train: &dyn Rows, scales: &[f32], rows: &[u32]) {
-        self.x.clear();
-        self.x.extend(rows.iter().map(|&i| {
-            let mut x = part(train, i as usize, self.start);
-            x.iter_mut().for_each(|v| *v *= scales[i as usize]);
-            x
-        }));
-        let n = rows.len() as f32;
-        let mut mean = [0.0; BLOCK];
-        self.x.iter().for_each(|x| add(&mut mean, x));
-        mean.iter_mut().for_each(|m| *m /= n);
-        let mut squares = [0.0; BLOCK];
-        for x in &mut self.x {
-            for ((x, mean), sum) in x.iter_mut().zip(&mean).zip(&mut squares) {
-                *x -= mean;
-                *sum += *x * *x;
-            }
-        }
-        let scale = squares.map(|sum| (sum / n + BN_EPS).sqrt().recip());
-        self.x.iter_mut().for_each(|x| x.iter_mut().zip(&scale).for_each(|(x, s)| *x *= s));
-        for i in 0..BLOCK {
-            self.running_mean[i] += (mean[i] - self.running_mean[i]) * BN_MOMENTUM;
-            self.running_var[i] += (squares[i] / (n - 1.0) - self.running_var[i]) * BN_MOMENTUM;
-        }
-        self.logits.clear();
-        for x in &self.x {
-            self.logits.extend(self.weight.value.iter().map(|weight| dot(x, weight)));
-        }
-    }
-
-    /// Computes d loss / d W = d loss / d logits^T x, and takes Adam's step on W.
-    fn backward(&mut self, dlogits: &[f32], adam: AdamStep) {
-        let Adam { value, grad, m, v } = &mut self.weight;
-        grad.fill([0.0; BLOCK]);
-        for (x, dlogits) in self.x.iter().zip(dlogits.chunks_exact(grad.len())) {
-            for (grad, d) in grad.iter_mut().zip(dlogits) {
-                grad.iter_mut().zip(x).for_each(|(sum, x)| *sum += d * x);
-            }
-        }
-        for (((value, grad), m), v) in value.iter_mut().zip(&*grad).zip(m).zip(v) {
-            for (((value, grad), m), v) in value.iter_mut().zip(grad).zip(m).zip(v) {
-                adam.apply(value, *grad, m, v);
-            }
-        }
-    }
-}
-
-/// Returns the mean and sample standard deviation (n - 1) of `values`; for a single value the
-/// deviation is 0.
-///
-/// # Panics
-/// If there are no values.
-pub fn mean_and_spread(values: &[f64]) -> (f64, f64) {
-    assert!(!values.is_empty(), "mean_and_spread of no values");
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (mean, if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
-}
-
 /// Returns the number of steps per epoch: a last batch of one row is dropped.
 pub(super) fn batches(rows: usize, batch_size: usize) -> usize {
     rows / batch_size + usize::from(rows % batch_size > 1)
-}
-
-/// Returns the number of classes before `label` when sorted by descending logit, then by class.
-pub(super) fn rank<T: Copy + PartialOrd>(logits: &[T], label: usize) -> usize {
-    let own = logits[label];
-    logits.iter().enumerate().filter(|&(class, &l)| l > own || (l == own && class < label)).count()
 }
 
 /// Runs `work` on every block, in parallel if there are several.
@@ -437,35 +318,6 @@ fn each(blocks: &mut [Block], work: impl Fn(&mut Block) + Send + Sync) {
         [only] => work(only),
         many => many.par_iter_mut().for_each(work),
     }
-}
-
-/// Returns entries `start..start + BLOCK` of row `i`, zero-padded.
-fn part(rows: &dyn Rows, i: usize, start: usize) -> Row {
-    let mut out = [0.0; BLOCK];
-    rows.read(i, start, &mut out[..BLOCK.min(rows.dim() - start)]);
-    out
-}
-
-/// Returns entries `start..start + BLOCK` of `row`, zero-padded.
-fn padded(row: &[f32], start: usize) -> Row {
-    let mut out = [0.0; BLOCK];
-    let part = &row[start..row.len().min(start + BLOCK)];
-    out[..part.len()].copy_from_slice(part);
-    out
-}
-
-fn add(sum: &mut Row, x: &Row) {
-    sum.iter_mut().zip(x).for_each(|(s, x)| *s += x);
-}
-
-fn dot(a: &Row, b: &Row) -> f32 {
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        for i in 0..LANES {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum()
 }
 
 #[cfg(test)]

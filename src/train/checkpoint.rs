@@ -6,248 +6,33 @@
 //! before a run resumes from it.
 
 use super::ema::Ema;
-use super::optim::{AdamW, Moments};
+use super::optim::AdamW;
 use super::tally::Tally;
 use crate::config::Config;
 use crate::device::lasting;
 use crate::error::{Error, Hint, Result};
 use crate::files::{self, create_dir, remove_folder, rename_folder};
-use crate::kernels::adamw;
-use crate::model::weights::{self, Tensors, Trained, WeightsFile};
+use crate::model::weights::{self, Tensors};
 use crate::model::{Soda, parameters};
-use crate::run_dir::{DAMAGED, OLD, PARTIAL, RunDir, Start};
+use crate::run_dir::{DAMAGED, OLD, PARTIAL, RunDir};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
+use burn::tensor::Device;
 use std::collections::HashMap;
 use std::path::Path;
 
 mod marker;
+mod moments;
+mod position;
+mod state;
 #[cfg(test)]
 mod tests;
 
+use moments::{LOSS_SCALE, optimizer, optimizer_to_host};
+use position::encoded;
+
 pub use marker::{damage, verify_weights};
-
-/// The progress of a run, apart from its tensors. Random streams need no position, because they are
-/// numbered by step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Position {
-    /// The number of optimizer steps so far.
-    pub step: u64,
-    /// The number of images seen.
-    pub images: u64,
-    /// The number of updates of the optimizer and the EMA.
-    pub updates: u64,
-    /// The seconds of training so far.
-    pub seconds: f64,
-    /// The completed fraction of the run, which the learning rate follows: in steps or in time,
-    /// whichever ends first.
-    pub progress: f64,
-    /// The mean loss of the first row of the log.
-    pub loss_first: Option<f64>,
-    /// Whether the run has reached its end.
-    pub finished: bool,
-    /// The planned number of steps of the whole run; 0 before the first step.
-    pub planned: u64,
-    /// The SHA-256 of the training data.
-    pub data_sha256: String,
-    /// The step and images behind the weights that the run continues from without their moments.
-    /// `step` and `images` count on from there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub continued: Option<Continued>,
-}
-
-/// The counts that a run takes over from the weights file whose training it continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Continued {
-    /// The number of optimizer steps behind the weights.
-    pub step: u64,
-    /// The number of images seen by then.
-    pub images: u64,
-}
-
-impl Position {
-    /// Returns the number of images that this run itself has seen.
-    pub fn own_images(&self) -> u64 {
-        self.images - self.continued.map_or(0, |continued| continued.images)
-    }
-
-    /// Returns the number of EMA updates, including those behind the weights that the run continues
-    /// from.
-    fn ema_updates(&self) -> u64 {
-        self.updates + self.continued.map_or(0, |continued| continued.step)
-    }
-
-    /// Adjusts progress and end to a run of `steps` steps, whose recipe may have `changed`: a
-    /// longer run is no longer finished, nor as far along.
-    pub fn replan(&mut self, steps: u64, changed: bool) {
-        let other_end = ![0, steps].contains(&self.planned);
-        if other_end || (changed && self.finished) {
-            self.progress = self.step as f64 / steps as f64;
-            self.finished = false;
-        }
-        self.finished |= self.step >= steps;
-    }
-
-    /// Returns what the weights files record of the training.
-    pub fn trained(&self) -> Trained {
-        Trained { data_sha256: self.data_sha256.clone(), step: self.step, images: self.images }
-    }
-}
-
-/// The whole state of training.
-pub struct State {
-    /// The networks in training (with autodiff).
-    pub model: Soda,
-    /// Their EMA.
-    pub ema: Ema,
-    /// The optimizer with its moments.
-    pub optim: AdamW,
-    /// The progress of the run.
-    pub position: Position,
-    /// The count of the steps that the device has done in this process.
-    pub tally: Tally,
-}
-
-impl State {
-    /// Starts from random weights on `device` (without autodiff).
-    pub fn new(config: &Config, data_sha256: &str, device: &Device) -> Self {
-        let model = || Soda::new(&config.model, config.seed, &device.clone().autodiff());
-        lasting(device, || Self::beginning(model(), data_sha256, device))
-    }
-
-    /// Starts from `weights`, with new moments and a new EMA.
-    ///
-    /// # Errors
-    /// If the networks of `config` or its normalisation of images differ from those of the weights.
-    pub fn trained(
-        config: &Config,
-        weights: &WeightsFile,
-        data_sha256: &str,
-        device: &Device,
-    ) -> Result<Self> {
-        let other = |what: &str| {
-            let path = weights.path.display();
-            Err(Error::usage(format!(
-                "{path} differs from the recipe in {what}; {}",
-                Hint::RecipeOfWeights
-            )))
-        };
-        if let Some(what) = other_networks(&weights.config, config) {
-            return other(what);
-        }
-        lasting(device, || {
-            Ok(Self::beginning(
-                weights.model_of(&config.model, &device.clone().autodiff())?,
-                data_sha256,
-                device,
-            ))
-        })
-    }
-
-    /// Continues the training that made `weights`, which serve both as the EMA and as the networks
-    /// in training. Step and images seen are taken over, and so the random streams. Moments start
-    /// from scratch, and with them the warmup of the learning rate.
-    ///
-    /// # Errors
-    /// As [`State::trained`], and if the weights don't record how long they were trained, or were
-    /// trained on other data.
-    pub fn continued(
-        config: &Config,
-        weights: &WeightsFile,
-        data_sha256: &str,
-        device: &Device,
-    ) -> Result<Self> {
-        let path = weights.path.display();
-        let Some(Trained { step, images, data_sha256: own }) =
-            weights.trained().or_else(|| trained_beside(&weights.path))
-        else {
-            return Err(Error::usage(format!(
-                "{path} doesn't record its step and images seen, so its training can't be \
-                continued; {}",
-                Hint::StartAtZero
-            )));
-        };
-        if own != data_sha256 {
-            return Err(Error::usage(format!(
-                "{path} was trained on other data (checksum {own:.16}.. instead of \
-                {data_sha256:.16}..), so its training can't be continued on this data; {}, or {}",
-                Hint::SameData,
-                Hint::StartAtZero
-            )));
-        }
-        let steps = config.train.steps as u64;
-        if step >= steps {
-            return Err(Error::usage(format!(
-                "{path} has already been trained for {step} steps, and train.steps = {steps}; to \
-                continue, {}",
-                Hint::Set(format!("train.steps={}", 2 * step))
-            )));
-        }
-        let state = Self::trained(config, weights, data_sha256, device)?;
-        let continued = Some(Continued { step, images });
-        let position = Position {
-            step,
-            images,
-            continued,
-            progress: step as f64 / steps as f64,
-            ..state.position
-        };
-        Ok(Self { ema: Ema::new(&state.ema.model(), step), position, ..state })
-    }
-
-    fn beginning(model: Soda, data_sha256: &str, device: &Device) -> Self {
-        Self {
-            ema: Ema::new(&model, 0),
-            model,
-            optim: AdamW::default(),
-            position: Position {
-                step: 0,
-                images: 0,
-                updates: 0,
-                seconds: 0.0,
-                progress: 0.0,
-                loss_first: None,
-                finished: false,
-                planned: 0,
-                data_sha256: data_sha256.to_owned(),
-                continued: None,
-            },
-            tally: Tally::new(device),
-        }
-    }
-}
-
-/// Returns the part of two recipes that makes the weights of one useless to the other. Dropout may
-/// differ, and so may the sides of the images, on which convolutions don't depend, as long as the
-/// same stages have attention.
-pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
-    let mut model = one.model.clone();
-    model.unet.dropout = other.model.unet.dropout;
-    if model.sides != other.model.sides {
-        let attention = |config: &Config| {
-            let side = |stage: usize| config.model.sides.target >> stage;
-            (0..config.model.unet.multipliers.len())
-                .map(|s| config.model.unet.attention.contains(&side(s)))
-                .collect::<Vec<_>>()
-        };
-        if attention(one) != attention(other) {
-            return Some(
-                "stages with attention (model.unet.attention names sides of feature maps)",
-            );
-        }
-        (model.sides, model.unet.attention) =
-            (other.model.sides, other.model.unet.attention.clone());
-    }
-    if model != other.model {
-        return Some("[model]");
-    }
-    if one.diffusion.prediction != other.diffusion.prediction {
-        return Some("predictions (diffusion.prediction)");
-    }
-    let normalised = |config: &Config| (config.data.mean, config.data.std);
-    (normalised(one) != normalised(other)).then_some("data.mean and data.std")
-}
+pub use position::{Continued, IMAGES_BEFORE, Position, images_behind, position, trained_beside};
+pub use state::{State, other_networks};
 
 /// A copy of a state on the host, which is written while training continues.
 pub struct Snapshot {
@@ -451,11 +236,6 @@ pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> R
     }
 }
 
-fn encoded(position: &Position) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(position)
-        .map_err(|e| Error::failed(format!("cannot encode the state: {e}")))
-}
-
 fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     let tensors = |name: &str| weights::read(&path.join(name)).map(|(tensors, _)| tensors);
     let [model, ema, moments, _] = FILES;
@@ -520,112 +300,4 @@ fn assemble(
         position,
         tally: Tally::new(device),
     })
-}
-
-/// Reads the position of the run from the checkpoint in the folder `path`.
-///
-/// # Errors
-/// If its state.json is missing or damaged.
-pub fn position(path: &Path) -> Result<Position> {
-    let path = path.join("state.json");
-    let json = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-    serde_json::from_slice(&json)
-        .map_err(|e| Error::failed(format!("{} is damaged ({e})", path.display())))
-}
-
-/// Reads the training of the weights file `weights` from the state.json next to it in a checkpoint;
-/// `None` if there is none.
-pub fn trained_beside(weights: &Path) -> Option<Trained> {
-    position(weights.parent()?).ok().map(|position| position.trained())
-}
-
-/// The metadata key of a weights file for the number of images seen before the training that made
-/// the weights.
-pub const IMAGES_BEFORE: &str = "images_before";
-
-/// Returns the number of all images behind `weights`: those of their own training, and those behind
-/// the weights that it started from. `None` if either is unknown.
-pub fn images_behind(weights: &WeightsFile) -> Option<u64> {
-    let own = weights.trained().or_else(|| trained_beside(&weights.path))?.images;
-    let first =
-        RunDir::of_weights(&weights.path).and_then(|run| run.read_starts().into_iter().next());
-    let before = match (weights.metadata.get(IMAGES_BEFORE), first) {
-        (Some(before), _) => before.parse().ok()?,
-        (None, Some(Start { from: Some(_), from_images, .. })) => from_images?,
-        (None, _) => 0,
-    };
-    own.checked_add(before)
-}
-
-fn optimizer_to_host(optim: &AdamW) -> Result<Tensors> {
-    let mut names: Vec<_> = optim.moments.keys().collect();
-    names.sort_unstable();
-    let named = names.into_iter().flat_map(|name| {
-        let m = &optim.moments[name];
-        [("first", &m.first), ("second", &m.second)].map(|(kind, values)| parameters::Named {
-            name: format!("{name}.{kind}"),
-            shape: values.dims().to_vec(),
-            values: values.clone(),
-        })
-    });
-    let scale = optim.loss_scale.iter().map(|state| parameters::Named {
-        name: LOSS_SCALE.to_owned(),
-        shape: state.dims().to_vec(),
-        values: state.clone(),
-    });
-    weights::to_host(named.chain(scale).collect())
-}
-
-/// The name of the state of dynamic loss scaling among the moments.
-const LOSS_SCALE: &str = "loss_scale";
-
-fn optimizer(
-    tensors: Tensors,
-    path: &Path,
-    model: &Soda,
-    updates: u64,
-    device: &Device,
-) -> Result<AdamW> {
-    let mut tensors: HashMap<String, Vec<f32>> =
-        tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
-    let mut moments = HashMap::new();
-    for parameter in parameters::collect(&model.valid()) {
-        let mut take = |kind: &str| tensors.remove(&format!("{}.{kind}", parameter.name));
-        let (Some(first), Some(second)) = (take("first"), take("second")) else {
-            if parameters::is_statistic(&parameter.name) {
-                continue;
-            }
-            return Err(Error::failed(format!(
-                "{} lacks the moments of {}; this checkpoint belongs to another network",
-                path.display(),
-                parameter.name
-            )));
-        };
-        let len = parameter.shape.iter().product::<usize>();
-        if first.len() != len || second.len() != len {
-            return Err(Error::failed(format!(
-                "{}: the moments of {} have a different size; this checkpoint belongs to another \
-                network",
-                path.display(),
-                parameter.name
-            )));
-        }
-        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [len]), device);
-        moments.insert(parameter.name, Moments { first: tensor(first), second: tensor(second) });
-    }
-    let loss_scale = match tensors.remove(LOSS_SCALE) {
-        Some(state) if state.len() == adamw::STATE => {
-            Some(Tensor::from_floats(state.as_slice(), device))
-        }
-        Some(state) => {
-            let found = state.len();
-            return Err(Error::failed(format!(
-                "{}: {LOSS_SCALE} has {found} values instead of {}",
-                path.display(),
-                adamw::STATE
-            )));
-        }
-        None => None,
-    };
-    Ok(AdamW { moments, updates, loss_scale })
 }

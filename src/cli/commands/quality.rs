@@ -1,24 +1,28 @@
 //! `soda quality`: measures of reconstructions and samples.
 
+mod found;
+mod kind;
+mod measured;
+
+use self::found::Found;
+use self::kind::Kind;
+use self::measured::{Measured, SHOWN};
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
 use crate::cli::output::Output;
 use crate::cli::output::TEST_SET_TOO_SMALL;
 use crate::cli::session::Session;
-use serde::Serialize;
 use serde_json::json;
 use soda::data::{Images, bytes_of};
-use soda::edit::generator::{Generator, signed};
+use soda::edit::generator::signed;
 use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
 use soda::eval::features::{FeatureKind, Features};
-use soda::eval::frechet::{Distance, distance, inception_score, scores};
-use soda::eval::inception::{Inception, Looked};
+use soda::eval::frechet::{inception_score, scores};
+use soda::eval::inception::Inception;
 use soda::eval::linear_full::LogisticRegression;
 use soda::eval::precision_recall::NEIGHBOURS;
-use soda::eval::psnr_ssim::{Similarity, similarity};
-use soda::eval::spectrum::energy_above;
 use soda::progress::warn;
 use soda::report::grid::{GridRow, LARGE, save_table, scale};
 use std::path::{Path, PathBuf};
@@ -192,192 +196,6 @@ fn how_many(asked: Option<u64>, train: usize, test: usize) -> Result<usize> {
     Ok(n)
 }
 
-/// The spatial frequency above which energy counts as detail, in cycles per image.
-const CYCLES: f64 = 8.0;
-/// The number of images of each kind in the picture.
-const SHOWN: usize = 10;
-
-/// A kind of images.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    /// Test images, with which all others are compared.
-    Test,
-    /// Reconstructions from z and the x_T that the test image is inverted to.
-    OwnNoise,
-    /// Reconstructions from z alone.
-    ZAlone,
-    /// Images of the linear decoder.
-    LinearMap,
-    /// The mean training image.
-    Mean,
-    /// Samples, with z from the latent prior.
-    Drawn,
-    /// Images of the linear decoder, with z from the latent prior.
-    DrawnLinearly,
-    /// Training images.
-    Training,
-}
-
-impl Kind {
-    /// All kinds, in the order of the table.
-    const ALL: [Self; 8] = [
-        Self::Test,
-        Self::OwnNoise,
-        Self::ZAlone,
-        Self::LinearMap,
-        Self::Mean,
-        Self::Drawn,
-        Self::DrawnLinearly,
-        Self::Training,
-    ];
-
-    /// Returns the name in the table and the picture.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Test => "test images",
-            Self::OwnNoise => "z and x_T",
-            Self::ZAlone => "z alone",
-            Self::LinearMap => "linear map of z",
-            Self::Mean => "mean image",
-            Self::Drawn => "samples",
-            Self::DrawnLinearly => "linear samples",
-            Self::Training => "training images",
-        }
-    }
-
-    /// Returns the key in the JSON.
-    fn key(self) -> &'static str {
-        match self {
-            Self::Test => "test_images",
-            Self::OwnNoise => "z_and_x_T",
-            Self::ZAlone => "z_alone",
-            Self::LinearMap => "linear_map",
-            Self::Mean => "mean_image",
-            Self::Drawn => "drawn",
-            Self::DrawnLinearly => "drawn_linear_map",
-            Self::Training => "training_images",
-        }
-    }
-
-    /// Checks whether each image reconstructs the test image of the same index.
-    fn is_reconstruction(self) -> bool {
-        !matches!(self, Self::Drawn | Self::DrawnLinearly | Self::Training)
-    }
-
-    /// Checks whether the Inception network evaluates this kind: images from z, and real images.
-    fn is_compared(self) -> bool {
-        matches!(self, Self::Test | Self::ZAlone | Self::Drawn | Self::Training)
-    }
-
-    /// Checks whether the picture has a row of this kind.
-    fn is_shown(self) -> bool {
-        !matches!(self, Self::Mean | Self::DrawnLinearly | Self::Training)
-    }
-}
-
-/// Measurements of the images of one kind, accumulated batch by batch.
-struct Measured {
-    kind: Kind,
-    /// The z of the images.
-    z: Vec<f32>,
-    similarity: Vec<Similarity>,
-    /// The outputs of Inception-v3, if requested.
-    looked: Looked,
-    /// The sum of the detail of all images.
-    detail: f64,
-    /// The first images, for the picture.
-    shown: Vec<f32>,
-}
-
-impl Measured {
-    fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            z: Vec::new(),
-            similarity: Vec::new(),
-            looked: Looked::default(),
-            detail: 0.0,
-            shown: Vec::new(),
-        }
-    }
-
-    /// Measures more `images`, against the test images `originals`.
-    fn add(
-        &mut self,
-        images: Vec<f32>,
-        originals: &[f32],
-        side: usize,
-        generator: &Generator,
-        inception: Option<&Inception>,
-    ) -> Result<()> {
-        let count = images.len() / bytes_of(side);
-        self.detail += energy_above(CYCLES, &images, side) * count as f64;
-        if self.kind.is_reconstruction() && self.kind != Kind::Test {
-            self.similarity.push(similarity(&images, originals, side)?);
-        }
-        let bytes = to_images(&images, side);
-        self.z.extend(generator.encode(&bytes)?);
-        if let Some(inception) = inception.filter(|_| self.kind.is_compared()) {
-            self.looked.extend(inception.look(&bytes)?);
-        }
-        let room = (SHOWN * bytes_of(side)).saturating_sub(self.shown.len());
-        self.shown.extend(&images[..room.min(images.len())]);
-        Ok(())
-    }
-}
-
-/// The results for one kind of images.
-#[derive(Serialize)]
-struct Found {
-    /// The similarity to the test images they reconstruct.
-    #[serde(flatten)]
-    similarity: Option<Similarity>,
-    /// The energy above 8 cycles per image, relative to the test images.
-    detail: f64,
-    /// Per cent of the images whose z a classifier of real z assigns to the right class.
-    class_top1: Option<f64>,
-    /// The distance of their z from that of the test images.
-    #[serde(flatten)]
-    distance: Option<Distance>,
-}
-
-impl Found {
-    fn of(
-        kind: &Measured,
-        test: &Measured,
-        real: &[f32],
-        dim: usize,
-        class_top1: Option<f64>,
-    ) -> Result<Self> {
-        let distance =
-            if kind.kind == Kind::Test { None } else { Some(distance(&kind.z, real, dim)?) };
-        let similarity = (!kind.similarity.is_empty()).then(|| Similarity::over(&kind.similarity));
-        Ok(Self {
-            similarity,
-            detail: kind.detail / test.detail.max(f64::MIN_POSITIVE),
-            class_top1,
-            distance,
-        })
-    }
-
-    fn line(&self, name: &str, is_test: bool) -> String {
-        let or_dash = |value: Option<f64>, digits: usize| {
-            value.map_or("-".into(), |v| format!("{v:.digits$}"))
-        };
-        let (s, d) = (self.similarity, if is_test { None } else { self.distance });
-        format!(
-            "{name:<16} {:>8} {:>6} {:>7.2} {:>7} {:>16} {:>10} {:>7}",
-            or_dash(s.map(|s| s.psnr), 2),
-            or_dash(s.map(|s| s.ssim), 3),
-            self.detail,
-            or_dash(self.class_top1, 1),
-            or_dash(d.map(|d| d.frechet), 3),
-            or_dash(d.map(|d| d.precision), 1),
-            or_dash(d.map(|d| d.recall), 1)
-        )
-    }
-}
-
 /// Prints and records the scores in the features of `inception`, compared with the test images.
 fn by_inception(inception: &Inception, kinds: &[Measured], output: &mut Output) -> Result<()> {
     let name = if inception.is_published() { "FID" } else { "Frechet" };
@@ -442,13 +260,6 @@ fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
         })
         .collect();
     save_table(out, &[], &rows, side, scale(side, LARGE))
-}
-
-/// Converts images `[n, 3, side, side]` in [-1, 1] to 8-bit images without classes.
-fn to_images(drawn: &[f32], side: usize) -> Images {
-    let pixels =
-        drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
-    Images::new(side, pixels, vec![0; drawn.len() / bytes_of(side)])
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
 //! `soda train`: training of a recipe.
 
+mod args;
 mod auto_batch;
 mod newest;
 mod preview;
+mod refusal;
+mod resume;
 mod several;
 mod watchdog;
 
+pub use args::Args;
+
+use self::refusal::{may_train, too_much};
+use self::resume::{finished, resume_command};
 use crate::cli::args::Common;
 use crate::cli::args::images;
 use crate::cli::args::weights;
 use crate::cli::device;
 use crate::cli::device_failure::{Advice, advise};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::launcher;
 use crate::cli::output::Output;
 use serde_json::json;
 use soda::config::{Config, MicroBatch, differences};
@@ -23,73 +29,13 @@ use soda::model::weights::WeightsFile;
 use soda::progress::say;
 use soda::ranks::watch;
 use soda::run_dir::RunDir;
-use soda::shell::quoted;
-use soda::train::cooldown::{Length, cool_down};
+use soda::train::cooldown::cool_down;
 use soda::train::exchange::{Among, dismiss};
 use soda::train::run::{Called, Options, Summary, train};
 use soda::train::saver;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Arguments of `soda train`.
-#[derive(Clone, clap::Args)]
-pub struct Args {
-    /// Recipe: a file, or one of the built-in recipes. These are cifar10 (the default on a GPU),
-    /// cifar10-generate, paper, report, futurexiang, small, tiny, finetune and quick; for your own
-    /// images folder64 (GPU) and tiny64 (CPU).
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Override a value of the recipe, e.g. train.batch_size=64 (repeatable).
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Run directory (default: runs/CONFIG-N with a new number).
-    #[arg(long, value_name = "DIR")]
-    run: Option<PathBuf>,
-    /// Resume --run from its newest checkpoint, or start it if there is none. Without --run, resume
-    /// the newest unfinished run below runs/. Data and starting weights are the run's own.
-    #[arg(long)]
-    resume: bool,
-    /// With --resume: use the recipe of --config and --set even if it differs from the run's own.
-    #[arg(long, requires = "resume")]
-    allow_change: bool,
-    /// Start a new run from a weights file, or from the built-in weights (`shipped`). Without
-    /// --config, the recipe is the one in the file. Optimiser moments and EMA start from scratch.
-    #[arg(long, value_name = "FILE")]
-    from: Option<PathBuf>,
-    /// With --from: continue the training that produced the weights, if they record its length.
-    /// Step, images seen and random streams carry on; optimiser moments and the warmup start again.
-    #[arg(long = "continue", requires = "from")]
-    continues: bool,
-    /// With --resume: cool down a run with a constant learning rate, from its newest checkpoint. In
-    /// a separate run directory, DIR-cooldown-STEP, the rate falls to 0 within STEPS steps (or that
-    /// fraction of the whole run, e.g. 0.2). DIR is unchanged and can still be resumed.
-    #[arg(long, value_name = "STEPS", requires = "resume", conflicts_with_all = ["config", "set", "from", "dry_run"])]
-    cooldown: Option<Length>,
-    /// End within this many minutes as a finished run, closing picture included. The learning-rate
-    /// schedule is shortened accordingly, and a checkpoint is written.
-    #[arg(long, value_name = "MINUTES", value_parser = crate::cli::args::minutes)]
-    max_minutes: Option<f64>,
-    /// Before training, find the largest micro-batch that fits in memory. It tries the whole batch,
-    /// a half, a quarter, .. (train.micro_batch); gradients are accumulated, so the batch stays the
-    /// same.
-    #[arg(long)]
-    auto_batch: bool,
-    /// Only run two steps of the recipe, on images of noise, and print the time of the second;
-    /// --auto-batch runs this in a separate process.
-    #[arg(long, hide = true)]
-    try_step: bool,
-    /// Only find out and report how many images fit; run in place of a process that ran out of
-    /// memory.
-    #[arg(long, hide = true, value_name = "WHY")]
-    fits: Option<String>,
-    #[command(flatten)]
-    several: several::Args,
-    /// Print the resolved recipe, and on stderr an estimate of what it takes, then stop. The
-    /// estimate covers parameters, memory, disk, and time from a step of 2 images.
-    #[arg(long)]
-    dry_run: bool,
-}
 
 /// Trains, or prints what would be trained.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
@@ -275,29 +221,6 @@ fn say_unused(config: &Config) {
     }
 }
 
-/// Refuses to train on the CPU by mistake, for days, if there is a GPU that can't be used.
-fn may_train(device: &Selected) -> Result<()> {
-    match &device.missed {
-        Some(why) => {
-            Err(Error::usage(format!("{why}. To train on the CPU anyway, add --device cpu")))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Returns the error for `soda train` without a recipe on a CPU, which would not finish; suggests
-/// recipes that do.
-fn too_much(common: &Common) -> Error {
-    let place = place(common);
-    // Several lines, so that the commands can be copied.
-    Error::Usage(format!(
-        "`soda train` without --config trains configs/cifar10.toml, which takes days on a GPU and months to years on a CPU. Try:
-  soda train --config quick{place}    (minutes, on the bundled images)
-  soda train --config tiny --max-minutes 120{place}    (the recipe of the shipped weights; `soda data fetch` gets the full CIFAR-10 for it)
---config cifar10 starts it anyway, and --dry-run estimates how long it would take"
-    ))
-}
-
 /// Returns the newest cooldown of `run`, in the directory next to it, or `run` if there is none.
 fn cooled(run: &RunDir) -> RunDir {
     let path = if run.path.file_name().is_some() {
@@ -393,96 +316,4 @@ fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)
              name them with --from FILE"
         ))
     })
-}
-
-/// Names the directory of a finished run and the command that scores it.
-fn finished(run: &RunDir) -> String {
-    format!("run directory {}; next: soda probe --run {}", run.path.display(), quoted(&run.path))
-}
-
-/// Returns the command that resumes `run` on the same device; the run records its data and its
-/// starting weights.
-fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
-    let mut command =
-        format!("{}soda train --resume --run {}", launcher::prefix(), quoted(&run.path));
-    if common.device != "auto" {
-        command += &format!(" --device {}", quoted(&common.device));
-    }
-    if let Some(minutes) = args.max_minutes {
-        command += &format!(" --max-minutes {minutes}");
-    }
-    command + &args.several.given()
-}
-
-/// Returns the flags for data and device, as given.
-fn place(common: &Common) -> String {
-    let data =
-        common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", quoted(data)));
-    let device = if common.device == "auto" {
-        String::new()
-    } else {
-        format!(" --device {}", quoted(&common.device))
-    };
-    data + &device
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-        #[command(flatten)]
-        common: Common,
-    }
-
-    #[test]
-    fn the_command_that_resumes_a_run_keeps_each_flag_and_path_as_given() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run = RunDir::new(folder.path().join("it's a run"));
-        let resume = |more: &[&str]| {
-            let Line { args, common } = Line::parse_from(["train"].iter().chain(more));
-            shlex::split(&resume_command(&run, &args, &common)).expect("whole quotes")
-        };
-        let path = run.path.to_string_lossy();
-        let plain = ["soda", "train", "--resume", "--run", &*path];
-        assert_eq!(resume(&[]), plain);
-        let more = ["--device", "vulkan:Radeon RX", "--max-minutes", "1.5"];
-        assert_eq!(resume(&more), [&plain[..], &more].concat());
-        // The run records its data and starting weights.
-        let own = ["--from", "old weights/'a'.safetensors", "--data", "my \"data\""];
-        assert_eq!(resume(&[&own[..], &more].concat()), [&plain[..], &more].concat());
-    }
-
-    #[test]
-    fn a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu_without_leave() {
-        let missed = Selected {
-            missed: Some("a GPU is there, hidden".into()),
-            ..Selected::cpu("no GPU found")
-        };
-        let error = may_train(&missed).expect_err("refused");
-        assert_eq!(error.exit_code(), 2);
-        assert!(
-            error
-                .to_string()
-                .contains("a GPU is there, hidden. To train on the CPU anyway, add --device cpu")
-        );
-        assert!(
-            may_train(&soda::device::select("cpu").expect("always there")).is_ok(),
-            "the CPU was requested"
-        );
-    }
-
-    #[test]
-    fn a_finished_run_names_the_command_that_scores_it() {
-        let line = finished(&RunDir::new("it's a run"));
-        let (_, command) = line.split_once("next: ").expect("a command");
-        assert_eq!(
-            shlex::split(command).expect("whole quotes"),
-            ["soda", "probe", "--run", "it's a run"]
-        );
-    }
 }

@@ -1,104 +1,18 @@
 //! CIFAR-10 and CIFAR-100 in their Python version, as a folder or an archive, and the archives of
 //! their binary version. Pickles are read as data, see [`pickle`](super::pickle).
 
+mod batch;
+mod layout;
+
+use self::batch::Batch;
+use self::layout::{Kind, LAYOUTS, Layout, SIDE};
 use super::pickle::Pickle;
 use super::shared::{some_of, unique};
 use super::tars::{self, LARGEST, walk};
-use crate::data::cifar::CLASSES;
-use crate::data::cifar100;
 use crate::data::listing::{Content, Contents, Entry, LeftOut, Listing, Set};
 use crate::error::{Error, Result};
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-
-/// Pixels a side.
-const SIDE: usize = 32;
-/// Bytes of an image.
-const IMAGE: usize = 3 * SIDE * SIDE;
-
-/// A published layout of CIFAR.
-struct Layout {
-    name: &'static str,
-    version: &'static str,
-    /// The folder that its archive unpacks to.
-    folder: &'static str,
-    archive: &'static str,
-    train: &'static [&'static str],
-    test: &'static str,
-    /// The file that names the classes, and the key of the names in it.
-    names: Option<(&'static str, &'static str)>,
-    kind: Kind,
-    classes: &'static [&'static str],
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    /// A dictionary with `data`, `filenames`, and labels under this key.
-    Pickle { labels: &'static str },
-    /// Records of this many labels, of which the last one counts, and an image.
-    Records { labels: usize },
-}
-
-const LAYOUTS: [Layout; 4] = [
-    Layout {
-        name: "CIFAR-10",
-        version: "the Python version",
-        folder: "cifar-10-batches-py",
-        archive: "cifar-10-python.tar.gz",
-        train: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"],
-        test: "test_batch",
-        names: Some(("batches.meta", "label_names")),
-        kind: Kind::Pickle { labels: "labels" },
-        classes: &CLASSES,
-    },
-    Layout {
-        name: "CIFAR-100",
-        version: "the Python version",
-        folder: "cifar-100-python",
-        archive: "cifar-100-python.tar.gz",
-        train: &["train"],
-        test: "test",
-        names: Some(("meta", "fine_label_names")),
-        kind: Kind::Pickle { labels: "fine_labels" },
-        classes: &cifar100::CLASSES,
-    },
-    Layout {
-        name: "CIFAR-10",
-        version: "the binary version",
-        folder: "cifar-10-batches-bin",
-        archive: "cifar-10-binary.tar.gz",
-        train: &[
-            "data_batch_1.bin",
-            "data_batch_2.bin",
-            "data_batch_3.bin",
-            "data_batch_4.bin",
-            "data_batch_5.bin",
-        ],
-        test: "test_batch.bin",
-        names: None,
-        kind: Kind::Records { labels: 1 },
-        classes: &CLASSES,
-    },
-    Layout {
-        name: "CIFAR-100",
-        version: "the binary version",
-        folder: "cifar-100-binary",
-        archive: "cifar-100-binary.tar.gz",
-        train: &["train.bin"],
-        test: "test.bin",
-        names: None,
-        kind: Kind::Records { labels: 2 },
-        classes: &cifar100::CLASSES,
-    },
-];
-
-impl Layout {
-    /// Returns the training files, then the test file.
-    fn files(&self) -> Vec<&'static str> {
-        self.train.iter().copied().chain([self.test]).collect()
-    }
-}
 
 /// Where the files lie.
 enum Store {
@@ -159,96 +73,6 @@ fn too_large(path: &Path, name: &str) -> Error {
         "{name} in {} is larger than any file of CIFAR; get it again",
         path.display()
     ))
-}
-
-/// The labels, the names if there are any, and the pixels of one file.
-struct Batch<'a> {
-    labels: Vec<u16>,
-    names: Option<Vec<String>>,
-    /// Consecutive records, and the number of bytes that precede each image.
-    pixels: Cow<'a, [u8]>,
-    skip: usize,
-}
-
-impl<'a> Batch<'a> {
-    /// Parses a file. An error is a sentence fragment.
-    fn parse(bytes: &'a [u8], kind: Kind, classes: usize) -> std::result::Result<Self, String> {
-        let (labels, names, pixels, skip) = match kind {
-            Kind::Pickle { labels } => {
-                let pickle = Pickle::parse(bytes)?;
-                if !pickle.is_dict() {
-                    return Err("holds no dictionary".into());
-                }
-                let key = |key: &str| pickle.get(key).ok_or_else(|| format!("has no {key}"));
-                let numbers = pickle
-                    .numbers(key(labels)?)
-                    .ok_or_else(|| format!("has {labels} that are not a list of integers"))?;
-                let (shape, pixels) = pickle
-                    .bytes(key("data")?)
-                    .ok_or("has data that is not an array of bytes (uint8)")?;
-                if ![&[numbers.len(), IMAGE][..], &[numbers.len(), 3, SIDE, SIDE]]
-                    .contains(&&shape[..])
-                {
-                    return Err(format!(
-                        "has data of the shape {shape:?} instead of [{}, {IMAGE}]",
-                        numbers.len()
-                    ));
-                }
-                let names = match pickle.get("filenames") {
-                    Some(id) => {
-                        let none = "has filenames that are not a list of names";
-                        let count = pickle.length(id).ok_or(none)?;
-                        if count != numbers.len() {
-                            return Err(format!(
-                                "has {count} filenames for {} labels",
-                                numbers.len()
-                            ));
-                        }
-                        Some(pickle.texts(id).ok_or(none)?)
-                    }
-                    None => None,
-                };
-                (numbers, names, pixels, 0)
-            }
-            Kind::Records { labels } => {
-                let (records, rest) =
-                    (bytes.chunks_exact(labels + IMAGE), bytes.len() % (labels + IMAGE));
-                if rest != 0 {
-                    return Err(format!(
-                        "has {} bytes, which is not a whole number of {}-byte records",
-                        bytes.len(),
-                        labels + IMAGE
-                    ));
-                }
-                (
-                    records.map(|record| i64::from(record[labels - 1])).collect(),
-                    None,
-                    Cow::Borrowed(bytes),
-                    labels,
-                )
-            }
-        };
-        let known = |(i, label): (usize, &i64)| {
-            let label = u16::try_from(*label).ok().filter(|label| usize::from(*label) < classes);
-            label.ok_or_else(|| {
-                format!("has the label {} at image {i}, but there are {classes} classes", labels[i])
-            })
-        };
-        Ok(Self {
-            labels: labels
-                .iter()
-                .enumerate()
-                .map(known)
-                .collect::<std::result::Result<_, String>>()?,
-            names,
-            pixels,
-            skip,
-        })
-    }
-
-    fn images(&self) -> impl Iterator<Item = &[u8]> {
-        self.pixels.chunks_exact(self.skip + IMAGE).map(|record| &record[self.skip..])
-    }
 }
 
 /// Finds the layout that lies at `place`, and where.

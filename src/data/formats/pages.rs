@@ -1,37 +1,26 @@
 //! Reads the pages of untrusted Parquet files. The library never allocates memory based on an
 //! unchecked number in a file.
 
+mod thrift;
+
 use ::parquet::basic::{Encoding, Type};
 use ::parquet::column::page::{Page, PageMetadata, PageReader};
-use ::parquet::errors::{ParquetError, Result};
+use ::parquet::errors::Result;
 use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use ::parquet::file::serialized_reader::SerializedPageReader;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
+use thrift::{Thrift, refused};
 
 /// The longest footer that is read, in bytes. Footers of 1,000 row groups with a dozen columns have
 /// 2 MB.
 const LONGEST_FOOTER: u64 = 16 << 20;
-/// The base allowance for an unpacked page, in bytes.
-const ROOM: u64 = 64 << 20;
-/// The additional allowance per byte of the packed page.
-const GROWTH: u64 = 32;
-
-/// The maximum number of nested groups around a column.
-const GROUPS: usize = 64;
-/// The maximum total bytes of the names of all columns. Each counts with the names of its groups
-/// and a few bytes per name.
-const NAMES: u64 = 16 << 20;
 
 /// A Parquet file.
 pub(crate) struct Source {
     file: Arc<File>,
     length: u64,
-}
-
-fn refused(why: impl Into<String>) -> ParquetError {
-    ParquetError::General(why.into())
 }
 
 impl Source {
@@ -77,202 +66,6 @@ impl Source {
         Thrift::check_pages(&self.file, start, length)?;
         let pages = SerializedPageReader::new(Arc::clone(&self.file), chunk, rows, None)?;
         Ok(Box::new(Pages { pages, kind: chunk.column_type() }))
-    }
-}
-
-/// A reader of Thrift's compact protocol that only checks sizes.
-struct Thrift {
-    reader: BufReader<File>,
-    at: u64,
-    end: u64,
-    /// What is being read, as the start of a sentence.
-    what: &'static str,
-    /// The maximum depth of its structures.
-    deepest: usize,
-    /// Whether it may have lists.
-    lists: bool,
-}
-
-impl Thrift {
-    /// Checks the footer of a file, which lies between `start` and `end`.
-    fn check_footer(file: &File, start: u64, end: u64) -> Result<()> {
-        let mut reader = BufReader::with_capacity(1 << 14, file.try_clone()?);
-        reader.seek(SeekFrom::Start(start))?;
-        Self { reader, at: start, end, what: "its footer has", deepest: 16, lists: true }
-            .fields(0, &mut [0; 6])
-    }
-
-    /// Checks the headers of the pages from `start`, which take `length` bytes.
-    fn check_pages(file: &File, start: u64, length: u64) -> Result<()> {
-        let mut reader = BufReader::with_capacity(512, file.try_clone()?);
-        reader.seek(SeekFrom::Start(start))?;
-        let end = start + length;
-        let mut headers = Self {
-            reader,
-            at: start,
-            end,
-            what: "the header of a page has",
-            deepest: 4,
-            lists: false,
-        };
-        while headers.at < end {
-            // Indexed by field number: kind, unpacked size, packed size.
-            let mut numbers = [0; 6];
-            headers.fields(0, &mut numbers)?;
-            let [_, _, unpacked, packed, ..] = numbers;
-            if headers.at.checked_add(packed).is_none_or(|next| next > end) {
-                return Err(ParquetError::EOF("a page extends past the end of its column".into()));
-            }
-            if unpacked > ROOM + GROWTH * packed {
-                return Err(refused(format!(
-                    "a page of {packed} bytes states that it unpacks to {unpacked}"
-                )));
-            }
-            headers.skip(packed)?;
-        }
-        Ok(())
-    }
-
-    fn unknown(&self) -> ParquetError {
-        refused(format!("{} an unknown form", self.what))
-    }
-
-    /// Reads the fields of a structure. For small field numbers, stores the values or lengths in
-    /// `kept`.
-    fn fields(&mut self, depth: usize, kept: &mut [u64; 6]) -> Result<()> {
-        let mut id = 0;
-        loop {
-            let byte = self.byte()?;
-            if byte == 0 {
-                return Ok(());
-            }
-            id = match u64::from(byte >> 4) {
-                0 => match self.number()? {
-                    signed if signed & 1 == 0 => signed >> 1,
-                    _ => return Err(self.unknown()),
-                },
-                more => id + more,
-            };
-            // The library would truncate any larger number to one of these.
-            if id > i16::MAX as u64 {
-                return Err(self.unknown());
-            }
-            // The columns are the second field of the footer.
-            let value = match (depth, id, byte & 15) {
-                (0, 2, 9) if self.lists => self.columns().map(|()| None)?,
-                (0, 2, _) if self.lists => return Err(self.unknown()),
-                (_, _, kind) => self.value(kind, depth)?,
-            };
-            if let (Some(kept), Some(value)) = (kept.get_mut(id as usize), value) {
-                *kept = value;
-            }
-        }
-    }
-
-    /// Reads a value of the given kind. Returns it if it is a number, or the length if it is a
-    /// text.
-    fn value(&mut self, kind: u8, depth: usize) -> Result<Option<u64>> {
-        match kind {
-            // The value of a flag is part of its kind.
-            1 | 2 => {}
-            3 => self.skip(1)?,
-            4..=6 => return Ok(Some(self.number()? >> 1)),
-            7 => self.skip(8)?,
-            8 => {
-                let length = self.number()?;
-                self.skip(length)?;
-                return Ok(Some(length));
-            }
-            9 | 10 if self.lists && depth < self.deepest => self.list(depth + 1)?,
-            12 if depth < self.deepest => self.fields(depth + 1, &mut [0; 6])?,
-            _ => return Err(self.unknown()),
-        }
-        Ok(None)
-    }
-
-    /// Reads the kind and the number of the items of a list.
-    fn list_start(&mut self) -> Result<(u8, u64)> {
-        let byte = self.byte()?;
-        let count = u64::from(byte >> 4);
-        Ok((byte & 15, if count == 15 { self.number()? } else { count }))
-    }
-
-    fn list(&mut self, depth: usize) -> Result<()> {
-        let (kind, count) = self.list_start()?;
-        // Flags take no bytes, so any number of them could be stated, and the library would iterate
-        // over all of them.
-        if count > 0 && matches!(kind, 1 | 2) {
-            return Err(refused(format!("{} a list of flags", self.what)));
-        }
-        (0..count).try_for_each(|_| self.value(kind, depth).map(drop))
-    }
-
-    /// Reads the list of columns: groups, each with the number of its children, which follow it,
-    /// and leaf columns. The library allocates memory for as many children as are stated, recurses
-    /// for each nested group, and gives each column the names of all its groups.
-    fn columns(&mut self) -> Result<()> {
-        let (kind, count) = self.list_start()?;
-        let (mut children_left, mut names) = (count.saturating_sub(1), 0);
-        // For each open group: the number of children still to come, and the bytes of the names
-        // down to it.
-        let mut groups: Vec<(u64, u64)> = Vec::new();
-        for _ in 0..count {
-            if kind != 12 {
-                return Err(self.unknown());
-            }
-            let mut kept = [0; 6];
-            self.fields(2, &mut kept)?;
-            let [.., name, children] = kept;
-            while groups.pop_if(|(left, _)| *left == 0).is_some() {}
-            let of_group = groups.last_mut().map_or(0, |(left, path)| {
-                *left -= 1;
-                *path
-            });
-            let path = of_group + name + size_of::<String>() as u64;
-            names += path;
-            children_left = children_left
-                .checked_sub(children)
-                .ok_or_else(|| refused("its footer states more columns than it has"))?;
-            if children > 0 {
-                groups.push((children, path));
-            }
-            if groups.len() > GROUPS || names > NAMES {
-                return Err(refused(
-                    "its columns are nested in too many groups, or their names are too long",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn byte(&mut self) -> Result<u8> {
-        let mut byte = [0];
-        self.reader.read_exact(&mut byte)?;
-        self.at += 1;
-        Ok(byte[0])
-    }
-
-    fn number(&mut self) -> Result<u64> {
-        let mut number = 0;
-        for i in 0..10 {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << (7 * i).min(63);
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(refused(format!("{} an unterminated number", self.what)))
-    }
-
-    fn skip(&mut self, count: u64) -> Result<()> {
-        let next = self.at.checked_add(count).filter(|next| *next <= self.end);
-        let (count, next) = i64::try_from(count)
-            .ok()
-            .zip(next)
-            .ok_or_else(|| refused(format!("{} an impossible length", self.what)))?;
-        self.reader.seek_relative(count)?;
-        self.at = next;
-        Ok(())
     }
 }
 
@@ -329,109 +122,5 @@ impl PageReader for Pages {
 
     fn skip_next_page(&mut self) -> Result<()> {
         self.pages.skip_next_page()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    /// Checks a file of pages of ten bytes that state these sizes.
-    fn check(sizes: &[(u64, u64)]) -> Result<()> {
-        let mut file = tempfile::tempfile().unwrap();
-        for (unpacked, packed) in sizes {
-            // Kind, sizes, a checksum, and a structure with a number, a flag, a text and another
-            // structure.
-            let mut header = vec![0x15, 0];
-            for size in [unpacked, packed] {
-                header.push(0x15);
-                let mut left = size << 1;
-                while left > 127 {
-                    header.push(left as u8 | 0x80);
-                    left >>= 7;
-                }
-                header.push(left as u8);
-            }
-            header.extend([
-                0x15, 8, 0x1c, 0x15, 2, 0x11, 0x18, 3, b'a', b'b', b'c', 0x1c, 0x06, 20, 2, 0, 0, 0,
-            ]);
-            file.write_all(&header).unwrap();
-            file.write_all(&[7; 10]).unwrap();
-        }
-        let length = file.stream_position().unwrap();
-        Thrift::check_pages(&file, 0, length)
-    }
-
-    #[test]
-    fn a_page_that_states_more_than_it_can_hold_is_refused() {
-        check(&[(10, 10), (5000, 10), (ROOM, 10)]).unwrap();
-        let message = check(&[(10, 10), ((1 << 31) - 1, 10)]).unwrap_err().to_string();
-        assert!(
-            message.contains("a page of 10 bytes states that it unpacks to 2147483647"),
-            "{message}"
-        );
-        let message = check(&[(10, 11)]).unwrap_err().to_string();
-        assert!(message.contains("extends past the end of its column"), "{message}");
-        assert!(check(&[(10, u64::MAX >> 1)]).is_err());
-    }
-
-    #[test]
-    fn endlessly_nested_structures_are_refused() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[0x1c; 100_000]).unwrap();
-        assert!(Thrift::check_pages(&file, 0, 100_000).is_err());
-        assert!(Thrift::check_footer(&file, 0, 100_000).is_err());
-        // Lists in lists.
-        file.rewind().unwrap();
-        file.write_all(&[0x19; 100_000]).unwrap();
-        assert!(Thrift::check_footer(&file, 0, 100_000).is_err());
-    }
-
-    #[test]
-    fn lists_have_no_more_items_than_bytes() {
-        let check = |footer: &[u8]| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(footer).unwrap();
-            Thrift::check_footer(&file, 0, footer.len() as u64).map_err(|e| e.to_string())
-        };
-        // A list of two numbers; lists of two billion flags or other items.
-        check(&[0x39, 0x25, 2, 4, 0]).unwrap();
-        let many =
-            |kind: u8| check(&[0x39, 0xf0 | kind, 0xff, 0xff, 0xff, 0xff, 7, 0, 0]).unwrap_err();
-        assert!(many(1).contains("its footer has a list of flags"), "{}", many(1));
-        assert!((3..13).all(|kind| !many(kind).is_empty()));
-        // Field numbers that the library would truncate to others.
-        assert!(check(&[0x05, 0x80, 0x80, 0x08, 2, 0]).unwrap_err().contains("an unknown form"));
-        assert!(check(&[0x05, 0x03, 2, 0]).unwrap_err().contains("an unknown form"));
-    }
-
-    #[test]
-    fn columns_must_be_as_many_as_stated_and_in_few_groups() {
-        let column = |name: &str, children: u8| {
-            [&[0x48, name.len() as u8], name.as_bytes(), &[0x15, 2 * children, 0]].concat()
-        };
-        let check = |columns: &[Vec<u8>]| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(
-                &[&[0x29, 0xfc, columns.len() as u8][..], &columns.concat(), &[0]].concat(),
-            )
-            .unwrap();
-            let length = file.stream_position().unwrap();
-            Thrift::check_footer(&file, 0, length).map_err(|e| e.to_string())
-        };
-        let whole =
-            [column("m", 2), column("g", 2), column("a", 0), column("b", 0), column("c", 0)];
-        check(&whole).unwrap();
-        assert!(check(&whole[..4]).unwrap_err().contains("more columns than it has"));
-        assert!(
-            check(&[column("m", 60), column("a", 0)])
-                .unwrap_err()
-                .contains("more columns than it has")
-        );
-        let nested =
-            |n: usize| (0..n).map(|_| column("g", 1)).chain([column("a", 0)]).collect::<Vec<_>>();
-        check(&nested(64)).unwrap();
-        assert!(check(&nested(65)).unwrap_err().contains("too many groups"));
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::files::crash_at;
 use crate::run_dir::COMPLETE;
+use crate::train::optim::Moments;
 use burn::tensor::Device;
 
 fn tiny() -> Config {

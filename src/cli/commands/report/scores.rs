@@ -1,8 +1,8 @@
 //! The scores of z, compared with the baselines.
 
 use super::comparison::Comparison;
-use super::scored;
 use super::subcommands::Finished;
+use super::words::scored;
 use indicatif::HumanCount;
 use serde_json::Value;
 use soda::report::html::{Section, Table};

@@ -5,6 +5,7 @@ use crate::cli::output;
 use serde_json::{Value, json};
 use soda::error::{Error, Result};
 use soda::progress::{say, warn};
+use soda::report::html::{Figure, Section};
 use soda::shell::quoted;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -69,6 +70,11 @@ pub struct Finished {
 }
 
 impl Subcommands<'_> {
+    /// Returns `n`, or the number of test images if there are fewer.
+    pub fn most(&self, n: usize) -> usize {
+        n.min(self.images)
+    }
+
     /// Runs `soda WORDS --run RUN` and stores its output under `name`; `draws` if the command
     /// writes a picture.
     pub fn run(&self, name: &str, words: &str, draws: bool) -> Finished {
@@ -102,6 +108,30 @@ impl Subcommands<'_> {
         };
         let result = execute(&line).and_then(|()| read()).and_then(same);
         Finished { typed, result, picture }
+    }
+}
+
+/// Adds the result of `finished` to `section`: its picture with `caption`, its command, and the
+/// sentences that `words` derives from its JSON.
+pub fn add(
+    section: &mut Section,
+    finished: &Finished,
+    caption: &str,
+    words: impl FnOnce(&Value) -> Vec<String>,
+) {
+    let figure = |v: &Value| Ok((Figure::read(&finished.picture, caption, false)?, words(v)));
+    match finished
+        .result
+        .as_ref()
+        .map_err(ToString::to_string)
+        .and_then(|v| figure(v).map_err(|e: Error| e.to_string()))
+    {
+        Ok((figure, words)) => {
+            section.words.extend(words);
+            section.figures.push(figure);
+            section.commands.push(finished.typed.clone());
+        }
+        Err(reason) => section.missing.push(format!("{}: {reason}", finished.typed)),
     }
 }
 

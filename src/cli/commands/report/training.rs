@@ -1,8 +1,8 @@
 //! How a run was trained, from metrics.jsonl and starts.jsonl.
 
 use super::comparison::Comparison;
-use super::scored;
 use super::subcommands::Finished;
+use super::words::scored;
 use crate::cli::args::weights::began_with;
 use crate::cli::summary as quickstart;
 use indicatif::HumanCount;

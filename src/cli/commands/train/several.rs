@@ -1,7 +1,7 @@
 //! `mpirun -n N soda train`: one run by several processes. Rank 0 behaves like a single process;
 //! the other ranks follow it.
 
-use super::may_train;
+use super::refusal::may_train;
 use crate::cli::args::{Common, images};
 use crate::cli::device::chosen_nth;
 use crate::cli::interrupt::Interrupt;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::cifar::CLASSES;
 use crate::data::formats::tests::{
     bytes, changed, contents, cuts, damage, fixture, left_out, planes, refusal, rows, unpack,
 };

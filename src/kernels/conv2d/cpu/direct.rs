@@ -15,131 +15,24 @@
 //! padding); then the taps (kx, channel) of a row are contiguous and the innermost loop needs no
 //! border checks. Every output is one sum in a fixed order, whatever the bands and threads.
 
+mod axis;
+mod pack;
+mod plan;
+
+pub(super) use axis::Axis;
+pub(super) use plan::Gather;
+
 use super::tiles::{BLOCK, Pixels, gather_any, gather_dots};
 use crate::kernels::simd::Path;
+use plan::{Class, Cut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::Cell;
-
-/// Source elements per task: they and a block of weights stay in the second-level cache.
-const BAND: usize = 1 << 16;
-/// The most outputs of a task that takes several images: their positions are listed once per call.
-const BAND_PIXELS: usize = 1 << 10;
 
 thread_local! {
     // Taken out while in use, as a waiting thread may run a task of another convolution.
     static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     static WEIGHTS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// One phase of an axis: outputs `out_step * a + phase` read the source from
-/// `source_step * a + first` on, with the kernel positions `taps`.
-struct Phase {
-    first: isize,
-    taps: Vec<usize>,
-}
-
-/// One dimension of the gather: a phase for each remainder mod `out_step`.
-pub(super) struct Axis {
-    source_len: usize,
-    out_len: usize,
-    source_step: usize,
-    out_step: usize,
-    phases: Vec<Phase>,
-}
-
-impl Axis {
-    /// Returns the axis of a forward convolution from `source_len` to `out_len` positions.
-    pub fn forward(
-        source_len: usize,
-        out_len: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-    ) -> Self {
-        let phases = vec![Phase { first: -(padding as isize), taps: (0..kernel).collect() }];
-        Self { source_len, out_len, source_step: stride, out_step: 1, phases }
-    }
-
-    /// Returns the axis of its gradient, from `source_len` outputs back to `out_len` inputs.
-    pub fn backward(
-        source_len: usize,
-        out_len: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-    ) -> Self {
-        let phase = |p: usize| {
-            let taps: Vec<_> = (0..kernel)
-                .rev()
-                .filter(|k| (p + padding + kernel * stride - k).is_multiple_of(stride))
-                .collect();
-            let first = taps
-                .first()
-                .map_or(0, |k| ((p + padding) as isize - *k as isize) / stride as isize);
-            Phase { first, taps }
-        };
-        Self {
-            source_len,
-            out_len,
-            source_step: 1,
-            out_step: stride,
-            phases: (0..stride).map(phase).collect(),
-        }
-    }
-
-    /// Returns the number of outputs of a phase.
-    fn count(&self, phase: usize) -> usize {
-        self.out_len.saturating_sub(phase).div_ceil(self.out_step)
-    }
-
-    /// Returns the number of zeros needed before the source.
-    fn before(&self) -> usize {
-        self.phases.iter().map(|p| -p.first).max().unwrap_or(0).max(0) as usize
-    }
-
-    /// Returns the number of padded source positions that `count` outputs of each phase read.
-    fn span(&self, count: usize) -> usize {
-        let end =
-            self.phases.iter().map(|p| p.first + p.taps.len() as isize).max().unwrap_or(0).max(0)
-                as usize;
-        (count - 1) * self.source_step + end + self.before()
-    }
-}
-
-/// A gather over a batch of images.
-pub(super) struct Gather {
-    pub batch: usize,
-    pub source_channels: usize,
-    pub out_channels: usize,
-    pub rows: Axis,
-    pub cols: Axis,
-}
-
-/// The outputs of one pair of phases in a full band, and the index at which their packed weights
-/// begin.
-struct Class {
-    phase_row: usize,
-    cols: usize,
-    source: Vec<usize>,
-    out: Vec<usize>,
-    tap_rows: usize,
-    row_len: usize,
-    weights: usize,
-}
-
-/// How images are split into tasks: `images` whole ones, or `rows` outputs of each row phase.
-struct Cut {
-    images: usize,
-    rows: usize,
-    /// Whether the source is used in place, without a padded copy.
-    direct: bool,
-    /// Source rows, as the tiles see them.
-    source_rows: usize,
-    /// Elements of a source row, as the tiles see it.
-    source_row: usize,
-    /// Elements of a source image, as the tiles see it.
-    source_image: usize,
 }
 
 impl Gather {
@@ -225,151 +118,6 @@ impl Gather {
             SCRATCH.set(scratch);
         });
         WEIGHTS.set(weights);
-    }
-
-    /// Checks whether blocks of output channels would leave most lanes empty.
-    fn narrow(&self, lanes: usize) -> bool {
-        self.out_channels <= 4 && 2 * self.out_channels <= lanes
-    }
-
-    fn cut(&self) -> Cut {
-        let all_rows = self.rows.count(0);
-        let (rows_in, cols_in) = (self.rows.span(all_rows), self.cols.span(self.cols.count(0)));
-        let direct = self.rows.before() + self.cols.before() == 0
-            && rows_in <= self.rows.source_len
-            && cols_in <= self.cols.source_len;
-        let source_row = if direct { self.cols.source_len } else { cols_in } * self.source_channels;
-        let image = rows_in * source_row;
-        // Several tasks per thread, so that an interrupted one doesn't hold up the others.
-        let wanted = 4 * rayon::current_num_threads();
-        let pixels = self.rows.out_len * self.cols.out_len;
-        let images =
-            (BAND / image.max(1)).min(self.batch / wanted).min(BAND_PIXELS / pixels).max(1);
-        let rows = if images > 1 {
-            all_rows
-        } else {
-            let fits =
-                (BAND / (self.rows.source_step * source_row).max(1)).saturating_sub(2).max(4);
-            let bands = all_rows.div_ceil(fits).max(wanted.div_ceil(self.batch));
-            all_rows.div_ceil(bands).max(4).min(all_rows)
-        };
-        let source_rows = self.rows.span(rows);
-        let source_image = if direct { self.rows.source_len } else { source_rows } * source_row;
-        Cut { images, rows, direct, source_rows, source_row, source_image }
-    }
-
-    fn classes(&self, cut: &Cut, padded: usize) -> Vec<Class> {
-        let (before_row, before_col) = (self.rows.before() as isize, self.cols.before() as isize);
-        let mut weights = 0;
-        let mut classes = vec![];
-        for (phase_row, row_phase) in self.rows.phases.iter().enumerate() {
-            for (phase_col, col_phase) in self.cols.phases.iter().enumerate() {
-                let (rows, cols) =
-                    (self.rows.count(phase_row).min(cut.rows), self.cols.count(phase_col));
-                let (mut source, mut out) = (vec![], vec![]);
-                for image in 0..cut.images {
-                    for a in 0..rows {
-                        let in_row =
-                            (a * self.rows.source_step) + (row_phase.first + before_row) as usize;
-                        let out_row =
-                            image * self.rows.out_len + a * self.rows.out_step + phase_row;
-                        for b in 0..cols {
-                            let in_col =
-                                b * self.cols.source_step + (col_phase.first + before_col) as usize;
-                            let out_col = b * self.cols.out_step + phase_col;
-                            source.push(
-                                image * cut.source_image
-                                    + in_row * cut.source_row
-                                    + in_col * self.source_channels,
-                            );
-                            out.push((out_row * self.cols.out_len + out_col) * self.out_channels);
-                        }
-                    }
-                }
-                let row_len = col_phase.taps.len() * self.source_channels;
-                let tap_rows = if row_len == 0 { 0 } else { row_phase.taps.len() };
-                classes.push(Class { phase_row, cols, source, out, tap_rows, row_len, weights });
-                weights += tap_rows * row_len * padded;
-            }
-        }
-        classes
-    }
-
-    /// Packs the weights as [class][block of output channels][tap row][tap column][source
-    /// channel][output channel of the block], with the output channels padded with zeros to whole
-    /// vectors.
-    fn pack(
-        &self,
-        lanes: usize,
-        w: &[f32],
-        (out_stride, source_stride): (usize, usize),
-        packed: &mut Vec<f32>,
-    ) {
-        let kernel = |axis: &Axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>();
-        let width = kernel(&self.cols);
-        let padded = self.out_channels.next_multiple_of(lanes);
-        packed.resize(kernel(&self.rows) * width * self.source_channels * padded, 0.0);
-        let mut rest = packed.as_mut_slice();
-        for row_phase in &self.rows.phases {
-            for col_phase in &self.cols.phases {
-                let taps: Vec<_> = row_phase
-                    .taps
-                    .iter()
-                    .flat_map(|r| col_phase.taps.iter().map(move |c| r * width + c))
-                    .collect();
-                let steps = taps.len() * self.source_channels;
-                if steps == 0 {
-                    continue;
-                }
-                let class = rest.split_off_mut(..steps * padded).expect("room for every class");
-                class.par_chunks_mut(steps * BLOCK * lanes).enumerate().for_each(
-                    |(block, packed)| {
-                        let nb = packed.len() / steps;
-                        let valid = nb.min(self.out_channels - block * BLOCK * lanes);
-                        if valid < nb {
-                            packed.fill(0.0);
-                        }
-                        let w = &w[block * BLOCK * lanes * out_stride..];
-                        // A few source channels at a time, whose weights stay in the first-level
-                        // cache while the taps are sorted.
-                        for first in (0..self.source_channels).step_by(16) {
-                            for (t, tap) in taps.iter().enumerate() {
-                                for i in first..self.source_channels.min(first + 16) {
-                                    let packed =
-                                        &mut packed[(t * self.source_channels + i) * nb..][..valid];
-                                    let w = w[i * source_stride + tap..].iter().step_by(out_stride);
-                                    packed.iter_mut().zip(w).for_each(|(packed, w)| *packed = *w);
-                                }
-                            }
-                        }
-                    },
-                );
-            }
-        }
-    }
-
-    /// Packs the weights as [class][tap row][output channel][tap column][source channel].
-    fn pack_narrow(
-        &self,
-        w: &[f32],
-        (out_stride, source_stride): (usize, usize),
-        packed: &mut Vec<f32>,
-    ) {
-        let width = self.cols.phases.iter().map(|p| p.taps.len()).sum::<usize>();
-        packed.clear();
-        for row_phase in &self.rows.phases {
-            for col_phase in &self.cols.phases {
-                for row in &row_phase.taps {
-                    for o in 0..self.out_channels {
-                        for col in &col_phase.taps {
-                            let w = &w[o * out_stride + row * width + col..];
-                            packed
-                                .extend(w.iter().step_by(source_stride).take(self.source_channels));
-                        }
-                    }
-                }
-            }
-        }
     }
 
     /// Copies the source rows of a task into `scratch`, with zeros around them.

@@ -9,7 +9,8 @@
 //! are skipped, so nothing is copied. Each block of pixels is summed from zero and then added,
 //! which keeps rounding errors small; the order doesn't depend on the number of threads.
 
-use super::tiles::{BLOCK, Run, Strided, outer_tile, tile_rows};
+use super::outer::{Run, Strided, outer_tile, tile_rows};
+use super::tiles::BLOCK;
 use crate::kernels::conv2d::shape::ConvShape;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};

@@ -7,6 +7,7 @@
 
 mod direct;
 mod grad_weight;
+mod outer;
 #[cfg(test)]
 mod tests;
 mod tiles;

@@ -11,7 +11,8 @@
 // inlined, and are then compiled without vector instructions.
 #![allow(clippy::needless_range_loop)]
 
-use super::tiles::{BLOCK, outer_tile, tile_rows};
+use super::outer::{outer_tile, tile_rows};
+use super::tiles::BLOCK;
 use super::winograd::{POSITIONS, Tile, Winograd, load, position_step, store, transform_input};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;

@@ -1,0 +1,46 @@
+//! Checks the size of images.
+
+use crate::config::{Config, Sides};
+use std::ops::RangeInclusive;
+
+/// The possible sides.
+const RANGE: RangeInclusive<usize> = 16..=256;
+/// The divisor of every side, so that an image can be halved three times.
+const MULTIPLE: usize = 8;
+
+impl Config {
+    /// Checks the sides; the message names the key of the first impossible one.
+    pub(super) fn check_sides(&self) -> Result<(), String> {
+        let (data, Sides { source, target }) = (&self.data, self.data.sides());
+        for (key, side) in
+            [("data.side", data.side), ("data.source.side", source), ("data.target.side", target)]
+        {
+            if !RANGE.contains(&side) || !side.is_multiple_of(MULTIPLE) {
+                let (first, last) = RANGE.into_inner();
+                return Err(format!(
+                    "{key} = {side}: must be a multiple of {MULTIPLE} from {first} to {last}"
+                ));
+            }
+        }
+        let stages = self.model.unet.multipliers.len();
+        if !target.is_multiple_of(1 << (stages - 1)) {
+            return Err(format!(
+                "model.unet.multipliers names {stages} stages, which halve the denoiser's images \
+                 {} times, but {target} pixels a side can be halved only {} times; use fewer \
+                 stages or a multiple of {} as data.target.side",
+                stages - 1,
+                target.trailing_zeros(),
+                1 << (stages - 1)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns the sides named by `model.unet.attention` that no stage of the denoiser has.
+    pub fn unused_attention(&self) -> Vec<usize> {
+        let unet = &self.model.unet;
+        let sides: Vec<usize> =
+            (0..unet.multipliers.len()).map(|stage| self.model.sides.target >> stage).collect();
+        unet.attention.iter().copied().filter(|side| !sides.contains(side)).collect()
+    }
+}

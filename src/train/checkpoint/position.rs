@@ -1,0 +1,116 @@
+//! The progress of a run, in a checkpoint's state.json, and the training behind a weights file.
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::weights::{Trained, WeightsFile};
+use crate::run_dir::{RunDir, Start};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The progress of a run, apart from its tensors. Random streams need no position, because they are
+/// numbered by step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// The number of optimizer steps so far.
+    pub step: u64,
+    /// The number of images seen.
+    pub images: u64,
+    /// The number of updates of the optimizer and the EMA.
+    pub updates: u64,
+    /// The seconds of training so far.
+    pub seconds: f64,
+    /// The completed fraction of the run, which the learning rate follows: in steps or in time,
+    /// whichever ends first.
+    pub progress: f64,
+    /// The mean loss of the first row of the log.
+    pub loss_first: Option<f64>,
+    /// Whether the run has reached its end.
+    pub finished: bool,
+    /// The planned number of steps of the whole run; 0 before the first step.
+    pub planned: u64,
+    /// The SHA-256 of the training data.
+    pub data_sha256: String,
+    /// The step and images behind the weights that the run continues from without their moments.
+    /// `step` and `images` count on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<Continued>,
+}
+
+/// The counts that a run takes over from the weights file whose training it continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continued {
+    /// The number of optimizer steps behind the weights.
+    pub step: u64,
+    /// The number of images seen by then.
+    pub images: u64,
+}
+
+impl Position {
+    /// Returns the number of images that this run itself has seen.
+    pub fn own_images(&self) -> u64 {
+        self.images - self.continued.map_or(0, |continued| continued.images)
+    }
+
+    /// Returns the number of EMA updates, including those behind the weights that the run continues
+    /// from.
+    pub(super) fn ema_updates(&self) -> u64 {
+        self.updates + self.continued.map_or(0, |continued| continued.step)
+    }
+
+    /// Adjusts progress and end to a run of `steps` steps, whose recipe may have `changed`: a
+    /// longer run is no longer finished, nor as far along.
+    pub fn replan(&mut self, steps: u64, changed: bool) {
+        let other_end = ![0, steps].contains(&self.planned);
+        if other_end || (changed && self.finished) {
+            self.progress = self.step as f64 / steps as f64;
+            self.finished = false;
+        }
+        self.finished |= self.step >= steps;
+    }
+
+    /// Returns what the weights files record of the training.
+    pub fn trained(&self) -> Trained {
+        Trained { data_sha256: self.data_sha256.clone(), step: self.step, images: self.images }
+    }
+}
+
+/// Encodes `position` as the contents of state.json.
+pub(super) fn encoded(position: &Position) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(position)
+        .map_err(|e| Error::failed(format!("cannot encode the state: {e}")))
+}
+
+/// Reads the position of the run from the checkpoint in the folder `path`.
+///
+/// # Errors
+/// If its state.json is missing or damaged.
+pub fn position(path: &Path) -> Result<Position> {
+    let path = path.join("state.json");
+    let json = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    serde_json::from_slice(&json)
+        .map_err(|e| Error::failed(format!("{} is damaged ({e})", path.display())))
+}
+
+/// Reads the training of the weights file `weights` from the state.json next to it in a checkpoint;
+/// `None` if there is none.
+pub fn trained_beside(weights: &Path) -> Option<Trained> {
+    position(weights.parent()?).ok().map(|position| position.trained())
+}
+
+/// The metadata key of a weights file for the number of images seen before the training that made
+/// the weights.
+pub const IMAGES_BEFORE: &str = "images_before";
+
+/// Returns the number of all images behind `weights`: those of their own training, and those behind
+/// the weights that it started from. `None` if either is unknown.
+pub fn images_behind(weights: &WeightsFile) -> Option<u64> {
+    let own = weights.trained().or_else(|| trained_beside(&weights.path))?.images;
+    let first =
+        RunDir::of_weights(&weights.path).and_then(|run| run.read_starts().into_iter().next());
+    let before = match (weights.metadata.get(IMAGES_BEFORE), first) {
+        (Some(before), _) => before.parse().ok()?,
+        (None, Some(Start { from: Some(_), from_images, .. })) => from_images?,
+        (None, _) => 0,
+    };
+    own.checked_add(before)
+}
