@@ -204,6 +204,14 @@ impl RunDir {
     pub fn weights(&self) -> Result<PathBuf> {
         match self.checkpoints().last() {
             Some(step) => Ok(self.checkpoint(*step).join("ema.safetensors")),
+            None if !self.path.exists() => Err(Error::failed(format!(
+                "{} does not exist; name a run directory",
+                self.path.display()
+            ))),
+            None if !self.exists() => Err(Error::failed(format!(
+                "{} is not a run directory: it holds no config.toml",
+                self.path.display()
+            ))),
             None => Err(Error::failed(format!(
                 "{} holds no finished checkpoint; {}",
                 self.path.display(),

@@ -175,7 +175,8 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
     progress.finish();
     for hidden in found.outcomes.iter().filter(|outcome| !outcome.passed()) {
         warn(&format!(
-            "{}: {} {} hides {} in its input; a diverging run will be noticed later",
+            "{}: {} {} returns a finite value where its input is {}, so a diverging run may be \
+             noticed some steps late",
             device.describe(),
             hidden.kernel,
             hidden.size,

@@ -79,10 +79,7 @@ pub fn run(
             outcome.skip(
                 job,
                 name,
-                format!(
-                    "its time is predicted from {}, which was not measured",
-                    smaller.describe()
-                ),
+                format!("no estimate of its time, as {} was not measured", smaller.describe()),
             );
             continue;
         }

@@ -60,8 +60,9 @@ pub fn hidden() -> Option<String> {
         .collect::<Vec<_>>();
     let all = soda::device::adapters();
     let first = all.first().filter(|_| !set.is_empty())?;
+    let (hide, it) = if set.len() == 1 { ("hides", "it") } else { ("hide", "them") };
     let (set, name) = (set.join(" and "), &first.name);
-    Some(format!("{set} in the environment hides every adapter, for example {name}; unset it"))
+    Some(format!("{set} in the environment {hide} every adapter, such as {name}; unset {it}"))
 }
 
 /// Returns the adapters that the environment leaves.

@@ -72,7 +72,7 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
         Hint::TimeLimit(minutes) => write!(f, "--max-minutes {minutes}"),
         Hint::ChangedRecipe => write!(f, "--resume --set .. --allow-change"),
         Hint::FoldersAreClasses => write!(f, "leave out --layout splits"),
-        Hint::Train(run) => write!(f, "train it first with `soda train --run {}`", quoted(run)),
+        Hint::Train(run) => write!(f, "train it with `soda train --resume --run {}`", quoted(run)),
         Hint::Continue(run) => {
             write!(f, "continue it with `soda train --resume --run {}`", quoted(run))
         }

@@ -1,12 +1,20 @@
 //! Handling of Ctrl-C and SIGTERM.
 
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use soda::error::{Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Signals that arrive within this time of the first one count as the same: `timeout` and others
+/// signal a process and then its group.
+const TOGETHER: Duration = Duration::from_millis(300);
+/// How often the first signal is looked for.
+const EVERY: Duration = Duration::from_millis(50);
 
 /// The state of Ctrl-C and SIGTERM: the first signal asks the run to end with a checkpoint, a
-/// second one ends the program at once.
+/// later one ends the program at once.
 pub struct Interrupt {
     /// Set by the first signal.
     pub stop: Arc<AtomicBool>,
@@ -17,15 +25,25 @@ pub struct Interrupt {
 impl Interrupt {
     /// Starts to listen for the signals.
     pub fn listen() -> Result<Self> {
-        let (stop, let_go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // Handlers run in the order of registration, so the shutdown sees the flag only if an
-            // earlier signal set it.
+        let [stop, armed, let_go] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+        for signal in [SIGINT, SIGTERM] {
             flag::register_conditional_default(signal, let_go.clone())
-                .and_then(|_| flag::register_conditional_shutdown(signal, 130, stop.clone()))
+                .and_then(|_| flag::register_conditional_shutdown(signal, 130, armed.clone()))
                 .and_then(|_| flag::register(signal, stop.clone()))
                 .map_err(|e| Error::failed(format!("cannot listen for Ctrl-C: {e}")))?;
         }
+        let first = stop.clone();
+        let arm = move || {
+            while !first.load(Relaxed) {
+                std::thread::sleep(EVERY);
+            }
+            std::thread::sleep(TOGETHER);
+            armed.store(true, Relaxed);
+        };
+        std::thread::Builder::new()
+            .name("interrupt".into())
+            .spawn(arm)
+            .map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
         // Closing the terminal does not end training.
         #[cfg(unix)]
         flag::register(signal_hook::consts::SIGHUP, Arc::default())

@@ -4,7 +4,7 @@ use super::images::Images;
 use super::planes::bytes_of;
 use super::views::make_pair;
 use crate::config::{DataConfig, Sides};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::rng::{self, Purpose};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -139,10 +139,10 @@ impl Loader {
         first_step: u64,
     ) -> Result<Loader> {
         if batch_size == 0 || images.len() < batch_size {
+            let n = images.len();
             return Err(Error::usage(format!(
-                "train.batch_size = {batch_size}: the data holds {n} images; choose a size from 1 \
-                 to {n}",
-                n = images.len()
+                "train.batch_size = {batch_size}: the data holds {n} images; {}, or less",
+                Hint::Set(format!("train.batch_size={n}"))
             )));
         }
         let threads = match data.threads {

@@ -197,7 +197,8 @@ pub fn select_nth(selection: &str, nth: usize, environment: Environment) -> Resu
         _ => {
             return Err(Error::usage(format!(
                 "unknown device {selection:?}: expected auto, cpu, or one of wgpu, vulkan, \
-                 metal, dx12 and gl with :INDEX or :NAME{}",
+                 metal, dx12 and gl with :INDEX or :NAME{}{}",
+                if family == "cuda" { "; vulkan drives NVIDIA cards, without CUDA" } else { "" },
                 Hint::ListDevices
             )));
         }

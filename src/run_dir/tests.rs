@@ -4,8 +4,12 @@ use super::*;
 fn a_run_without_a_checkpoint_is_to_be_trained_first() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("it's a run"));
-    let message = run.weights().unwrap_err().to_string();
-    assert!(message.ends_with(&Hint::Train(run.path.clone()).to_string()), "{message}");
+    let refused = || run.weights().unwrap_err().to_string();
+    assert!(refused().ends_with("does not exist; name a run directory"), "{}", refused());
+    std::fs::create_dir(&run.path).expect("writable");
+    assert!(refused().contains("is not a run directory"), "{}", refused());
+    std::fs::write(run.config(), "").expect("writable");
+    assert!(refused().ends_with(&Hint::Train(run.path.clone()).to_string()), "{}", refused());
 }
 
 #[test]

@@ -209,6 +209,15 @@ fn no_files_use_each_other_in_a_circle() {
     assert_eq!(circles(&uses(&three)), [["a.rs", "b.rs", "c/d.rs"]]);
 }
 
+#[test]
+fn no_file_is_longer_than_400_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in sources().keys() {
+        let text = std::fs::read_to_string(root.join(file)).expect("readable");
+        assert!(text.lines().count() <= 400, "{file} has {} lines", text.lines().count());
+    }
+}
+
 /// Words in texts of the library that only the program should say or do.
 fn of_the_program(text: &str) -> Option<&str> {
     let is_flag = |at: usize| {

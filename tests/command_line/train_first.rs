@@ -201,9 +201,11 @@ fn an_interrupt_is_answered_within_a_second_whatever_a_step_takes() {
     let answer = lines.find(|line| line.starts_with("finishing")).expect("an answer");
     assert!(clock.elapsed() < Duration::from_secs(1), "{:?}", clock.elapsed());
     assert_eq!(answer, "finishing step 1, then saving a checkpoint; Ctrl-C again ends at once");
+    // Signals that come together, as `timeout` sends them, count as one; a later one ends the program.
+    std::thread::sleep(Duration::from_millis(600));
     signal(&child, "INT");
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
-    assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(3), "{:?}", clock.elapsed());
 }
 
 #[test]

@@ -284,7 +284,7 @@ fn a_cooldown_ends_a_copy_of_a_run_that_can_itself_be_resumed() {
         RunDir::new(at.join("r-cooldown-6")).read_config().expect("a recipe").train.steps,
         8
     );
-    fails(&cool("r", "2"), 2, &["r-cooldown-6 is there already", "--resume --run"]);
+    fails(&cool("r", "2"), 2, &["r-cooldown-6 already exists", "--resume --run"]);
     succeeds(&train(at, &["--run", "cosine"]));
     fails(&cool("cosine", "2"), 2, &["already falls"]);
     fails(&cool("nothing", "2"), 2, &["holds no run"]);

@@ -18,8 +18,8 @@ pub struct Common {
     #[arg(long, global = true, default_value = "auto")]
     pub device: String,
     /// Images: a folder, CIFAR-10 or CIFAR-100, a pack file, or `bundled`. Other formats: see
-    /// docs/data.md; pack files are written by `soda data pack` (default: the data the run was
-    /// trained on; without a run $SODA_DATA, else the user's cache, else the bundled subset).
+    /// docs/data.md; pack files are written by `soda data pack`. Default: the run's own data; without
+    /// a run the first of $SODA_DATA, CIFAR-10 from `soda data fetch`, and the bundled subset.
     #[arg(long, global = true, value_name = "PATH")]
     pub data: Option<PathBuf>,
     #[command(flatten)]

@@ -10,7 +10,7 @@ pub struct SamplingArgs {
     /// Sampler: ddim, ddpm or dpm-solver (default: the recipe's).
     #[arg(long, value_parser = sampler)]
     sampler: Option<Sampler>,
-    /// Sampling steps (evaluations of the denoiser), for inversion each way (default: the
+    /// Sampling steps: evaluations of the denoiser, in each direction for inversion (default: the
     /// recipe's).
     #[arg(long)]
     steps: Option<usize>,

@@ -6,11 +6,11 @@ use crate::cli::args::{Common, images};
 use crate::cli::output::{self, Holds, Output};
 use serde_json::json;
 use soda::config::DEFAULT_SIDE;
-use soda::data::{self, cifar, source, subset};
-use soda::error::{Error, Result};
+use soda::data::{self, cifar, cifar100, source, subset};
+use soda::error::{Error, Hint, Result};
 use soda::progress::warn;
 use soda::shell::quoted;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `soda data`.
 #[derive(clap::Args)]
@@ -73,6 +73,12 @@ fn side(text: &str) -> std::result::Result<usize, String> {
         .ok_or_else(|| "expected a number of pixels from 8 to 1024".into())
 }
 
+/// Checks whether `root` is a place that the user named, or holds what was fetched there.
+fn fetched(root: &Path) -> bool {
+    let is_own = dirs::cache_dir().is_some_and(|cache| root == cache.join("soda"));
+    !is_own || [cifar::FOLDER, cifar100::FOLDER].iter().any(|folder| root.join(folder).exists())
+}
+
 /// Runs one of the actions.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let options = common.taking.options();
@@ -86,6 +92,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (name, message) = match &args.action {
         Action::Fetch { url } => ("data fetch", source::fetch(&root, url.as_deref())?.to_string()),
         Action::Import { path } => ("data import", source::import(path, &root)?.to_string()),
+        Action::Verify { path: None } if !fetched(&root) => {
+            return Err(Error::failed(format!(
+                "no data has been fetched; {}",
+                Hint::FetchOrImport(root)
+            )));
+        }
         Action::Verify { .. } => ("data verify", data::verify(&root, &options)?.join("\n")),
         Action::Show { .. } => {
             let survey = data::show(&root, DEFAULT_SIDE, &options)?;

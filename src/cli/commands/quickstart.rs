@@ -174,9 +174,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let out = args.out.display();
         say(&format!("already there: {kept}; delete {out} or choose --out to repeat it"));
     }
+    let train = if device.gpu { "cifar10" } else { "tiny --max-minutes 120" };
     outln!(
-        "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` \
-         shows the device it would use."
+        "Next: `soda data fetch`, then `soda train --config {train}` (`soda devices` lists the \
+         devices)."
     );
     Ok(())
 }

@@ -34,7 +34,7 @@ pub fn run(common: &Common) -> Result<()> {
 fn verdict(outcome: &Outcome) -> String {
     let word = match outcome {
         o if o.passed() => "ok",
-        o if o.warns => "warning",
+        o if o.warns => "harmless",
         _ => "FAIL",
     };
     let of = outcome.of.strip_prefix("the ").unwrap_or(&outcome.of);

@@ -90,6 +90,13 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         among.map(|among| Among { resume: resume_command(&run, args, common), ..among.clone() });
     let among = among.as_ref();
     let resumed = args.resume && run.exists();
+    if args.resume && !run.path.exists() && args.config.is_none() && args.from.is_none() {
+        return Err(Error::usage(format!(
+            "--resume: {} does not exist; `soda runs` lists the runs below runs/, and --config starts \
+             one",
+            run.path.display()
+        )));
+    }
     let began = began(&run, args)?;
     let from = began.as_ref().map(|(_, weights)| Arc::clone(weights));
     let mut config = match &from {

@@ -50,7 +50,7 @@ pub(super) fn announce<'a>(
     if let Some(short) = limit.too_short(&pace) {
         say(&short);
     } else if guess.is_some() {
-        say(&format!("{} (estimated from a step of few images)", limit.to_go(first - 1, &pace)));
+        say(&format!("{} (a rough estimate)", limit.to_go(first - 1, &pace)));
     }
     say(&format!(
         "{compiles}taking step {} of {}, {batch} images each",

@@ -225,10 +225,14 @@ impl Log {
         // The run stops whether or not this can be written.
         let _ = write_atomically(&self.run.failure(), json_line(&failure).as_bytes());
         let replay = Hint::Replay(self.run.path.clone());
+        let saved = match self.run.checkpoints().is_empty() {
+            true => "there is no checkpoint yet",
+            false => "the last checkpoint is intact",
+        };
         Error::failed(format!(
-            "{what} at step {step} (lr {lr:.2e}, seed {}; step and seed determine the batch); the \
-            last checkpoint is intact: {replay} to find the cause; a smaller train.lr or more \
-            train.warmup_steps may avoid it ({})",
+            "{what} at step {step} (lr {lr:.2e}, seed {}; step and seed determine the batch); \
+            {saved}: {replay} to find the cause; a smaller train.lr or more train.warmup_steps may \
+            avoid it ({})",
             self.seed,
             Hint::ChangedRecipe
         ))

@@ -64,7 +64,7 @@ impl Picture {
             }
         };
         Some(format!(
-            "the closing picture would take {time}, more than is left: {what}; {} draws all of it",
+            "too little time for the full closing picture ({time}): {what}; {} draws it in full",
             Hint::Reconstruct(run.path.clone())
         ))
     }

@@ -92,7 +92,7 @@ fn other_files_are_skipped_and_damaged_checkpoints_are_reported() {
     std::fs::create_dir_all(checkpoints.join("step_7")).expect("a folder");
     assert_eq!(run.checkpoints(), [0u64; 0], "none of these is a complete checkpoint");
     let reconstruct = ["reconstruct", "--device", "cpu", "--run", "r", "-n", "1", "--out", "p.png"];
-    fails(&soda(folder.path(), &reconstruct), 1, &["no finished checkpoint"]);
+    fails(&soda(folder.path(), &reconstruct), 1, &["holds no"]);
 
     // A folder that claims to be complete, with foreign files.
     let place = run.checkpoint(9);

@@ -45,6 +45,13 @@ pub fn run(
     let mut output = Output::new("export");
     let weights = weights.open()?;
     weights.require_denoiser()?;
+    let ending = out.extension().map(|ending| ending.to_ascii_lowercase());
+    if ending.as_ref().is_some_and(|ending| ending != "html" && ending != "htm") {
+        return Err(Error::usage(format!(
+            "--web {}: give a file name that ends in .html",
+            out.display()
+        )));
+    }
     output::prepare("--web", out, Holds::Bytes)?;
     if let Some(reference) = reference {
         output::prepare("--reference", reference, Holds::Text)?;

@@ -5,6 +5,9 @@ use indicatif::HumanCount;
 use serde::Serialize;
 use soda::eval::probe::{Baselines, Probed};
 
+/// The standard error, in points, above which nothing can be told.
+const FEW: f64 = 10.0;
+
 /// The number of standard errors that a difference must exceed to count.
 const ERRORS: f64 = 2.0;
 
@@ -84,6 +87,9 @@ impl Verdict {
                     "train on these images first"
                 };
                 let (worse, advice) = match lead {
+                    _ if standard_error > FEW => {
+                        ("not known to be better than", "evaluate on more images".to_owned())
+                    }
                     _ if lead.is_behind() => ("worse than", training.to_owned()),
                     _ if lead.points > lead.error => (
                         "not clearly better than",
