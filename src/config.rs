@@ -7,6 +7,7 @@ mod data;
 mod difference;
 mod diffusion;
 mod encoder;
+mod message;
 mod model;
 mod probe;
 mod sample;
@@ -74,14 +75,15 @@ impl Config {
     /// Like [`Config::load`], but from text; error messages call it `origin`.
     pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
         let mut table: toml::Table =
-            text.parse().map_err(|e: toml::de::Error| toml_error(origin, &e))?;
+            text.parse().map_err(|e: toml::de::Error| message::of(origin, &[], &e))?;
         for item in overrides {
             set(&mut table, item)?;
         }
         // Printed and parsed again, so that messages quote the offending line, overrides included.
         let resolved =
             toml::to_string(&table).map_err(|e| Error::usage(format!("{origin}: {e}")))?;
-        let mut config: Config = toml::from_str(&resolved).map_err(|e| toml_error(origin, &e))?;
+        let mut config: Config =
+            toml::from_str(&resolved).map_err(|e| message::of(origin, overrides, &e))?;
         config.model.sides = config.data.sides();
         config.check().map_err(|e| Error::usage(format!("{origin}: {e}")))?;
         Ok(config)
@@ -137,24 +139,4 @@ fn set(table: &mut toml::Table, item: &str) -> Result<()> {
         (_, value) => at.insert(last.into(), value),
     };
     Ok(())
-}
-
-/// Condenses toml's multi-line message to one line that gives the place and the reason.
-fn toml_error(origin: &str, error: &toml::de::Error) -> Error {
-    let message = error.message().trim().replace('\n', " ");
-    let full = error.to_string();
-    // The line of the file that toml quotes ("3 | unknown = 1"), if any.
-    let quoted = full.lines().find_map(|l| {
-        l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t)
-    });
-    match quoted {
-        // A line can be as long as the file.
-        Some(line) => {
-            let line: String = line.trim().chars().take(100).collect();
-            Error::usage(format!(
-                "{origin}: {message}, at `{line}`; see configs/ for the known keys"
-            ))
-        }
-        None => Error::usage(format!("{origin}: {message}; see configs/ for the known keys")),
-    }
 }

@@ -251,9 +251,15 @@ mod tests {
     fn a_few_images_prove_nothing_and_large_sets_suggest_the_baselines() {
         // Right about both of two images, against none: luck.
         let few = verdict(2, [2, 0, 0], true, false);
-        assert!(few.sentence.contains("not known to be better than") && few.standard_error > 20.0, "{few:?}");
+        assert!(
+            few.sentence.contains("not known to be better than") && few.standard_error > 20.0,
+            "{few:?}"
+        );
         let one = verdict(1, [1, 0, 0], true, false).sentence;
-        assert!(one.contains("with 1 test image)") && one.contains("not known to be better than"), "{one}");
+        assert!(
+            one.contains("with 1 test image)") && one.contains("not known to be better than"),
+            "{one}"
+        );
         let large = verdict(10_000, [9000, 0, 0], false, false);
         assert!(
             large.sentence.contains("z scores 90.0 %") && large.sentence.contains("--baselines"),

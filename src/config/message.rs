@@ -1,0 +1,89 @@
+//! What a user is told about a recipe that can't be read.
+
+use crate::error::{Error, Hint};
+
+/// The likeness from which a known key is suggested for an unknown one.
+const ALIKE: f64 = 0.7;
+
+/// Condenses toml's message of several lines to one that gives the place and the reason. `overrides`
+/// are the `key=value` that changed the recipe called `origin`.
+pub(super) fn of(origin: &str, overrides: &[String], error: &toml::de::Error) -> Error {
+    let mut message = in_words(&error.message().trim().replace('\n', " "));
+    let full = error.to_string();
+    // The line of the file that toml quotes ("3 | unknown = 1"), if any.
+    let quoted = full.lines().find_map(|l| {
+        l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t)
+    });
+    // A line can be as long as the file.
+    let line: String = quoted.unwrap_or_default().trim().chars().take(100).collect();
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let sets = |item: &&String| {
+        let own = item.split('=').next().unwrap_or_default();
+        own.rsplit('.').next().is_some_and(|last| last.trim() == key && !key.is_empty())
+    };
+    let origin = match overrides.iter().find(sets) {
+        Some(item) => format!("{origin} with {} {item}", Hint::Override),
+        None => origin.to_owned(),
+    };
+    if let Some(near) = suggestion(&message) {
+        message = format!("unknown key `{key}`, did you mean `{near}`?");
+    }
+    match line.is_empty() {
+        true => Error::usage(format!("{origin}: {message}")),
+        false => Error::usage(format!("{origin}: {message} (`{line}`)")),
+    }
+}
+
+/// Replaces the names of Rust's types.
+fn in_words(message: &str) -> String {
+    let number = |word: &str| match word.trim_end_matches(',') {
+        "usize" | "u64" | "u32" => Some("a whole number of at least 0"),
+        "f64" | "f32" => Some("a number"),
+        _ => None,
+    };
+    let words: Vec<String> = message
+        .split(' ')
+        .map(|word| match number(word) {
+            Some(words) => format!("{words}{}", if word.ends_with(',') { "," } else { "" }),
+            None => word.to_owned(),
+        })
+        .collect();
+    words.join(" ")
+}
+
+/// Returns the known key that is most like the unknown one of "unknown field `stepz`, expected one
+/// of `steps`, ..", if it is like it at all.
+fn suggestion(message: &str) -> Option<String> {
+    let mut names = message.strip_prefix("unknown field `")?.split('`');
+    let unknown = names.next()?;
+    let known = names.skip(1).step_by(2);
+    let likeness = |name: &&str| strsim::normalized_damerau_levenshtein(unknown, name);
+    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&best) >= ALIKE).then(|| best.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{BUILT_IN, Config};
+
+    #[test]
+    fn a_wrong_value_or_key_is_told_in_plain_words() {
+        let refused = |set: &str| {
+            let quick = BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("it");
+            Config::parse(quick.1, "quick.toml", &[set.to_owned()]).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused("train.steps=abc"),
+            "quick.toml with override train.steps=abc: invalid type: string \"abc\", expected a \
+             whole number of at least 0 (`steps = \"abc\"`)"
+        );
+        assert_eq!(
+            refused("train.stepz=4"),
+            "quick.toml with override train.stepz=4: unknown key `stepz`, did you mean `steps`? \
+             (`stepz = 4`)"
+        );
+        assert!(refused("train.frobnicate=4").contains("expected one of `batch_size`"));
+        let empty = Config::parse("", "empty.toml", &[]).unwrap_err().to_string();
+        assert_eq!(empty, "empty.toml: missing field `seed`");
+    }
+}
