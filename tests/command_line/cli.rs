@@ -275,7 +275,7 @@ fn fails_for_files_that_are_not_weights() {
         &["w.safetensors", "not a usable safetensors file"],
     );
     fails(&soda(at, &["probe", "--weights", "latest"]), 2, &["latest", "soda train"]);
-    fails(&soda(at, &["probe", "--run", "gone"]), 1, &["gone", "checkpoint"]);
+    fails(&soda(at, &["probe", "--run", "gone"]), 1, &["gone does not exist"]);
 }
 
 #[test]

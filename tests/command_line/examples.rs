@@ -6,8 +6,7 @@ use std::process::{Command, Output};
 
 /// Runs the example `name` in the folder `at`.
 fn example(at: &Path, name: &str, args: &[&str]) -> Output {
-    let test = std::env::current_exe().expect("a path");
-    let built = test.ancestors().nth(2).expect("target/release/deps").join("examples");
+    let built = Path::new(env!("CARGO_BIN_EXE_soda")).with_file_name("examples");
     let program: PathBuf = built.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(program.exists(), "build the examples first: cargo build --release --examples");
     Command::new(program).args(args).current_dir(at).output().expect("it starts")
