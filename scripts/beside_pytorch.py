@@ -133,15 +133,15 @@ def peer_row(device, case, name, results, soda_row):
     medians = [1e3 * arguments["batch"] / result["images_per_s"] for result in results]
     parts = {"encode": ["encoder"], "denoise": ["denoiser"]}.get(op, ["encoder", "denoiser"])
     memory = [r["peak_memory_mib"] for r in results if r["peak_memory_mib"] is not None]
-    # PyTorch doesn't name Apple's GPUs.
-    adapter = soda_row["adapter"] if device == "mps" and soda_row else results[0]["device"]
+    # PyTorch names NVIDIA's GPUs only.
+    adapter = soda_row["adapter"] if device != "cuda" and soda_row else results[0]["device"]
     return dict(
         framework="pytorch",
         version=results[0]["torch"],
         commit=None,
         op=op,
         device=device,
-        backend=device,
+        backend=f"pytorch {device}",
         adapter=adapter,
         kind="cpu" if device == "cpu" else "GPU of unknown kind",
         driver=driver(device),
