@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the small files of tests/golden/formats: CIFAR as its Python version and image sets as Parquet shards.
+"""Writes the small files of tests/golden/formats: CIFAR in its Python version, image sets as
+Parquet shards.
 
 usage: python tests/reference/formats.py     (needs numpy and pyarrow)
 
-Image i of a set has the pixels (7 i + 3 channel + row * column + column) % 251, so that a mix-up of any two axes shows.
+Image i of a set has the pixels (7 i + 3 channel + row * column + column) % 251, so that swapping
+any two axes changes the image.
 """
 import gzip, io, json, pickle, struct, tarfile, zlib
 from pathlib import Path
@@ -21,7 +23,7 @@ def pixels(i, side):
 
 
 class Python2(pickle._Pickler):
-    """Writes as Python 2 did: bytes and texts as strings, numpy under its old names."""
+    """Pickles as Python 2 did: bytes and text as strings, numpy under its old module names."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
@@ -57,7 +59,7 @@ def archive(name, files):
 
 
 def batch(first, labels, key, **more):
-    """Images from number `first` on."""
+    """Returns a batch of images, numbered from `first`."""
     numbers = range(first, first + len(labels))
     data = np.stack([pixels(i, 32).reshape(-1) for i in numbers])
     names = [b"image_s_%06d.png" % i for i in numbers]
@@ -70,7 +72,7 @@ def cifar():
     for i in range(1, 6):
         files[f"cifar-10-batches-py/data_batch_{i}"] = batch(2 * i - 2, [i % 10, 9 - i], b"labels")
     files["cifar-10-batches-py/test_batch"] = batch(10, [3, 0, 9], b"labels")
-    # Of the same name as a training image.
+    # The same file name as a training image.
     files["cifar-10-batches-py/test_batch"][b"filenames"][1] = b"image_s_000001.png"
     archive("cifar-10-python.tar.gz", {path: pickle.dumps(content, 2) for path, content in files.items()})
 
@@ -82,7 +84,7 @@ def cifar():
     }
     archive("cifar-100-python.tar.gz", {path: python_2(content) for path, content in files.items()})
 
-    # The same batch as people save it again.
+    # The same batch in the forms in which people re-save it.
     saved = batch(0, [5, 1], b"labels")
     texts = {key.decode(): value for key, value in saved.items()}
     columns = {**saved, b"data": np.asfortranarray(saved[b"data"])}
@@ -113,7 +115,7 @@ def parquet():
     write = lambda name, rows, schema, **how: pq.write_table(pa.Table.from_pylist(rows, schema), OUT / name, **how)
     write("hub.parquet", rows, schema, row_group_size=4)
 
-    # Labels as texts, no paths, the column of images not first; and labels without names.
+    # Labels as text, no paths, the image column not first. Then labels without names.
     schema = pa.schema([("id", pa.int32()), ("kind", pa.float32()), ("label", pa.string()), ("picture", pa.binary())])
     rows = [{"id": i, "kind": 0.5, "label": ["10", "9", "b"][i % 3], "picture": png(i)} for i in range(6)]
     write("texts.parquet", rows, schema, compression="zstd", data_page_version="2.0")

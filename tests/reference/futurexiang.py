@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
-"""Checkpoints as train.py of FutureXiang/soda saves them, with random weights, and what its networks make of them.
+"""Writes checkpoints as train.py of FutureXiang/soda saves them, with random weights, and the
+outputs of its networks with these weights.
 
 usage: python tests/reference/futurexiang.py
        python tests/reference/futurexiang.py --paper FOLDER --images test_batch.bin   (published size, for a check by hand)
 
-Writes to tests/golden/: futurexiang.pth, small networks in that layout; futurexiang.safetensors, inputs and outputs (z, eps of the
-average "EMA"; z_model, eps_model of the weights in training "MODEL"); runs_code.pth, a checkpoint that wants a shell command run; another_network.pth.
-Written from the layout of that code's tensors.
+Writes to tests/golden/:
+- futurexiang.pth: small networks in that layout
+- futurexiang.safetensors: inputs and outputs (z, eps with the EMA weights, "EMA"; z_model,
+  eps_model with the weights in training, "MODEL")
+- runs_code.pth: a checkpoint that tries to run a shell command
+- another_network.pth
+
+Based on the names and shapes of the tensors in that code's checkpoints.
 """
 import argparse, copy, os, tempfile
 from pathlib import Path
@@ -18,11 +24,11 @@ from torch import nn
 
 import networks
 
-# groups is 32 there, which needs 32 channels: too large a file for a test.
+# The original has groups = 32, which needs 32 channels: the file would be too large for a test.
 SMALL = dict(e=4, u=4, z=6, multipliers=[1, 2, 2], blocks=2, attention=[16], groups=2, final_groups=2)
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
-SEED = 6  # one whose weights pass `check_every_tensor_matters`
-MARK = "soda-import-ran-this"  # the file that runs_code.pth wants to make
+SEED = 6  # its weights pass `check_every_tensor_matters`
+MARK = "soda-import-ran-this"  # the file that the command in runs_code.pth creates
 
 
 class ResNetBlock(nn.Module):
@@ -40,7 +46,7 @@ class ResNetBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """torchvision's ResNet-18 in a row, its stem 3x3, without max-pool."""
+    """torchvision's ResNet-18 as one nn.Sequential, with a 3x3 stem and no max-pool."""
 
     def __init__(self, e, z, **_):
         super().__init__()
@@ -109,7 +115,8 @@ class Middle(nn.Module):
 
 
 class Resample(nn.Module):
-    """Halves the side by a strided convolution, or doubles it by repeating pixels before one."""
+    """Halves the side by a strided convolution, or doubles it by nearest-neighbour upsampling before
+    a convolution."""
 
     def __init__(self, o, up):
         super().__init__()
@@ -163,7 +170,7 @@ class Soda(nn.Module):
 
 
 class Parallel(nn.Module):
-    """DistributedDataParallel's names."""
+    """Adds the name prefix of DistributedDataParallel."""
 
     def __init__(self, module):
         super().__init__()
@@ -171,7 +178,7 @@ class Parallel(nn.Module):
 
 
 class Average(nn.Module):
-    """ema-pytorch's names."""
+    """Uses the names of ema-pytorch."""
 
     def __init__(self, online_model, ema_model):
         super().__init__()
@@ -182,7 +189,8 @@ class Average(nn.Module):
 
 @torch.no_grad()
 def randomise(model, rng):
-    """Weights in f32 of which every one is seen: norms far from 1 and 0, layers whose outputs are near 1."""
+    """Sets f32 weights that all affect the output: norm parameters and statistics far from 1 and 0,
+    layer outputs with an rms of 1."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         shape, leaf = tuple(tensor.shape), name.rsplit(".", 1)[1]
         if leaf == "num_batches_tracked":
@@ -192,7 +200,7 @@ def randomise(model, rng):
             value = np.exp(rng.choice([-1, 1], shape) * rng.uniform(0.3, 0.8, shape))
         elif leaf == "weight":
             value = rng.normal(size=shape) / tensor[0].numel() ** 0.5
-            if name.endswith("lin1.weight"):  # slow sines count as much as fast ones
+            if name.endswith("lin1.weight"):  # low frequencies count as much as high ones
                 value[:, : shape[1] // 2] /= networks.frequencies(shape[1] // 2).numpy()
         else:
             value = rng.normal(size=shape) * 0.4
@@ -213,8 +221,9 @@ def outputs(model, x_source, x_t, t):
 
 @torch.no_grad()
 def check_every_tensor_matters(model, inputs, least=1e-3):
-    """Each tensor in turn is rolled by one along its first dimension (a number: doubled): eps, or z in the encoder, must change by
-    ten times what the comparison in Rust tolerates, or a tensor in the wrong place would pass."""
+    """Rolls each tensor in turn by one along its first dimension, or doubles it if that dimension
+    is 1. eps, and for the encoder's tensors z as well, must then change by more than `least`, ten
+    times the tolerance of the Rust test; otherwise a misplaced tensor could pass that test."""
     base, weakest = outputs(model, *inputs), (float("inf"), "")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if not tensor.is_floating_point():
@@ -232,7 +241,7 @@ def check_every_tensor_matters(model, inputs, least=1e-3):
 def save(path, average, training, config):
     optim = torch.optim.AdamW([{"params": training.encoder.parameters(), "lr": 8e-4}, {"params": training.decoder.parameters(), "lr": 4e-4}],
                               weight_decay=0.05, betas=[0.9, 0.95], lr=0)
-    # The moments of one layer: the others would only make the file longer.
+    # Only the moments of one layer; the others would just make the file larger.
     training.encoder.encoder[9].bias.grad = torch.zeros(config["z"])
     with torch.no_grad():
         kept = [p.clone() for p in training.parameters()]
@@ -250,7 +259,7 @@ class RunsCode:
 
 def save_hostile(path):
     torch.save({"MODEL": {}, "EMA": {"ema_model.encoder.encoder.0.weight": RunsCode()}}, path)
-    with tempfile.TemporaryDirectory() as folder:  # the command is a real one
+    with tempfile.TemporaryDirectory() as folder:  # checks that the command really runs
         here = os.getcwd()
         os.chdir(folder)
         torch.load(path, weights_only=False)
@@ -275,7 +284,8 @@ def golden():
 
 
 def paper(folder, images):
-    """Networks of the published size; z and eps of the first 100 images of CIFAR-10's test_batch.bin, in f32 as PyTorch computes."""
+    """Writes networks of the published size, and z and eps of the first 100 images of CIFAR-10's
+    test_batch.bin, computed by PyTorch in f32."""
     rng = np.random.default_rng(SEED)
     average, training = (randomise(Soda(**networks.PAPER), rng) for _ in range(2))
     pixels = np.fromfile(images, np.uint8, 100 * 3073).reshape(100, 3073)[:, 1:].reshape(100, 3, 32, 32) / np.float32(255)

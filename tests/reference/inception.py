@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""What pytorch-fid makes of a few images with weights that are made by a formula, as tests/networks/inception.rs makes them.
+"""Computes the features and scores that pytorch-fid gives for a few images. The weights come from
+a formula, the same as in tests/networks/inception.rs.
 
 usage: python tests/reference/inception.py          (pip install torch torchvision pytorch-fid safetensors; two minutes)
 
-Writes tests/golden/inception.safetensors: images [16, 3, 32, 32] as bytes, their features [16, 2048] and logits [16, 1008] without bias,
-the Frechet distance of the first 8 from the last 8, and KID and Inception score by their formulas.
+Writes tests/golden/inception.safetensors: images [16, 3, 32, 32] with byte values, their features
+[16, 2048], their logits [16, 1008] without bias, the Frechet distance between the first 8 and the
+last 8, and KID and Inception score by their formulas.
 """
 import pathlib
 
@@ -18,7 +20,8 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden" / "inception.
 
 
 def numbers(name, count):
-    """`count` numbers in [-1, 1) that follow from a tensor's name: a counter through murmur3's finaliser."""
+    """Returns `count` values in [-1, 1) determined by a tensor's name: a counter passed through
+    murmur3's finaliser."""
     seed = 2166136261
     for byte in name.encode():
         seed = (seed ^ byte) * 16777619 & 0xFFFFFFFF
@@ -59,7 +62,7 @@ def main():
     torch.nn.Module.load_state_dict = load
     images = torch.from_numpy(((numbers("images", 16 * 3 * 8 * 8) + 1) * 127.5).astype(np.uint8)).reshape(16, 3, 8, 8)
     images = images.repeat_interleave(4, 2).repeat_interleave(4, 3).contiguous()
-    # The second half is another kind of picture.
+    # The second half has another distribution: darker images.
     images[8:] = images[8:] // 3
     with torch.no_grad():
         features = network(images.double() / 255)[0].flatten(1)

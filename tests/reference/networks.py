@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Reference encoder and UNet in PyTorch; writes tests/golden/networks.safetensors for the Rust tests.
+"""Reference encoder and UNet in PyTorch. Writes tests/golden/networks.safetensors for the Rust
+tests.
 
 usage: python tests/reference/networks.py
 
-Modules bear the names of the Rust model's, so that a parameter's path is its name in the golden file (`rust_tensors` renames the
-leaves of norms). Everything stored is rounded to f32 before it is used; the arithmetic is done in f64.
+Modules have the same names as in the Rust model, so that a parameter's path is its name in the
+golden file (`rust_tensors` renames the parameters of norms). The weights and inputs are rounded to
+f32 before they are used; the arithmetic is done in f64.
 """
 import copy, json, math
 from pathlib import Path
@@ -16,8 +18,9 @@ from torch import nn
 
 TINY = dict(e=4, u=4, z=6, multipliers=[1, 2, 2, 2], blocks=2, attention=[16], groups=2, final_groups=2)
 PAPER = dict(e=64, u=128, z=128, multipliers=[1, 2, 2, 2], blocks=2, attention=[16], groups=32, final_groups=8)
-SEED = 34  # one whose weights pass `check_every_tensor_matters`; most seeds leave some deep bias with too small an effect
-SIDE = 32  # of an image
+# Its weights pass `check_every_tensor_matters`; with most seeds some deep bias has too small an effect.
+SEED = 34
+SIDE = 32  # of an image, in pixels
 OUTPUT = Path(__file__).resolve().parent.parent / "golden" / "networks.safetensors"
 GRADIENTS = ["unet.stem.weight", "unet.down.2.block.z.weight", "unet.middle_attention.qkv.weight", "unet.up.0.block.norm2.gamma",
              "encoder.stem.weight", "encoder.head.bias"]
@@ -61,12 +64,13 @@ class Encoder(nn.Module):
 
 
 def frequencies(half, last=None):
-    """exp(-ln(10000) i / (half - 1)) for i < half; `last` stands in for half - 1 in a check below."""
+    """Returns exp(-ln(10000) i / (half - 1)) for i < half. `last` replaces half - 1 in a check
+    below."""
     return torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float64) / (last or max(half - 1, 1)))
 
 
 class TimeEmbedding(nn.Module):
-    """t in (0, 1] -> 4U features."""
+    """The time embedding: t in (0, 1] -> 4U features."""
 
     def __init__(self, u):
         super().__init__()
@@ -79,7 +83,7 @@ class TimeEmbedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """GN, SiLU, conv, AdaGN by time and then by z, SiLU, (dropout,) conv, plus shortcut."""
+    """GN, SiLU, conv, AdaGN by time and then by z, SiLU, (dropout,) conv, plus a shortcut."""
 
     def __init__(self, i, o, time, z, groups):
         super().__init__()
@@ -89,17 +93,17 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv2d(i, o, 1) if i != o else None
 
     def forward(self, x, temb, z, one):
-        """`one` is what the convention adds to the scales: 0 (plain) or 1 (one plus)."""
+        """`one` is the value that the convention adds to the scales: 0 (plain) or 1 (one plus)."""
         t_scale, t_shift = self.time(F.silu(temb))[:, :, None, None].chunk(2, dim=1)
         z_scale, z_shift = self.z(F.silu(z))[:, :, None, None].chunk(2, dim=1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         h = (one + z_scale) * ((one + t_scale) * h + t_shift) + z_shift
-        h = self.conv2(F.silu(h))  # nothing here runs the UNet in training mode: no dropout
+        h = self.conv2(F.silu(h))  # no dropout: the UNet never runs in training mode here
         return h + (x if self.shortcut is None else self.shortcut(x))
 
 
 class Attention(nn.Module):
-    """Single head over all pixels, with residual."""
+    """Single-head attention over all pixels, with a residual connection."""
 
     def __init__(self, c, groups):
         super().__init__()
@@ -114,7 +118,7 @@ class Attention(nn.Module):
 
 
 class Unit(nn.Module):
-    """A residual block and the attention that may follow it."""
+    """A residual block, optionally followed by attention."""
 
     def __init__(self, block, attention):
         super().__init__()
@@ -172,7 +176,8 @@ class UNet(nn.Module):
 
 
 def rust_tensors(model):
-    """{path in the Rust model: (tensor, is it a Linear's weight)}; a Linear's weight is [in, out] in Rust."""
+    """Returns {path in the Rust model: (tensor, whether it is a Linear's weight)}. In Rust a Linear's
+    weight is [in, out]."""
     found = {}
     for path, module in model.named_modules():
         norm = isinstance(module, (nn.GroupNorm, nn.BatchNorm2d))
@@ -184,7 +189,7 @@ def rust_tensors(model):
 
 
 def rounded(array):
-    """f64 with f32 values: what the file will hold."""
+    """Returns the array in f64, rounded to the f32 values that the file holds."""
     return torch.from_numpy(np.asarray(array).astype(np.float32).astype(np.float64))
 
 
@@ -194,7 +199,7 @@ def stored(tensor, transpose=False):
 
 
 def rescale(model, target, *inputs):
-    """One forward pass scales each layer to an output of rms `target(name, layer)`."""
+    """Scales each layer, during one forward pass, to an output rms of `target(name, layer)`."""
     def hook(goal):
         def scale(module, _inputs, output):
             factor = goal / output.square().mean().sqrt()
@@ -212,7 +217,8 @@ def rescale(model, target, *inputs):
 
 @torch.no_grad()
 def randomise(model, rng, *inputs):
-    """Weights that keep activations near 1 and let every part be seen; norms and their statistics far from 1 and 0."""
+    """Sets weights that keep activations near 1 and let every part affect the output. Norm
+    parameters and statistics are far from 1 and 0."""
     for name, (tensor, _) in rust_tensors(model).items():
         shape = tuple(tensor.shape)
         if name.endswith((".gamma", ".running_var")):
@@ -220,15 +226,15 @@ def randomise(model, rng, *inputs):
         else:
             fan_in = tensor[0].numel() if name.endswith(".weight") else 1
             value = rng.normal(size=shape) * {"weight": 1, "beta": 0.6}.get(name.rsplit(".", 1)[1], 0.4) / math.sqrt(fan_in)
-        if name == "time.linear1.weight":  # slow sines count as much as fast ones
+        if name == "time.linear1.weight":  # low frequencies count as much as high ones
             value[:, : shape[1] // 2] /= frequencies(shape[1] // 2).numpy()
         tensor.copy_(torch.from_numpy(value))
-    for k, unit in enumerate(getattr(model, "up", [])):  # damp the skips, or they would drown the coarse stages
+    for k, unit in enumerate(getattr(model, "up", [])):  # damp the skips, which would otherwise dominate the coarse stages
         from_below = (model.up[k - 1].block if k else model.middle2).conv2.out_channels
         unit.block.conv1.weight[:, from_below:] *= 0.3
         unit.block.shortcut.weight[:, from_below:] *= 0.3
 
-    # Attention's logits and the UNet's shortcuts get more.
+    # The qkv layers and the UNet's shortcuts get an output rms of 2.
     more = lambda name, module: name.endswith("qkv") or name.endswith("shortcut") and module.bias is not None
     rescale(model, lambda name, module: 2.0 if more(name, module) else 1.0, *inputs)
     for tensor, _ in rust_tensors(model).values():
@@ -236,20 +242,22 @@ def randomise(model, rng, *inputs):
 
 
 def image(rng):
-    """[2, 3, 32, 32]: a colour, 4x4 patches and noise, so that images differ and position matters at every resolution."""
+    """Returns images [2, 3, 32, 32] made of a colour, 4x4 patches and noise, so that the images differ
+    and position matters at every resolution."""
     colour, patches = rng.normal(size=(2, 3, 1, 1)), np.kron(rng.normal(size=(2, 3, 8, 8)), np.ones((4, 4)))
     return rounded(colour + patches + 0.5 * rng.normal(size=(2, 3, SIDE, SIDE)))
 
 
 def change(now, base):
-    """Relative change, of the image that changes least."""
+    """Returns the relative change of the image that changes least."""
     return ((now - base).flatten(1).norm(dim=1) / base.flatten(1).norm(dim=1)).min().item()
 
 
 @torch.no_grad()
 def check_every_tensor_matters(label, model, outputs, least=1e-2):
-    """Each tensor in turn is set to 0 (gamma, running_var: 1): every output must change by more than `least`, relative.
-    So must it for parts of the joint Linears: scale and shift, q, k and v, their order, and attention's 1 / sqrt(c)."""
+    """Sets each tensor in turn to 0 (gamma and running_var to 1) and checks that the relative change
+    of every output is greater than `least`. Does the same for parts of the joint Linears: scale and
+    shift, q, k and v, their order, and attention's 1 / sqrt(c)."""
     def attempt(what, tensor, rows, value):
         before = tensor.clone()
         tensor[rows] = value
@@ -302,7 +310,7 @@ def main():
     golden = dict(x_source=x_source, x_t=x_t, t=t, g=rounded(rng.normal(size=(2, 3, SIDE, SIDE))))
     with torch.no_grad():
         golden["z"] = z = rounded(encoder(x_source).numpy())
-        golden["z_train"] = copy.deepcopy(encoder).train()(x_source)  # a copy: it moves the running statistics
+        golden["z_train"] = copy.deepcopy(encoder).train()(x_source)  # a copy, because this updates the running statistics
         golden["eps_plain"], golden["eps_one_plus"] = (unet(x_t, t, z, one_plus) for one_plus in (False, True))
     (unet(x_t, t, encoder(x_source), True) * golden["g"]).sum().backward()  # through both networks, in evaluation mode
 
@@ -314,7 +322,8 @@ def main():
                 tensors[f"golden.grad.{prefix}.{name}"] = stored(tensor.grad, transpose)
     assert all(f"golden.grad.{name}" in tensors for name in GRADIENTS)
 
-    # Would a wrong network be noticed? Every tensor and every input matters, and f32 reaches the same values.
+    # Checks that the values reveal a wrong network (every tensor and every input matters) and that f32
+    # reproduces them.
     check_every_tensor_matters("encoder", encoder, lambda: [encoder(x_source)])
     check_every_tensor_matters("unet", unet, lambda: [unet(x_t, t, z, one_plus) for one_plus in (False, True)])
     with torch.no_grad():

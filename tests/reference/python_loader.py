@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the loader of docs/python.md and compares its z with those of `soda embed`.
+"""Runs the loader of docs/python.md and compares its z with the z of `soda embed`.
 
 usage: python tests/reference/python_loader.py WEIGHTS.safetensors test_batch.bin Z.npy
 
-The rows of Z.npy belong to the first images of test_batch.bin (CIFAR-10's binary version). Ends with 1 if they differ by more than
-1e-4 of the largest |z|.
+The rows of Z.npy belong to the first images of test_batch.bin (CIFAR-10's binary version). Exits
+with 1 if they differ by more than 1e-4 of the largest |z|.
 """
 import re, sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-TOLERANCE = 1e-4  # what is promised; f32 in another order differs by 1e-6
+TOLERANCE = 1e-4  # documented; f32 sums in another order differ by 1e-6
 RECORD = 1 + 3 * 32 * 32  # label and pixels
 
 

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Prints the golden digests of rand_augment/tests.rs, color_jitter/tests.rs and crop/tests.rs: what Pillow makes of the tests' pattern image.
+"""Prints the golden digests of rand_augment/tests.rs, color_jitter/tests.rs and crop/tests.rs: the
+results of Pillow on the pattern image of these tests.
 
-usage: rand_augment.py      (needs pip for pillow below 12; calls it as torchvision's RandAugment and RandomResizedCrop do)
+usage: rand_augment.py      (needs Pillow below 12, from pip)
 
-Pillow 13 takes the columns first where these shrink more than the rows, which rounds some pixels otherwise.
+It calls Pillow as torchvision's RandAugment and RandomResizedCrop do.
+
+Pillow 13 resizes the columns first where they shrink more than the rows, which rounds some pixels
+differently.
 """
 import hashlib
 import math

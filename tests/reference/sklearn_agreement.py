@@ -1,11 +1,13 @@
-"""Scores of `soda probe` beside scikit-learn's on the same features: linear-full beside StandardScaler and LogisticRegression(C=1),
-knn beside KNeighborsClassifier(20) on L2-normalised vectors. Ends with an error where they differ by more than 0.5 points.
+"""Compares scores of `soda probe` with scikit-learn's on the same features: linear-full with
+StandardScaler and LogisticRegression(C=1), knn with KNeighborsClassifier(20) on L2-normalised
+vectors. Exits with 1 if they differ by more than 0.5 points.
 
     python tests/reference/sklearn_agreement.py --soda target/release/soda --weights W.safetensors [--data DIR] [--limit N]
     python tests/reference/sklearn_agreement.py --soda target/release/soda --features F.npy L.npy TEST_F.npy TEST_L.npy
     python tests/reference/sklearn_agreement.py --soda target/release/soda
 
-The first exports z of training and test images with `soda embed`; the last makes up features of ten overlapping classes.
+The first form exports z of training and test images with `soda embed`; the last generates features
+of ten overlapping classes.
 Needs numpy and scikit-learn.
 """
 
@@ -24,15 +26,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-TOLERANCE = 0.5  # points; what the protocols promise
+TOLERANCE = 0.5  # points, as documented for the protocols
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--soda", required=True, help="the program")
+parser.add_argument("--soda", required=True, help="path of the soda program")
 parser.add_argument("--weights", help="export the features of these weights")
-parser.add_argument("--data", help="as for soda")
-parser.add_argument("--kind", default="z", help="which features: z, backbone or denoiser:BLOCK@T")
-parser.add_argument("--limit", help="images of each split")
-parser.add_argument("--features", nargs=4, help="features and labels to learn from, and those that judge (.npy)")
+parser.add_argument("--data", help="the data folder, passed on to soda")
+parser.add_argument("--kind", default="z", help="the features: z, backbone or denoiser:BLOCK@T")
+parser.add_argument("--limit", help="number of images per split")
+parser.add_argument("--features", nargs=4, help="training features and labels, test features and labels (.npy)")
 args = parser.parse_args()
 
 
@@ -50,7 +52,8 @@ def exported(folder):
 
 
 def made_up(folder):
-    """Ten classes that overlap, in correlated features of very different size; one feature is constant."""
+    """Writes features of ten overlapping classes: correlated, with very different scales, and one of
+    them constant."""
     rng = np.random.default_rng(0)
     means, mixing = rng.normal(size=(10, 64)), rng.normal(size=(64, 64))
     sizes = 10.0 ** rng.uniform(-1, 1, 64)
@@ -81,16 +84,16 @@ with tempfile.TemporaryDirectory() as folder:
         "linear-full": make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=10_000)),
         "knn": make_pipeline(Normalizer(), KNeighborsClassifier(20)),
     }
-    print(f"{len(train)} and {len(test)} vectors of {train.shape[1]} numbers; scikit-learn {sklearn.__version__}; top-1 in per cent")
+    print(f"{len(train)} and {len(test)} vectors of {train.shape[1]} values; scikit-learn {sklearn.__version__}; top-1 in per cent")
     failed = False
     for protocol, model in models.items():
         start = time.time()
         theirs = 100 * model.fit(train, train_labels).score(test, test_labels)
         between = time.time()
         ours = of_soda(protocol, files)
-        seconds = f"{between - start:.1f} s beside {time.time() - between:.1f} s"
+        seconds = f"{between - start:.1f} s and {time.time() - between:.1f} s"
         wrong = not abs(ours - theirs) <= TOLERANCE
         failed |= wrong
-        verdict = "DIFFER" if wrong else "agree"
-        print(f"  {protocol:<12} scikit-learn {theirs:.2f}, soda {ours:.2f}: they {verdict} within {TOLERANCE} ({seconds})")
+        verdict = "DIFFER by more than" if wrong else "agree within"
+        print(f"  {protocol:<12} scikit-learn {theirs:.2f}, soda {ours:.2f}: they {verdict} {TOLERANCE} ({seconds})")
     sys.exit(failed)

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""ResNet-18 state dictionaries under torchvision's names, narrow and with random weights, as programs save them, and what PyTorch makes of them.
+"""Writes ResNet-18 state dictionaries under torchvision's names, narrow and with random weights, in
+forms in which programs save them, and the outputs that PyTorch computes with them.
 
 usage: python tests/reference/torchvision_resnet.py          (pip install torch numpy safetensors)
 
-Writes to tests/golden/torchvision/: bare.pth, a zip archive of the dictionary; nested.pth, the form of PyTorch before 1.6, the dictionary two
-levels down, its names with prefixes, settings beside it that no tensor is part of; large.safetensors, the 7x7 stem;
-expected.safetensors, inputs and pooled vectors.
+Writes to tests/golden/torchvision/:
+- bare.pth: a zip archive of the dictionary
+- nested.pth: the file format of PyTorch before 1.6, with the dictionary two levels down, prefixes
+  before its names, and settings next to it that contain no tensors
+- large.safetensors: weights with the 7x7 stem
+- expected.safetensors: inputs and pooled vectors
 """
 import argparse, collections, pathlib
 
@@ -19,7 +23,7 @@ BASE = 2
 
 
 def resnet(kernel, generator):
-    """The state dictionary of torchvision's resnet18 at BASE channels, with three classes."""
+    """Returns the state dictionary of torchvision's resnet18 at BASE channels, with three classes."""
     weights = collections.OrderedDict()
 
     def convolution(name, i, o, k):
@@ -52,7 +56,7 @@ def resnet(kernel, generator):
 
 
 def pooled(weights, x):
-    """The vector before fc, in f64."""
+    """Returns the vector before fc, computed in f64."""
     w = {name: value.double() for name, value in weights.items()}
     norm = lambda h, name: F.batch_norm(h, *(w[f"{name}.{part}"] for part in ["running_mean", "running_var", "weight", "bias"]))
     large = w["conv1.weight"].shape[2] == 7
