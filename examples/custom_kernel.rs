@@ -1,4 +1,4 @@
-//! A kernel of one's own in WGSL: Mish, x tanh(ln(1 + e^x)), next to the same in plain tensor
+//! A custom kernel in WGSL: Mish, x tanh(ln(1 + e^x)), next to the same function in plain tensor
 //! operations.
 //!
 //! ```text
@@ -17,7 +17,7 @@ use soda::kernels::shader::{Shader, Value, context};
 use soda::kernels::work::Work;
 use soda::prelude::*;
 
-// The info block: the uniform that the shader reads.
+// The info block: the uniform buffer that the shader reads.
 soda::info_block! {
     /// Sizes.
     struct Info {
@@ -26,7 +26,7 @@ soda::info_block! {
     }
 }
 
-/// The shader and its template values; here none.
+/// The shader, with no template values of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct MishShader;
 
@@ -86,7 +86,7 @@ impl Mish for CubeBackend {
     }
 }
 
-/// Mish of a matrix on any device.
+/// Computes Mish of a matrix on any device.
 fn mish(x: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as Mish>::mish(x.into_dispatch()))
 }

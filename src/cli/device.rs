@@ -1,12 +1,12 @@
-//! The device of the command line.
+//! The choice of a device from the command line and the environment.
 
 use crate::cli::args::Common;
 use soda::device::{Adapter, Kind, Selected};
 use soda::error::{Error, Result};
 use soda::progress;
 
-/// Returns the device named by `--device`. `auto` takes an integrated GPU only if it is faster than
-/// the CPU.
+/// Returns the device named by `--device`. `auto` selects an integrated GPU only if it is faster
+/// than the CPU.
 ///
 /// # Errors
 /// If there is no such device.
@@ -48,8 +48,8 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Says which variables of the environment hide every adapter of this machine; `None` if there is
-/// one, or none in any case.
+/// Describes which environment variables hide every adapter of this machine. Returns `None` if an
+/// adapter is visible, or if there is none even without these variables.
 pub fn hidden() -> Option<String> {
     if !adapters().is_empty() {
         return None;
@@ -65,12 +65,12 @@ pub fn hidden() -> Option<String> {
     Some(format!("{set} in the environment {hide} every adapter, such as {name}; unset {it}"))
 }
 
-/// Returns the adapters that the environment leaves.
+/// Returns the adapters that the environment variables don't hide.
 pub fn adapters() -> Vec<Adapter> {
     soda::device::adapters_in(environment)
 }
 
-/// As [`soda::device::select`], by the environment.
+/// Selects a device like [`soda::device::select`], but takes the environment into account.
 ///
 /// # Errors
 /// If there is no such device.

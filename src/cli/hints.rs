@@ -1,4 +1,4 @@
-//! The wording of the library's hints on the command line: flags and commands.
+//! The wording of the library's hints on the command line, in terms of flags and commands.
 
 use soda::error::Hint;
 use soda::shell::quoted;

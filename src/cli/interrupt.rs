@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Signals that arrive within this time of the first one count as the same: `timeout` and others
 /// signal a process and then its group.
 const TOGETHER: Duration = Duration::from_millis(300);
-/// How often the first signal is looked for.
+/// The interval at which the thread checks for the first signal.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// The state of Ctrl-C and SIGTERM: the first signal asks the run to end with a checkpoint, a
@@ -18,12 +18,12 @@ const EVERY: Duration = Duration::from_millis(50);
 pub struct Interrupt {
     /// Set by the first signal.
     pub stop: Arc<AtomicBool>,
-    /// Once set, Ctrl-C ends the program as by default.
+    /// Set to give signals their default effect again: Ctrl-C then ends the program.
     pub let_go: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// Starts to listen for the signals.
+    /// Starts listening for the signals.
     pub fn listen() -> Result<Self> {
         let [stop, armed, let_go] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         for signal in [SIGINT, SIGTERM] {
@@ -44,7 +44,7 @@ impl Interrupt {
             .name("interrupt".into())
             .spawn(arm)
             .map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
-        // Closing the terminal does not end training.
+        // Training continues when the terminal is closed.
         #[cfg(unix)]
         flag::register(signal_hook::consts::SIGHUP, Arc::default())
             .map_err(|e| Error::failed(format!("cannot listen for SIGHUP: {e}")))?;

@@ -1,16 +1,16 @@
-//! What started this process as one of several: mpirun, mpiexec or srun.
+//! Detection of the launcher that started this process as one of several: mpirun, mpiexec or srun.
 
 use soda::error::{Error, Result};
 use soda::ranks::Ranks;
 
-/// The launchers of parallel programs, with the variable in which each passes the number of
+/// The launchers of parallel programs, each with the environment variable that holds the number of
 /// processes.
 const LAUNCHERS: [(&str, &str); 3] =
     [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
 
 /// Returns the launcher that started this process as one of several, its variable and the number of
-/// processes, judging by the environment. The first launcher that gives a number counts, as mpirun
-/// may have started a single process within a job of several.
+/// processes, according to the environment. The first launcher that gives a number takes
+/// precedence, because mpirun may have started a single process within a job of several.
 fn launched(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Option<(&'static str, &'static str, usize)> {
@@ -20,8 +20,8 @@ fn launched(
     first.filter(|(.., size)| *size > 1)
 }
 
-/// Returns whether this process was started as one of several and isn't the first of them, so that
-/// it must not write files that are written once.
+/// Checks whether this process was started as one of several and isn't the first of them. Such a
+/// process must not write files that are written once.
 pub fn is_follower() -> bool {
     let variable = |name: &str| std::env::var(name).ok();
     let ranks = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"];
@@ -39,8 +39,8 @@ pub fn prefix() -> String {
     }
 }
 
-/// Returns whether srun has started this process without PMI, the interface through which it learns
-/// of the others. Open MPI would end it with an unhelpful message.
+/// Checks whether srun started this process without PMI, the interface through which it finds the
+/// other processes. Open MPI would end it with an unhelpful message.
 #[cfg(feature = "mpi")]
 fn without_pmi(launcher: &str, variable: impl Fn(&str) -> Option<String>) -> bool {
     launcher == "srun" && ["PMIX_RANK", "PMI_RANK"].iter().all(|name| variable(name).is_none())
@@ -50,8 +50,8 @@ fn without_pmi(launcher: &str, variable: impl Fn(&str) -> Option<String>) -> boo
 /// one.
 ///
 /// # Errors
-/// If there are others according to the environment, but they can't be joined: the program was
-/// built without MPI, or the launcher belongs to another MPI.
+/// If the environment announces other processes that can't be joined: the program was built without
+/// MPI, or the launcher belongs to another MPI.
 pub fn join() -> Result<Option<Ranks>> {
     let variable = |name: &str| std::env::var(name).ok();
     let Some((launcher, name, size)) = launched(variable) else { return Ok(None) };

@@ -1,13 +1,14 @@
-//! What a user can do about an error, in the words of the program that reports it.
+//! Remedies for errors, worded by the program that reports them.
 //!
-//! The library knows no flags: it says "resume it", where the command line says "add --resume".
+//! The library doesn't know the program's flags: it says "resume it" where the command line says
+//! "add --resume".
 
 use std::fmt::{Display, Formatter, Result};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// A remedy that each program words in its own way: a user of the library sets an option, a user
-/// of the command line adds a flag. `Display` writes half a sentence.
+/// of the command line adds a flag. `Display` writes part of a sentence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hint {
     /// Continue the run that is there, or choose another directory.
@@ -22,9 +23,9 @@ pub enum Hint {
     StartFrom(PathBuf),
     /// Start from the weights that the run's starts.jsonl names.
     SameStart,
-    /// Start at step 0 instead of continuing the training behind the weights.
+    /// Start at step 0 instead of continuing the training that made the weights.
     StartAtZero,
-    /// Open the data that the run began with.
+    /// Open the data that the run started with.
     SameData,
     /// Name the folder of the data.
     NameData,
@@ -40,9 +41,9 @@ pub enum Hint {
     Pack,
     /// Leave out images that can't be read.
     SkipUnreadable,
-    /// Give the test set another share of the images.
+    /// Give the test set a different share of the images.
     SplitRatio,
-    /// Score on training images that are held out.
+    /// Score on held-out training images.
     SelectionSplit,
     /// Score on the test set.
     TestSplit,
@@ -52,9 +53,9 @@ pub enum Hint {
     Which(&'static str),
     /// The PyTorch export format.
     PyTorchFormat,
-    /// The option that overrides a value of the recipe, before the value.
+    /// The option that overrides a value of the recipe, as a prefix of that value.
     Override,
-    /// The same, in a sentence.
+    /// The same option, within a sentence.
     Overrides,
     /// Set one value of the recipe: `train.micro_batch=4`.
     Set(String),
@@ -73,17 +74,17 @@ pub enum Hint {
     OpenGl,
     /// Use another device.
     OtherDevice,
-    /// Give a benchmark more time, at least so many seconds.
+    /// Give a benchmark more time, at least this many seconds.
     Budget(Option<f64>),
     /// Name an adapter.
     NameAdapter,
     /// The option that sets each rank's share of the batch.
     Shares,
-    /// The time limit of a call of training, in minutes.
+    /// The time limit of one training call, in minutes.
     TimeLimit(f64),
     /// Resume with a changed recipe.
     ChangedRecipe,
-    /// Take the top folders of a folder of images as classes.
+    /// Use the top-level folders of an image folder as classes.
     FoldersAreClasses,
     /// Train that run.
     Train(PathBuf),

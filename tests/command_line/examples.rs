@@ -1,4 +1,4 @@
-//! The programs in examples/, which show how the library is used. `cargo test` builds them.
+//! Tests of the programs in examples/, which show how to use the library. `cargo test` builds them.
 
 use crate::common::program::succeeds;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn the_examples_do_what_they_say() {
     let out = succeeds(&example(at, "train_step", &[]));
     let losses: Vec<f64> =
         out.lines().filter_map(|line| line.split("loss ").nth(1)?.parse().ok()).collect();
-    // A fresh network predicts 0, so the loss begins at the noise's variance.
+    // An untrained network predicts 0, so the loss starts at the variance of the noise.
     assert!(losses.len() == 3 && losses.iter().all(|loss| (0.3..2.0).contains(loss)), "{out}");
 
     for device in ["cpu", "vulkan"] {

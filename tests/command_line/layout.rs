@@ -1,11 +1,11 @@
-//! Promises about the structure of the sources: modules use only those declared before them, no
-//! files use each other in a circle, and the library leaves flags, the environment and the terminal
+//! Tests of the structure of the sources: modules use only those declared before them, no files
+//! depend on each other in a cycle, and the library leaves flags, the environment and the terminal
 //! to the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The sources below src/, without comments and unit tests, by their names from src/ on.
+/// Returns the sources below src/, without comments and unit tests, by path relative to src/.
 fn sources() -> BTreeMap<String, String> {
     fn collect(folder: &Path, root: &Path, out: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(folder).expect("readable") {
@@ -27,14 +27,14 @@ fn sources() -> BTreeMap<String, String> {
     out
 }
 
-/// The text up to its unit tests, without lines that are comments.
+/// Returns the text up to its unit tests, without comment lines.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// The module of a file: `kernels/conv2d/mod.rs` is `[kernels, conv2d]`.
+/// Returns the module of a file: `kernels/conv2d/mod.rs` is `[kernels, conv2d]`.
 fn module(file: &str) -> Vec<&str> {
     let mut path: Vec<&str> = file.trim_end_matches(".rs").split('/').collect();
     if matches!(path[..], ["lib"] | ["main"]) || path.last() == Some(&"mod") {
@@ -43,7 +43,7 @@ fn module(file: &str) -> Vec<&str> {
     path
 }
 
-/// The paths of a `use` declaration's tree, each as its words.
+/// Returns the paths in the tree of a `use` declaration, each as its segments.
 fn paths(tree: &str) -> Vec<Vec<String>> {
     let tree = tree.trim();
     let Some((head, rest)) = tree.split_once('{') else {
@@ -72,7 +72,7 @@ fn paths(tree: &str) -> Vec<Vec<String>> {
     out
 }
 
-/// Every path of this crate that `text` names, in `use` declarations and elsewhere.
+/// Returns every path of this crate that `text` names, in `use` declarations and elsewhere.
 fn named(text: &str) -> Vec<Vec<String>> {
     let begins = |at: usize| {
         let before = text[..at].chars().next_back();
@@ -82,7 +82,7 @@ fn named(text: &str) -> Vec<Vec<String>> {
     for root in ["crate::", "super::", "self::"] {
         for (at, _) in text.match_indices(root).filter(|(at, _)| begins(*at)) {
             let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
-            // `pub use` passes on what others declare.
+            // `pub use` only re-exports what other files declare.
             if text[line..at].trim_start().starts_with("pub use ") {
                 continue;
             }
@@ -96,7 +96,7 @@ fn named(text: &str) -> Vec<Vec<String>> {
     out
 }
 
-/// The files that each file uses items of.
+/// Returns, for each file, the files whose items it uses.
 fn uses(sources: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
     let modules: BTreeMap<Vec<&str>, &str> =
         sources.keys().map(|file| (module(file), file.as_str())).collect();
@@ -123,9 +123,9 @@ fn uses(sources: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
     sources.iter().map(|entry| (entry.0.as_str(), of(entry))).collect()
 }
 
-/// The groups of files that use each other in a circle.
+/// Returns the groups of files that depend on each other in a cycle.
 fn circles<'a>(uses: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str>> {
-    // What no file uses any more, or uses none of the rest, is in no circle.
+    // A file that no other remaining file uses, or that uses none of them, is in no cycle.
     let mut rest: BTreeSet<&str> = uses.keys().copied().collect();
     loop {
         let used = |file: &str| {
@@ -142,7 +142,7 @@ fn circles<'a>(uses: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str>>
         }
         rest.retain(|file| !leaves.contains(file));
     }
-    // The rest reach each other; by reachability they fall into groups.
+    // Groups the remaining files by mutual reachability.
     let reached = |from: &'a str| {
         let (mut seen, mut waiting) = (BTreeSet::new(), vec![from]);
         while let Some(file) = waiting.pop() {
@@ -163,7 +163,7 @@ fn circles<'a>(uses: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str>>
     groups
 }
 
-/// The top-level module of a file.
+/// Returns the top-level module of a file.
 fn room(file: &str) -> &str {
     file.split('/').next().unwrap_or_default().trim_end_matches(".rs")
 }
@@ -178,7 +178,7 @@ fn modules_use_only_those_that_are_declared_before_them() {
     let place = |name: &str| order.iter().position(|other| *other == name);
     let mut seen = 0;
     for (file, used) in uses(&sources) {
-        // The program stands above the library, and the prelude names all of it.
+        // The program may use the whole library, and the prelude re-exports all of it.
         if matches!(room(file), "lib" | "main" | "cli" | "prelude") {
             continue;
         }
@@ -218,7 +218,7 @@ fn no_file_is_longer_than_400_lines() {
     }
 }
 
-/// Words in texts of the library that only the program should say or do.
+/// Returns the first text in a source of the library that belongs only in the program.
 fn of_the_program(text: &str) -> Option<&str> {
     let is_flag = |at: usize| {
         let after = text[at + 2..].chars().next();
@@ -235,7 +235,7 @@ fn of_the_program(text: &str) -> Option<&str> {
 fn the_library_names_no_flag_reads_no_environment_and_prints_nothing() {
     for (file, text) in sources() {
         let is_program = matches!(room(&file), "main" | "cli");
-        // machine.rs asks git for the commit that a result was made at.
+        // machine.rs asks git for the commit that produced a result.
         if !is_program && file != "machine.rs" {
             assert_eq!(of_the_program(&text), None, "{file}");
         }

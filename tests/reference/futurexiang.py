@@ -115,8 +115,8 @@ class Middle(nn.Module):
 
 
 class Resample(nn.Module):
-    """Halves the side by a strided convolution, or doubles it by nearest-neighbour upsampling before
-    a convolution."""
+    """Halves the side by a strided convolution, or doubles it by nearest-neighbour upsampling
+    before a convolution."""
 
     def __init__(self, o, up):
         super().__init__()

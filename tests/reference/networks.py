@@ -5,7 +5,7 @@ tests.
 usage: python tests/reference/networks.py
 
 Modules have the same names as in the Rust model, so that a parameter's path is its name in the
-golden file (`rust_tensors` renames the parameters of norms). The weights and inputs are rounded to
+golden file (`rust_tensors` renames the parameters of norms). Weights, inputs and z are rounded to
 f32 before they are used; the arithmetic is done in f64.
 """
 import copy, json, math
@@ -18,7 +18,8 @@ from torch import nn
 
 TINY = dict(e=4, u=4, z=6, multipliers=[1, 2, 2, 2], blocks=2, attention=[16], groups=2, final_groups=2)
 PAPER = dict(e=64, u=128, z=128, multipliers=[1, 2, 2, 2], blocks=2, attention=[16], groups=32, final_groups=8)
-# Its weights pass `check_every_tensor_matters`; with most seeds some deep bias has too small an effect.
+# Its weights pass `check_every_tensor_matters`; with most seeds some deep bias has too small an
+# effect.
 SEED = 34
 SIDE = 32  # of an image, in pixels
 OUTPUT = Path(__file__).resolve().parent.parent / "golden" / "networks.safetensors"
@@ -176,8 +177,8 @@ class UNet(nn.Module):
 
 
 def rust_tensors(model):
-    """Returns {path in the Rust model: (tensor, whether it is a Linear's weight)}. In Rust a Linear's
-    weight is [in, out]."""
+    """Returns {path in the Rust model: (tensor, whether it is a Linear's weight)}. In Rust a
+    Linear's weight is [in, out]."""
     found = {}
     for path, module in model.named_modules():
         norm = isinstance(module, (nn.GroupNorm, nn.BatchNorm2d))
@@ -229,7 +230,7 @@ def randomise(model, rng, *inputs):
         if name == "time.linear1.weight":  # low frequencies count as much as high ones
             value[:, : shape[1] // 2] /= frequencies(shape[1] // 2).numpy()
         tensor.copy_(torch.from_numpy(value))
-    for k, unit in enumerate(getattr(model, "up", [])):  # damp the skips, which would otherwise dominate the coarse stages
+    for k, unit in enumerate(getattr(model, "up", [])):  # damp the skips, or they would dominate
         from_below = (model.up[k - 1].block if k else model.middle2).conv2.out_channels
         unit.block.conv1.weight[:, from_below:] *= 0.3
         unit.block.shortcut.weight[:, from_below:] *= 0.3
@@ -242,8 +243,8 @@ def randomise(model, rng, *inputs):
 
 
 def image(rng):
-    """Returns images [2, 3, 32, 32] made of a colour, 4x4 patches and noise, so that the images differ
-    and position matters at every resolution."""
+    """Returns images [2, 3, 32, 32] made of a colour, 4x4 patches and noise, so that the images
+    differ and position matters at every resolution."""
     colour, patches = rng.normal(size=(2, 3, 1, 1)), np.kron(rng.normal(size=(2, 3, 8, 8)), np.ones((4, 4)))
     return rounded(colour + patches + 0.5 * rng.normal(size=(2, 3, SIDE, SIDE)))
 
@@ -255,9 +256,9 @@ def change(now, base):
 
 @torch.no_grad()
 def check_every_tensor_matters(label, model, outputs, least=1e-2):
-    """Sets each tensor in turn to 0 (gamma and running_var to 1) and checks that the relative change
-    of every output is greater than `least`. Does the same for parts of the joint Linears: scale and
-    shift, q, k and v, their order, and attention's 1 / sqrt(c)."""
+    """Sets each tensor in turn to 0 (gamma and running_var to 1) and checks that the relative
+    change of every output is greater than `least`. Does the same for parts of the joint Linears:
+    scale and shift, q, k and v, their order, and attention's 1 / sqrt(c)."""
     def attempt(what, tensor, rows, value):
         before = tensor.clone()
         tensor[rows] = value
@@ -310,7 +311,7 @@ def main():
     golden = dict(x_source=x_source, x_t=x_t, t=t, g=rounded(rng.normal(size=(2, 3, SIDE, SIDE))))
     with torch.no_grad():
         golden["z"] = z = rounded(encoder(x_source).numpy())
-        golden["z_train"] = copy.deepcopy(encoder).train()(x_source)  # a copy, because this updates the running statistics
+        golden["z_train"] = copy.deepcopy(encoder).train()(x_source)  # updates statistics: a copy
         golden["eps_plain"], golden["eps_one_plus"] = (unet(x_t, t, z, one_plus) for one_plus in (False, True))
     (unet(x_t, t, encoder(x_source), True) * golden["g"]).sum().backward()  # through both networks, in evaluation mode
 
@@ -322,8 +323,8 @@ def main():
                 tensors[f"golden.grad.{prefix}.{name}"] = stored(tensor.grad, transpose)
     assert all(f"golden.grad.{name}" in tensors for name in GRADIENTS)
 
-    # Checks that the values reveal a wrong network (every tensor and every input matters) and that f32
-    # reproduces them.
+    # Checks that the values reveal a wrong network (every tensor and every input matters) and that
+    # f32 reproduces them.
     check_every_tensor_matters("encoder", encoder, lambda: [encoder(x_source)])
     check_every_tensor_matters("unet", unet, lambda: [unet(x_t, t, z, one_plus) for one_plus in (False, True)])
     with torch.no_grad():

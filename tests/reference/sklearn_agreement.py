@@ -52,8 +52,8 @@ def exported(folder):
 
 
 def made_up(folder):
-    """Writes features of ten overlapping classes: correlated, with very different scales, and one of
-    them constant."""
+    """Writes features of ten overlapping classes: correlated, with very different scales, and one
+    of them constant."""
     rng = np.random.default_rng(0)
     means, mixing = rng.normal(size=(10, 64)), rng.normal(size=(64, 64))
     sizes = 10.0 ** rng.uniform(-1, 1, 64)

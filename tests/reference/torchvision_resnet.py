@@ -23,7 +23,7 @@ BASE = 2
 
 
 def resnet(kernel, generator):
-    """Returns the state dictionary of torchvision's resnet18 at BASE channels, with three classes."""
+    """Returns the state dictionary of torchvision's resnet18, BASE channels wide, for three classes."""
     weights = collections.OrderedDict()
 
     def convolution(name, i, o, k):

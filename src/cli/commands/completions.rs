@@ -34,7 +34,7 @@ pub fn run(args: &Args, mut program: Command) -> Result<()> {
 /// Writes a manual page for `program` and one for each of its commands.
 pub fn man(args: &ManArgs, mut program: Command) -> Result<()> {
     files::create_dir(&args.out)?;
-    // Names of sub-commands then contain those of their parents: soda-data-fetch.
+    // Makes the names of subcommands include those of their parents: soda-data-fetch.
     program.build();
     let mut waiting = vec![program.disable_help_subcommand(true)];
     let mut written = 0;

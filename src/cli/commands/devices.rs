@@ -16,7 +16,7 @@ use soda::selftest;
 use soda::train::trial;
 use soda::units::rate;
 
-/// The recipes that expected rates are of: the defaults of a GPU and of a CPU.
+/// The recipes for which expected rates are shown: the defaults on a GPU and on a CPU.
 const OF_GPUS: &str = "cifar10";
 const OF_CPUS: &str = "tiny";
 
@@ -58,7 +58,7 @@ pub fn run(common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// Prints what is known of the adapter `a`, one of `found`.
+/// Prints what is known about the adapter `a`, one of `found`.
 fn print(a: &Adapter, found: &[Adapter], images_per_s: Option<f64>) {
     outln!("{}  {} ({})", a.selector(), a.name, a.kind.label());
     outln!("    driver     {}", a.driver);
@@ -95,15 +95,16 @@ fn print(a: &Adapter, found: &[Adapter], images_per_s: Option<f64>) {
 }
 
 /// Returns the images per second that training reaches on `adapter` if all convolutions of a step
-/// are as fast as the one that the self test measured; `None` if the test hasn't run there.
+/// are as fast as the one that the self test measured; `None` if it has no measurement for it.
 fn expected(adapter: &Adapter) -> Result<Option<f64>> {
     let config = Config::named(OF_GPUS.as_ref(), &[])?;
     let speed = selftest::measured(adapter);
     Ok(speed.map(|speed| speed / step_operations(&config.model, config.train.denoisings)))
 }
 
-/// Returns the images per second of a step on the CPU: timed once for each version of the program
-/// and kept in the user's cache folder.
+/// Returns the images per second of a training step on the CPU. The step is timed once for each
+/// version of the program, CPU model and number of threads; the result is kept in the user's cache
+/// folder.
 fn timed(cpu: &Selected) -> Result<f64> {
     let config = Config::named(OF_CPUS.as_ref(), &[])?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
