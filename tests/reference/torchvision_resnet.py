@@ -23,7 +23,7 @@ BASE = 2
 
 
 def resnet(kernel, generator):
-    """Returns the state dictionary of torchvision's resnet18, BASE channels wide, for three classes."""
+    """Returns a resnet18 state dictionary as torchvision names it: BASE channels, three classes."""
     weights = collections.OrderedDict()
 
     def convolution(name, i, o, k):
