@@ -51,7 +51,7 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
         Hint::StoredViews => write!(f, "use --train-views 1 or 2"),
         Hint::Which(kind) => write!(f, "choose --which {kind}"),
         Hint::PyTorchFormat => write!(f, "--pytorch"),
-        Hint::Override | Hint::Overrides => write!(f, "--set"),
+        Hint::Override => write!(f, "--set"),
         Hint::Set(value) => write!(f, "add --set {}", quoted(value)),
         Hint::MicroBatch { size, search: false } => {
             write!(f, "add --set train.micro_batch={size}")

@@ -1,7 +1,7 @@
 //! The built-in recipes.
 
 use super::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use std::path::Path;
 
 /// Their names, as paths in the source tree, and texts.
@@ -52,6 +52,23 @@ impl Config {
             }
             other => other,
         })
+    }
+
+    /// Resolves the built-in recipe `name` with the `overrides` that the foreign checkpoint `path`
+    /// and the user give.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; the message names the checkpoint.
+    ///
+    /// # Panics
+    /// If there is no such recipe.
+    pub(crate) fn of_checkpoint(name: &str, path: &Path, overrides: &[String]) -> Result<Self> {
+        let (_, text) = BUILT_IN
+            .iter()
+            .find(|(built_in, _)| *built_in == name)
+            .expect("a recipe of the program");
+        let origin = format!("{} with {name} ({} changes it)", path.display(), Hint::Override);
+        Self::parse(text, &origin, overrides)
     }
 }
 

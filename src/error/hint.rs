@@ -55,8 +55,6 @@ pub enum Hint {
     PyTorchFormat,
     /// The option that overrides a value of the recipe, as a prefix of that value.
     Override,
-    /// The same option, within a sentence.
-    Overrides,
     /// Set one value of the recipe: `train.micro_batch=4`.
     Set(String),
     /// Pass fewer images through the networks at once.
@@ -143,7 +141,6 @@ impl Display for Hint {
             Self::Which(kind) => write!(f, "choose `{kind}`"),
             Self::PyTorchFormat => write!(f, "the PyTorch format"),
             Self::Override => write!(f, "override"),
-            Self::Overrides => write!(f, "an override"),
             Self::Set(value) => write!(f, "set {}", value.replacen('=', " = ", 1)),
             Self::MicroBatch { size, .. } => write!(f, "set train.micro_batch = {size}"),
             Self::UseCpu => write!(f, "the CPU"),

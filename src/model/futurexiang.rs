@@ -14,8 +14,8 @@ use super::soda::Soda;
 use super::torchvision;
 use super::translate::{networks, translate};
 use super::weights::Tensors;
-use crate::config::{BUILT_IN, Config, DEFAULT_SIDE, UNetConfig};
-use crate::error::{Error, Hint, Result};
+use crate::config::{Config, DEFAULT_SIDE, UNetConfig};
+use crate::error::{Error, Result};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,13 +35,7 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
         |what: String| Error::failed(format!("{}, {}: {what}", path.display(), which.key()));
     let mut sets = sizes(&tensors).map_err(failed)?;
     sets.extend_from_slice(overrides);
-    let (name, text) =
-        BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
-    let config = Config::parse(
-        text,
-        &format!("{} with {name} ({} changes it)", path.display(), Hint::Overrides),
-        &sets,
-    )?;
+    let config = Config::of_checkpoint(RECIPE, path, &sets)?;
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));
     let named = shapes
         .into_iter()

@@ -3,7 +3,7 @@
 use super::pytorch::{Checkpoint, Tensor};
 use super::translate::{Which, networks, translate, transpose};
 use super::weights::Tensors;
-use crate::config::{BUILT_IN, Config, Stem};
+use crate::config::{Config, Stem};
 use crate::error::{Error, Hint, Result};
 use crate::model::{Soda, parameters};
 use burn::tensor::Device;
@@ -69,13 +69,7 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
         sets.extend(["model.encoder.stem=7x7".into(), "data.side=64".into()]);
     }
     sets.extend_from_slice(overrides);
-    let (name, text) =
-        BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
-    let config = Config::parse(
-        text,
-        &format!("{} with {name} ({} changes it)", path.display(), Hint::Overrides),
-        &sets,
-    )?;
+    let config = Config::of_checkpoint(RECIPE, path, &sets)?;
     if config.model.z_dim != 8 * config.model.encoder.base {
         let (z, pooled) = (config.model.z_dim, 8 * config.model.encoder.base);
         return Err(Error::usage(format!(
