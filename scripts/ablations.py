@@ -8,6 +8,13 @@ A run trains on one core until its budget of processor seconds is used up (SIGTE
 write a checkpoint), and is evaluated by probes of z: fitted on 10,000 training images, evaluated on
 the next 5,000; the test set is never read. An interrupted run resumes from its checkpoint with what
 is left of its budget. The results of finished runs are kept in DIR/NAME-SEED.json.
+
+With --from-run every run continues a copy of that run instead of starting from scratch, for
+switches that only long runs show; the recipe and SEED must be the copied run's. `cooldown` then
+continues it with the learning rate falling to 0 within --cooldown steps, and ends there:
+
+    python3 scripts/ablations.py --config small --from-run R --minutes 120 --out DIR \\
+        run baseline:1 jitter:1 side_24:1 decay_1d:1
 """
 
 import argparse
@@ -16,6 +23,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -45,6 +53,7 @@ SWITCHES = {
     "target_16": ["data.target.side=16"],
     "mixed": ["train.precision=mixed"],
     "side_24": ["data.source.side=24", "data.target.side=24"],
+    "cooldown": [],
 }
 # Combinations of switches.
 SETS = {
@@ -82,8 +91,17 @@ def train(a, name, seed, folder):
     """Trains until the budget is used up; returns the processor seconds used."""
     used_file = folder.with_suffix(".seconds")
     before = float(used_file.read_text()) if used_file.exists() else 0.0
-    keys = [f"seed={seed}", "train.evaluate_every=0", "train.steps=1000000", *overrides(name)]
     command = soda(a, "train", "--config", a.config, "--run", str(folder), "--resume")
+    steps = 1_000_000
+    if a.from_run:
+        command.append("--allow-change")
+        if not folder.exists():
+            shutil.copytree(a.from_run, folder, ignore=shutil.ignore_patterns("lock"))
+        if name == "cooldown":
+            steps = last_row(a.from_run)["step"] + a.cooldown
+    keys = [f"seed={seed}", "train.evaluate_every=0", f"train.steps={steps}", *overrides(name)]
+    if name == "cooldown":
+        keys.append(f"train.cooldown={a.cooldown / steps}")
     for key in keys:
         command += ["--set", key]
     process = subprocess.Popen(
@@ -100,12 +118,18 @@ def train(a, name, seed, folder):
         if before + used >= 60 * a.minutes:
             process.send_signal(signal.SIGTERM)
             process.wait()
-    if before + used < 60 * a.minutes:
+    finished = name == "cooldown" and process.returncode == 0
+    if before + used < 60 * a.minutes and not finished:
         sys.exit(
             f"{name}:{seed}: soda train ended after {before + used:.0f} processor seconds, "
             f"exit status {process.returncode}"
         )
     return before + used
+
+
+def last_row(run):
+    """Returns the last row of a run's metrics."""
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
 
 
 def cut(path, first, count):
@@ -229,7 +253,7 @@ def one(a, run):
     if result.exists():
         return
     seconds = train(a, name, int(seed), folder)
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    last = last_row(folder)
     record = dict(
         name=name,
         seed=int(seed),
@@ -252,6 +276,8 @@ def main():
     p.add_argument("--data", default="data")
     p.add_argument("--out", type=pathlib.Path, required=True)
     p.add_argument("--minutes", type=float, default=15, help="of one processor, per run")
+    p.add_argument("--from-run", type=pathlib.Path, help="the run that every run continues")
+    p.add_argument("--cooldown", type=int, default=2000, help="steps of the run `cooldown`")
     p.add_argument("--jobs", type=int, default=os.cpu_count())
     p.add_argument("--nice", type=int, default=5)
     p.add_argument("action", choices=["run", "table"])
@@ -264,6 +290,8 @@ def main():
         name = run.split(":")[0]
         if name not in SWITCHES and name not in SETS:
             sys.exit(f"no such switch: {name}; choose from {', '.join([*SWITCHES, *SETS])}")
+        if name == "cooldown" and not a.from_run:
+            sys.exit("cooldown needs --from-run: it ends a run that exists")
     with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
         list(pool.map(lambda run: one(a, run), a.runs))
 

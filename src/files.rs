@@ -198,6 +198,17 @@ pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     open(path)?.read_to_end(&mut bytes).map(|_| bytes)
 }
 
+/// Returns the contents of the regular file `path`; nothing if it doesn't exist.
+///
+/// # Errors
+/// If it can't be read.
+pub fn read_if_exists(path: &Path) -> Result<Vec<u8>> {
+    match read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.map_err(|e| Error::io("read", path, &e)),
+    }
+}
+
 /// Returns the SHA-256 of the file `path`, in hex, read in pieces.
 ///
 /// # Errors

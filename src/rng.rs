@@ -27,16 +27,19 @@ pub enum Purpose {
     Masks = 6,
     /// Dropout inside the denoiser; index = step.
     Dropout = 7,
-    /// Initial noise and per-step noise of a sampler; index = sample or step.
+    /// Initial noise and per-step noise of a sampler; index = sample or step, 2^64 - 1 = the linear
+    /// decoder's residual.
     Sampling = 8,
-    /// Data splits; index 0 = validation, 1 = few labels.
+    /// Data splits; index 0 = validation, 1 = few labels and (under seed 0) the order of scores
+    /// during training, 2 = images of an exported page.
     Split = 9,
     /// Probe training under its own seed; index 0 = initial weights, 1 + epoch = order, [`pair`] of
     /// epoch and image = views.
     Probe = 10,
     /// Values for tests only.
     Test = 11,
-    /// z sampled from a latent prior, index = sample; its fit, index = 2^64 - 1.
+    /// z sampled from a latent prior, index = sample; from index 2^64 - 4 on its fit and that of the
+    /// linear decoder.
     Latent = 12,
     /// Noise added to an image when features are extracted from the denoiser; index = hash of its
     /// pixels.

@@ -292,9 +292,9 @@ impl RunDir {
     /// Appends `start` to starts.jsonl.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If it can't be read or written.
     pub fn add_start(&self, start: &Start) -> Result<()> {
-        let mut lines = files::read(&self.starts()).unwrap_or_default();
+        let mut lines = files::read_if_exists(&self.starts())?;
         // A truncated line stays a line of its own, which can't be read.
         if lines.last().is_some_and(|last| *last != b'\n') {
             lines.push(b'\n');

@@ -1,7 +1,7 @@
 //! Command lines as a user types them into a shell.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// Quotes `word` so that a POSIX shell reads it as one word. Every path and name in a printed
@@ -16,6 +16,11 @@ pub fn quoted(word: impl AsRef<OsStr>) -> String {
 pub fn retyped(words: &[String]) -> String {
     let program = words.first().and_then(|program| Path::new(program).file_name()).map(quoted);
     program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns `words` as the rest of a typed command line: each with a space before it.
+pub fn continued(words: &[OsString]) -> String {
+    words.iter().map(|word| format!(" {}", quoted(word))).collect()
 }
 
 #[cfg(test)]

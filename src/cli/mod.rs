@@ -19,7 +19,7 @@ mod terminal;
 
 pub use device_failure::{finish, overhear, panicked};
 
-use args::Common;
+use args::{Common, OnDevice, OnFiles, OnImages, Reporting, Verbosity, With};
 use clap::{CommandFactory, Parser, Subcommand};
 use commands::*;
 use device_failure::Failure;
@@ -35,65 +35,65 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    common: Common,
+    verbosity: Verbosity,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Score the shipped weights against raw pixels, then train a small network for a minute.
-    Quickstart(quickstart::Args),
+    Quickstart(With<quickstart::Args, OnImages>),
     /// Train a model from a recipe.
-    Train(train::Args),
+    Train(With<train::Args, OnImages>),
     /// Re-run the step that ended a training run, and report which values are not finite.
-    Replay(replay::Args),
+    Replay(With<replay::Args, OnImages>),
     /// Evaluate frozen features: linear probe, logistic regression, k-NN.
-    Probe(probe::Args),
+    Probe(With<probe::Args, OnImages>),
     /// Reconstruct test images from z alone.
-    Reconstruct(reconstruct::Args),
+    Reconstruct(With<reconstruct::Args, OnImages>),
     /// Generate new images, with z sampled from a Gaussian mixture.
-    Sample(sample::Args),
+    Sample(With<sample::Args, OnImages>),
     /// Measure reconstructions (PSNR, SSIM) and samples (Frechet distance, precision, recall in z).
-    Quality(quality::Args),
+    Quality(With<quality::Args, OnImages>),
     /// Measure the representation: alignment, uniformity, rank, purity, confusion matrix.
-    Health(health::Args),
+    Health(With<health::Args, OnImages>),
     /// Measure how much of the denoiser's loss z explains, by noise level, and how z is spread.
-    Diagnose(diagnose::Args),
+    Diagnose(With<diagnose::Args, OnImages>),
     /// Interpolate between two images in z.
-    Interpolate(interpolate::Args),
+    Interpolate(With<interpolate::Args, OnImages>),
     /// Combine sections of z from different images: content and style by resolution.
-    Mix(mix::Args),
+    Mix(With<mix::Args, OnImages>),
     /// Invert images to z and the noise x_T, and back (DDIM inversion).
-    Invert(invert::Args),
+    Invert(With<invert::Args, OnImages>),
     /// Generate another crop or the mirror image from z (needs view conditioning).
-    View(view::Args),
+    View(With<view::Args, OnImages>),
     /// Traverse z along its principal components and class directions.
-    Directions(directions::Args),
+    Directions(With<directions::Args, OnImages>),
     /// List the runs in a folder: state, steps, scores, starting weights.
-    Runs(runs::Args),
+    Runs(With<runs::Args, Reporting>),
     /// Write a one-page report on a run: curves, scores, pictures, and the commands behind them.
-    Report(report::Args),
+    Report(With<report::Args, OnImages>),
     /// Write the features of images to a NumPy, safetensors or Parquet file.
-    Embed(embed::Args),
+    Embed(With<embed::Args, OnImages>),
     /// Find the training images whose features are nearest to those of given images.
     #[command(alias = "neighbors")]
-    Neighbours(neighbours::Args),
+    Neighbours(With<neighbours::Args, OnImages>),
     /// Plot images in two dimensions by their features (t-SNE or PCA).
-    Map(map::Args),
+    Map(With<map::Args, OnImages>),
     /// Fetch, import, verify, inspect or pack data sets.
-    Data(data::Args),
+    Data(With<data::Args, OnFiles>),
     /// Import weights from another program's checkpoint (data sets: `soda data import`).
-    Import(import::Args),
+    Import(With<import::Args, Reporting>),
     /// Export weights and their metadata to one file (`--half`: 16-bit).
-    Export(export::Args),
+    Export(With<export::Args, OnImages>),
     /// Benchmark this machine's devices: kernels, training steps, inference, view pipeline.
-    Bench(bench::Args),
+    Bench(With<bench::Args, OnDevice>),
     /// Test every kernel on a device against the CPU.
-    Selftest,
+    Selftest(OnDevice),
     /// Write the source of all shaders, and the features each needs, to a folder.
     #[command(hide = true)]
     Shaders(shaders::Args),
     /// List the devices, and the one that `auto` selects.
-    Devices,
+    Devices(Reporting),
     /// Print the completion script of a shell.
     Completions(completions::Args),
     /// Write the manual pages to a folder.
@@ -107,13 +107,13 @@ enum Command {
 /// The command's error, as one sentence for the user. clap's own usage errors end the process with
 /// code 2.
 pub fn run() -> std::result::Result<(), Failure> {
-    let Cli { command, common } = Cli::parse();
+    let Cli { command, verbosity } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"]
-        [usize::from(common.verbose.min(2))];
+        [usize::from(verbosity.verbose.min(2))];
     let mut logger =
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
     // Without -v or RUST_LOG, log messages read like the program's own.
-    if common.verbose == 0 && std::env::var_os("RUST_LOG").is_none() {
+    if verbosity.verbose == 0 && std::env::var_os("RUST_LOG").is_none() {
         logger.format(|out, record| match (record.level(), record.args()) {
             (log::Level::Warn, what) => writeln!(out, "warning: {what}"),
             (level, what) => writeln!(out, "[{level} {}] {what}", record.target()),
@@ -122,7 +122,7 @@ pub fn run() -> std::result::Result<(), Failure> {
     logger.init();
     soda::progress::listen(terminal::Terminal);
     soda::error::word_with(hints::word);
-    if common.quiet {
+    if verbosity.quiet {
         terminal::be_quiet();
     }
     // Hidden, for tests: the interval between progress lines.
@@ -144,45 +144,58 @@ pub fn run() -> std::result::Result<(), Failure> {
         }
         Err(_) => {}
     }
-    // Of several training processes, only rank 0 writes.
-    let others =
-        matches!(command, Command::Train(_) | Command::Bench(_)) && launcher::is_follower();
-    if let Some(path) = common.json.as_ref().filter(|_| !others) {
-        output::claim("--json", path, Holds::Text)?;
-    }
-    dispatch(command, &common)?;
+    dispatch(command, verbosity)?;
     Ok(output::printed()?)
 }
 
-fn dispatch(command: Command, common: &Common) -> Result<()> {
+/// Runs a command with its flags.
+fn run_with<A: clap::Args, Shared: clap::Args + Into<Common>>(
+    flags: With<A, Shared>,
+    verbosity: Verbosity,
+    command: impl FnOnce(&A, &Common) -> Result<()>,
+) -> Result<()> {
+    command(&flags.own, &common(flags.shared, verbosity)?)
+}
+
+/// Returns what the shared flags say, after checking that `--json` can be written.
+fn common(shared: impl Into<Common>, verbosity: Verbosity) -> Result<Common> {
+    let common = Common { verbosity, ..shared.into() };
+    // Of several processes, only rank 0 writes.
+    if let Some(path) = common.json.as_ref().filter(|_| !launcher::is_follower()) {
+        output::claim("--json", path, Holds::Text)?;
+    }
+    Ok(common)
+}
+
+fn dispatch(command: Command, verbosity: Verbosity) -> Result<()> {
     match command {
-        Command::Quickstart(args) => quickstart::run(&args, common),
-        Command::Train(args) => train::run(&args, common),
-        Command::Replay(args) => replay::run(&args, common),
-        Command::Probe(args) => probe::run(&args, common),
-        Command::Reconstruct(args) => reconstruct::run(&args, common),
-        Command::Sample(args) => sample::run(&args, common),
-        Command::Quality(args) => quality::run(&args, common),
-        Command::Health(args) => health::run(&args, common),
-        Command::Diagnose(args) => diagnose::run(&args, common),
-        Command::Interpolate(args) => interpolate::run(&args, common),
-        Command::Directions(args) => directions::run(&args, common),
-        Command::Mix(args) => mix::run(&args, common),
-        Command::Invert(args) => invert::run(&args, common),
-        Command::View(args) => view::run(&args, common),
-        Command::Runs(args) => runs::run(&args, common),
-        Command::Report(args) => report::run(&args, common),
-        Command::Data(args) => data::run(&args, common),
-        Command::Bench(args) => bench::run(&args, common),
-        Command::Selftest => selftest::run(common),
-        Command::Shaders(args) => shaders::run(&args, common),
-        Command::Devices => devices::run(common),
+        Command::Quickstart(flags) => run_with(flags, verbosity, quickstart::run),
+        Command::Train(flags) => run_with(flags, verbosity, train::run),
+        Command::Replay(flags) => run_with(flags, verbosity, replay::run),
+        Command::Probe(flags) => run_with(flags, verbosity, probe::run),
+        Command::Reconstruct(flags) => run_with(flags, verbosity, reconstruct::run),
+        Command::Sample(flags) => run_with(flags, verbosity, sample::run),
+        Command::Quality(flags) => run_with(flags, verbosity, quality::run),
+        Command::Health(flags) => run_with(flags, verbosity, health::run),
+        Command::Diagnose(flags) => run_with(flags, verbosity, diagnose::run),
+        Command::Interpolate(flags) => run_with(flags, verbosity, interpolate::run),
+        Command::Directions(flags) => run_with(flags, verbosity, directions::run),
+        Command::Mix(flags) => run_with(flags, verbosity, mix::run),
+        Command::Invert(flags) => run_with(flags, verbosity, invert::run),
+        Command::View(flags) => run_with(flags, verbosity, view::run),
+        Command::Runs(flags) => run_with(flags, verbosity, runs::run),
+        Command::Report(flags) => run_with(flags, verbosity, report::run),
+        Command::Data(flags) => run_with(flags, verbosity, data::run),
+        Command::Bench(flags) => run_with(flags, verbosity, bench::run),
+        Command::Selftest(shared) => selftest::run(&common(shared, verbosity)?),
+        Command::Shaders(args) => shaders::run(&args),
+        Command::Devices(shared) => devices::run(&common(shared, verbosity)?),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
-        Command::Embed(args) => embed::run(&args, common),
-        Command::Import(args) => import::run(&args, common),
-        Command::Export(args) => export::run(&args, common),
-        Command::Neighbours(args) => neighbours::run(&args, common),
-        Command::Map(args) => map::run(&args, common),
+        Command::Embed(flags) => run_with(flags, verbosity, embed::run),
+        Command::Import(flags) => run_with(flags, verbosity, import::run),
+        Command::Export(flags) => run_with(flags, verbosity, export::run),
+        Command::Neighbours(flags) => run_with(flags, verbosity, neighbours::run),
+        Command::Map(flags) => run_with(flags, verbosity, map::run),
     }
 }

@@ -75,13 +75,21 @@ impl Output {
         self.set("weights", json!({ "path": weights.path, "sha256": weights.sha256 }));
     }
 
-    /// Sets {data {name, split, n, sha256, left_out, unreadable}}.
-    pub fn data(&mut self, data: &Dataset, split: &str, n: usize) {
+    /// Sets {data {name, sha256, left_out, unreadable}}.
+    pub fn dataset(&mut self, data: &Dataset) {
         let (left_out, unreadable) = (data.inventory.left_out_count(), data.inventory.unreadable());
+        let (name, sha256) = (&data.name, &data.sha256);
         self.set(
             "data",
-            json!({ "name": data.name, "split": split, "n": n, "sha256": data.sha256, "left_out": left_out, "unreadable": unreadable }),
+            json!({ "name": name, "sha256": sha256, "left_out": left_out, "unreadable": unreadable }),
         );
+    }
+
+    /// Like [`Output::dataset`], with the fields {split, n} of the images used.
+    pub fn data(&mut self, data: &Dataset, split: &str, n: usize) {
+        self.dataset(data);
+        self.fields["data"]["split"] = json!(split);
+        self.fields["data"]["n"] = json!(n);
     }
 
     /// Returns the fields so far, with the seconds since the start.

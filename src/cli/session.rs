@@ -242,10 +242,7 @@ impl<'a> Session<'a> {
     /// If the file can't be written.
     pub fn finish(mut self) -> Result<()> {
         if let Some(dataset) = self.dataset.get().filter(|_| !self.output.has("data")) {
-            let (left_out, unreadable) =
-                (dataset.inventory.left_out_count(), dataset.inventory.unreadable());
-            let (name, sha256) = (&dataset.name, &dataset.sha256);
-            self.output.set("data", json!({ "name": name, "sha256": sha256, "left_out": left_out, "unreadable": unreadable }));
+            self.output.dataset(dataset);
         }
         self.output.write(self.common)
     }

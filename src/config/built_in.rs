@@ -5,11 +5,12 @@ use crate::error::{Error, Hint, Result};
 use std::path::Path;
 
 /// Their names, as paths in the source tree, and texts.
-pub const BUILT_IN: [(&str, &str); 11] = [
+pub const BUILT_IN: [(&str, &str); 12] = [
     ("configs/finetune.toml", include_str!("../../configs/finetune.toml")),
     ("configs/quick.toml", include_str!("../../configs/quick.toml")),
     ("configs/tiny.toml", include_str!("../../configs/tiny.toml")),
     ("configs/small.toml", include_str!("../../configs/small.toml")),
+    ("configs/gpu_hour.toml", include_str!("../../configs/gpu_hour.toml")),
     ("configs/report.toml", include_str!("../../configs/report.toml")),
     ("configs/cifar10.toml", include_str!("../../configs/cifar10.toml")),
     ("configs/cifar10-generate.toml", include_str!("../../configs/cifar10-generate.toml")),

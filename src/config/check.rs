@@ -4,6 +4,9 @@ mod side;
 
 use super::{Config, Levels, LrSchedule, MicroBatch, UNetConfig, Views};
 
+/// The most units of a group, of one channel or of four, that the WGSL kernel of AdaGN holds.
+const LARGEST_GROUP: usize = 256;
+
 impl Config {
     /// Checks every value; the message names the key of the first impossible one.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
@@ -88,24 +91,28 @@ impl Config {
             ),
         )?;
         self.check_sides()?;
-        for channels in u.group_norm_channels() {
+        let last = u.base * u.multipliers[0];
+        let blocks =
+            u.group_norm_channels().into_iter().map(|c| ("model.unet.groups", u.groups, c));
+        for (key, groups, channels) in
+            blocks.chain([("model.unet.final_groups", u.final_groups, last)])
+        {
             need(
-                channels % u.groups == 0,
+                channels % groups == 0,
+                format!("{key} = {groups} does not divide {channels} channels; choose a divisor"),
+            )?;
+            let size = channels / groups;
+            // The kernel takes four channels at once where it can: then a unit is four channels, or
+            // as many groups as are a multiple of four.
+            let shared = if channels % 4 == 0 { 1 << size.trailing_zeros().min(2) } else { 1 };
+            need(
+                size / shared <= LARGEST_GROUP,
                 format!(
-                    "model.unet.groups = {} does not divide the {channels} channels of a block; \
-                     choose a divisor",
-                    u.groups
+                    "{key} = {groups}: groups of {size} of {channels} channels are larger than the \
+                     GPU kernel holds; choose more groups",
                 ),
             )?;
         }
-        let last = u.base * u.multipliers[0];
-        need(
-            last % u.final_groups == 0,
-            format!(
-                "model.unet.final_groups = {} does not divide {last} channels; choose a divisor",
-                u.final_groups
-            ),
-        )?;
         for (name, view) in [("source", &self.data.source), ("target", &self.data.target)] {
             probability(&format!("data.{name}.crop"), view.crop.into())?;
             probability(&format!("data.{name}.flip"), view.flip.into())?;
@@ -322,5 +329,28 @@ impl UNetConfig {
             }
         }
         channels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_divide_the_channels_and_fit_the_kernel() {
+        let check = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| format!("model.unet.{set}")).collect();
+            Config::named("quick".as_ref(), &sets).map_err(|e| e.to_string())
+        };
+        let of = |base: &'static str| ["multipliers=[1]", "final_groups=1", "groups=1", base];
+        check(&of("base=512")).expect("groups of 1,024 in the blocks with skip connections");
+        let error = check(&of("base=516")).expect_err("groups of 1,032");
+        assert!(error.contains("model.unet.groups = 1: groups of 1032"), "{error}");
+        let error = check(&of("base=257")).expect_err("groups of 257");
+        assert!(error.contains("model.unet.groups = 1: groups of 257"), "{error}");
+        let error = check(&["groups=5"]).expect_err("no divisor");
+        assert!(error.contains("model.unet.groups = 5 does not divide"), "{error}");
+        let error = check(&["final_groups=5"]).expect_err("no divisor");
+        assert!(error.contains("model.unet.final_groups = 5 does not divide"), "{error}");
     }
 }

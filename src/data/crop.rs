@@ -63,9 +63,7 @@ impl Geometry {
             offset_y,
         ]
     }
-}
 
-impl Geometry {
     /// Returns the geometry in the plain image of `side` pixels a side that corresponds to
     /// `within`: [`Geometry::within`] of the result is the argument again, to within a pixel.
     /// Anything outside the image is clipped.

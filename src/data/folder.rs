@@ -1,6 +1,6 @@
 //! A plain folder of images as a data set.
 
-use super::formats::class_order;
+use super::formats::{MOST_CLASSES, class_order};
 use super::listing::{Entry, LeftOut, Listing, Set, files};
 use super::walk::{Entries, Found, Walk};
 use crate::error::{Error, Hint, Result};
@@ -16,9 +16,6 @@ pub enum Layout {
     /// The top folders are classes, whatever their names.
     Classes,
 }
-
-/// The largest number of classes that labels can distinguish.
-pub(super) const MOST_CLASSES: usize = 65_535;
 
 /// Lists the images below `place`; `None` if there are none.
 ///

@@ -24,6 +24,7 @@ use super::names::Names;
 use super::options::Options;
 use super::packed::Pack;
 use super::planes::bytes_of;
+use super::reading::Readable;
 use crate::error::{Error, Hint, Result};
 use crate::files::{self, Partial};
 use rayon::prelude::*;
@@ -84,19 +85,12 @@ pub(super) fn write(
     })?;
     gathered.check_unreadable(listing, place, skip)?;
     gathered.compare(listing, &sets);
+    let Readable { numbers, sha256, .. } = Readable::of(listing, place, &sets, &gathered)?;
     // Positions within the sets, without the unreadable images.
     let mut order = vec![0u32; listing.entries.len()];
-    let mut digests: [Vec<PixelDigest>; 2] = Default::default();
-    let mut labels: [Vec<u16>; 2] = Default::default();
-    for (set, numbers) in sets.iter().enumerate() {
-        for &number in numbers {
-            let Some(pixels) = gathered.digests[number as usize] else { continue };
-            order[number as usize] = digests[set].len() as u32;
-            digests[set].push(pixels);
-            labels[set].push(listing.entries[number as usize].label);
-        }
+    for (at, &number) in numbers.iter().flat_map(|set| set.iter().enumerate()) {
+        order[number as usize] = at as u32;
     }
-    let sha256 = digest(&listing.classes, [(&labels[0], &digests[0]), (&labels[1], &digests[1])]);
     let columns = Columns {
         labels: rows.iter().map(|&i| listing.entries[i].label).collect(),
         set: rows.iter().map(|&i| home[i].expect("a row has a set")).collect(),

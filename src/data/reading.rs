@@ -48,15 +48,19 @@ impl Survey {
 }
 
 /// The readable images of the two sets, in order.
-struct Readable {
+pub(super) struct Readable {
     /// The numbers of the entries.
-    numbers: [Vec<u32>; 2],
-    labels: [Vec<u16>; 2],
-    sha256: String,
+    pub numbers: [Vec<u32>; 2],
+    pub labels: [Vec<u16>; 2],
+    pub sha256: String,
 }
 
 impl Readable {
-    fn of(
+    /// Leaves out of `sets`, numbers of entries, the images that could not be read.
+    ///
+    /// # Errors
+    /// If none of a set is left.
+    pub fn of(
         listing: &Listing,
         place: &str,
         sets: &[Vec<u32>; 2],

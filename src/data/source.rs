@@ -290,8 +290,17 @@ fn install(
         let written = File::options().write(true).open(&path).and_then(|f| f.sync_all());
         written.map_err(|e| Error::io("write", &path, &e))?;
     }
-    replace(&real, &staging, &temporary.path().join("old"))
-        .map_err(|e| Error::io("replace", &real, &e))?;
+    if let Err(e) = replace(&real, &staging, &temporary.path().join("old")) {
+        // What is left there is the user's, and would be removed with the temporary folder.
+        return Err(match temporary.path().join("old").exists() {
+            true => Error::failed(format!(
+                "cannot replace {}: {e}; what it held is in {}",
+                real.display(),
+                temporary.keep().join("old").display()
+            )),
+            false => Error::io("replace", &real, &e),
+        });
+    }
     Ok(Outcome::Installed(destination))
 }
 

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Folders that operating systems and archivers create among images.
-const OF_SYSTEMS: [&str; 5] =
+pub(super) const OF_SYSTEMS: [&str; 5] =
     ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "lost+found"];
 
 /// Something below a folder.

@@ -25,7 +25,8 @@ pub struct Schedule {
 
 impl Schedule {
     /// The smallest alpha_bar, which keeps x_0 and the log-SNR finite where a formula reaches 0. It
-    /// does not apply to v at continuous levels.
+    /// does not apply to v at continuous levels, nor to the linear schedule, whose last levels lie
+    /// below it.
     pub const FLOOR: f64 = 1e-4;
 
     /// Builds the `config.steps` levels of the schedule `config.schedule`.

@@ -61,8 +61,8 @@ impl<'a> Generator<'a> {
     }
 
     /// Starts sampling from the images of the `linear` decoder, noised to the level that the
-    /// settings name. Without a linear decoder, or if that level is T, sampling starts from pure
-    /// noise.
+    /// settings name. Without a linear decoder, or with `sample.start = 1`, sampling starts from
+    /// pure noise.
     pub fn beginning_with(self, linear: Option<Arc<LinearDecoder>>) -> Self {
         Self { linear, ..self }
     }

@@ -178,7 +178,9 @@ impl LinearDecoder {
             }
         };
         let components = match find("components") {
-            Some((_, shape, values)) if shape[1..] == [3, side, side] => values.clone(),
+            Some((_, shape, values)) if matches!(shape[..], [_, 3, a, b] if [a, b] == [side, side]) => {
+                values.clone()
+            }
             Some((_, shape, _)) => {
                 return Err(wrong(&format!(
                     "components has shape {shape:?}, but map has images of {side} x {side} pixels"

@@ -23,20 +23,20 @@ fn maps(model: &ModelConfig, draws: usize) -> Vec<usize> {
 
 fn encoder(model: &ModelConfig) -> Vec<usize> {
     let (base, side) = (model.encoder.base, model.sides.source);
+    let (half, quarter) = (side.div_ceil(2), side.div_ceil(4));
     let (mut maps, first) = match model.encoder.stem {
         // The convolution and its normalisation.
         Stem::Conv3x3 => (vec![base * side * side; 2], side),
         // The same at half the side, then the max-pool.
-        Stem::Conv7x7 => (
-            vec![base * (side / 2).pow(2), base * (side / 2).pow(2), base * (side / 4).pow(2)],
-            side / 4,
-        ),
+        Stem::Conv7x7 => {
+            (vec![base * half.pow(2), base * half.pow(2), base * quarter.pow(2)], quarter)
+        }
     };
     for stage in 0..4 {
         // Two blocks of two convolutions and their normalisations; from the second stage on also a
         // shortcut and its normalisation.
         let outputs = 2 * 4 + 1 + if stage > 0 { 2 } else { 0 };
-        maps.extend(vec![(base << stage) * (first >> stage).pow(2); outputs]);
+        maps.extend(vec![(base << stage) * first.div_ceil(1 << stage).pow(2); outputs]);
     }
     maps
 }

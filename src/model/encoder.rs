@@ -14,7 +14,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 /// Added to the mean square of z, so that a z of zeros isn't divided by zero.
-const SMALLEST_SQUARE: f32 = 1e-12;
+pub(super) const SMALLEST_SQUARE: f32 = 1e-12;
 
 /// A residual block: two 3x3 convolutions with BatchNorm, and a shortcut.
 #[derive(Module, Debug)]

@@ -44,7 +44,7 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
     Ok((translate(&mut checkpoint, &tensors, named, failed)?, config))
 }
 
-/// The name of the recipe in [`BUILT_IN`].
+/// The name of the recipe in [`BUILT_IN`](crate::config::BUILT_IN).
 const RECIPE: &str = "configs/futurexiang.toml";
 
 /// Reads from the tensors what they determine of the recipe, as overrides of it.

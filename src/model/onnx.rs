@@ -2,15 +2,15 @@
 //!
 //! Messages and field numbers follow onnx.proto (IR version 8), operators follow opset 17.
 
+use super::encoder::SMALLEST_SQUARE;
 use super::weights::Tensors;
 use crate::config::{Config, Stem};
 use crate::protobuf::Message;
+use burn::nn::BatchNormConfig;
 use std::collections::HashMap;
 
 /// TensorProto.FLOAT
 const FLOAT: u64 = 1;
-/// Added to the mean square of z, as in the encoder, so that a z of zeros isn't divided by zero.
-const SMALLEST_SQUARE: f32 = 1e-12;
 
 /// Builds the ONNX model of the encoder from `tensors` (under our names), with the recipe `config`;
 /// `metadata` is stored with it.
@@ -139,7 +139,8 @@ impl Graph {
         let parts = ["gamma", "beta", "running_mean", "running_var"]
             .map(|part| self.stored(&format!("{name}.{part}")));
         let [gain, shift, mean, variance] = parts.each_ref().map(String::as_str);
-        let epsilon = Message::default().text(1, "epsilon").float(2, 1e-5).varint(20, 1);
+        let epsilon = BatchNormConfig::new(1).epsilon as f32;
+        let epsilon = Message::default().text(1, "epsilon").float(2, epsilon).varint(20, 1);
         self.node("BatchNormalization", &[x, gain, shift, mean, variance], &[epsilon])
     }
 }

@@ -4,8 +4,8 @@ use super::weights::WeightsFile;
 use crate::error::Result;
 use std::path::Path;
 
-/// Their path in the source tree, next to notes on their training. Commands refer to them by this
-/// path.
+/// Their path in the source tree, next to notes on their training, which also names them in
+/// messages and results. The name to open them by is `shipped`.
 pub const PATH: &str = "assets/weights/tiny.safetensors";
 
 /// The EMA weights, with matrices and convolutions in f16.

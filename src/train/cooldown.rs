@@ -89,7 +89,8 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     create_dir(&cooled.path.join("checkpoints"))?;
     checkpoint::copy(run, step, &cooled, &position)?;
     for (from, to) in [(run.starts(), cooled.starts()), (run.metrics(), cooled.metrics())] {
-        if let Ok(bytes) = files::read(&from) {
+        let bytes = files::read_if_exists(&from)?;
+        if !bytes.is_empty() {
             write_atomically(&to, &bytes)?;
         }
     }

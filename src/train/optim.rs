@@ -4,7 +4,7 @@
 use super::ema::Ema;
 use crate::config::{LrSchedule, Precision, TrainConfig};
 use crate::device::lasting;
-use crate::kernels::adamw::{self, BEGINNING, Options, Parameter, adamw, loss_scale};
+use crate::kernels::adamw::{BEGINNING, Options, Parameter, adamw, loss_scale};
 use crate::model::Soda;
 use crate::model::parameters;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -59,19 +59,6 @@ impl AdamW {
             }
         }
         self.loss_scale.as_ref().map(|state| state.clone().narrow(0, 0, 1))
-    }
-
-    /// Updates every parameter and its average in `ema` once; see [`AdamW::update`].
-    pub fn step(
-        &mut self,
-        lr: f64,
-        model: Soda,
-        grads: ByName,
-        ema: &mut Ema,
-        config: &TrainConfig,
-    ) -> (Soda, Tensor<1>) {
-        let norm = adamw::norm(grads.values().cloned().collect());
-        self.update(lr, model, (grads, norm), &|_| true, ema, config)
     }
 
     /// Updates every parameter that is `mine` and its average in `ema` once, from the gradients and

@@ -2,7 +2,7 @@
 
 use super::checkpoint::State;
 use super::step::{Outcome, Pair, step};
-use crate::config::{Config, Sides};
+use crate::config::{Config, LossWeight, Sides};
 use crate::data::bytes_of;
 use crate::device::{Profile, Selected};
 use crate::diffusion::Schedule;
@@ -92,11 +92,14 @@ pub fn recorded(config: &Config, adapter: &Selected, profile: Profile) -> Result
 }
 
 /// Refuses a loss that untrained networks can't have. Theirs is near 1, the variance of eps, or
-/// below 1 for v, and a penalty on z adds at most Z - 1 times its weight.
+/// below 1 for v, and a penalty on z adds at most Z - 1 times its weight. Weighted by noise level,
+/// the loss of few images may be small.
 fn plausible(loss: f32, config: &Config) -> Result<()> {
     let most = 100.0 + (config.train.decorrelation * config.model.z_dim as f64) as f32;
+    let uniform = config.train.loss_weight == LossWeight::Uniform;
+    let least = if uniform { 0.01 } else { f32::MIN_POSITIVE };
     match loss {
-        loss if (0.01..most).contains(&loss) => Ok(()),
+        loss if (least..most).contains(&loss) => Ok(()),
         _ => Err(Error::left_out(
             "trying a step",
             format!("the loss is {loss}, not near 1; work was silently left out"),

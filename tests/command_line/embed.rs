@@ -3,6 +3,8 @@
 use crate::common::program::{fails, json, program, soda, succeeds, train};
 use soda::eval::features::Features;
 use soda::eval::table;
+use soda::eval::whitening::Whitening;
+use soda::model::weights::WeightsFile;
 use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
@@ -422,11 +424,9 @@ fn whitening_uses_the_training_images_whether_it_is_stored_or_not() {
         "{variances:?}"
     );
     // Nothing is computed from images: the stored matrix is applied.
-    let weights =
-        soda::model::weights::WeightsFile::open(&at("white.safetensors")).expect("weights");
-    let whitening = soda::eval::whitening::Whitening::of_tensors(&weights.more, 8, &weights.path)
-        .expect("whole")
-        .expect("stored");
+    let weights = WeightsFile::open(&at("white.safetensors")).expect("weights");
+    let whitening =
+        Whitening::of_tensors(&weights.more, 8, &weights.path).expect("whole").expect("stored");
     embed("half.npy", &[], ["--weights", "white.safetensors"]);
     assert!(same(
         &whitening.apply(&read("half.npy", Some("l.npy")).values),
@@ -451,6 +451,27 @@ fn whitening_uses_the_training_images_whether_it_is_stored_or_not() {
         &["export", "--run", "run", "--out", "bare.safetensors", "--json", "e.json"],
     ));
     assert_eq!(json(&at("e.json"))["whitening"], false);
+    // For another side it is fitted again, as z is another.
+    succeeds(&soda(
+        FOLDER.path(),
+        &[
+            "export",
+            "--weights",
+            "white.safetensors",
+            "--set",
+            "data.source.side=24",
+            "--device",
+            "cpu",
+            "--out",
+            "side.safetensors",
+            "--json",
+            "e.json",
+        ],
+    ));
+    assert_eq!(json(&at("e.json"))["whitening"], true);
+    let side = WeightsFile::open(&at("side.safetensors")).expect("weights");
+    let refit = Whitening::of_tensors(&side.more, 8, &side.path).expect("whole").expect("stored");
+    assert_ne!(refit.to_tensors(), whitening.to_tensors());
 }
 
 /// Name, split, label, class and features of an image.
@@ -646,6 +667,8 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     std::fs::write(at("s/z.2-of-3.json"), lies.to_string()).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet cannot be read as a Parquet file"]);
 
+    succeeds(&run(&["embed", "pictures/a/0000.png", "--out", "s/u.parquet", "--shard", "all/2"]));
+
     // For a data set, each shard has a range: merged, they are the whole in order, in any format.
     let base = ["embed", "--split", "test", "--limit", "30"];
     succeeds(&run(&[&base[..], &["--shard", "all/4", "--out", "s/t.parquet"]].concat()));
@@ -653,6 +676,17 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     succeeds(&run(&[&base[..], &["--out", "s/whole.safetensors"]].concat()));
     let (merged, whole) = (read("s/t.safetensors", None), read("s/whole.safetensors", None));
     assert!(merged.labels == whole.labels && same(&merged.values, &whole.values));
+    succeeds(&soda(
+        FOLDER.path(),
+        &["embed", "--merge", "--out", "s/t.npy", "--labels", "s/labels.npy"],
+    ));
+    assert_eq!(read("s/t.npy", Some("s/labels.npy")).labels, whole.labels);
+    // Those of folders without labels have none to write.
+    fails(
+        &soda(FOLDER.path(), &["embed", "--merge", "--out", "s/u.npy", "--labels", "s/none.npy"]),
+        2,
+        &["--labels s/none.npy: the shards have none"],
+    );
 
     // A file that is added meanwhile would be in two shards or in none.
     let few = |i: usize| {
@@ -674,6 +708,11 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
 
     fails(&embed(&["--shard", "3/3"]), 2, &["3/16"]);
     fails(&embed(&["--shard", "auto"]), 2, &["no scheduler", "--shard 0/4"]);
+    fails(
+        &embed(&["--shard", "auto", "--json", "s/auto.json"]),
+        2,
+        &["--json s/auto.json", "every process would write this file"],
+    );
     fails(
         &run(&["embed", "pictures", "--shard", "0/2", "--out", "z.npy"]),
         2,

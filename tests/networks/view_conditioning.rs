@@ -1,5 +1,6 @@
 //! View conditioning: a denoiser that knows where its image lies in the encoder's draws that part.
 
+use crate::update;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
@@ -76,7 +77,7 @@ fn another_box_gives_the_matching_crop() {
         let loss = (drawn - images(batch.target, n, &autodiff)).square().mean();
         let lr = 2e-3 * ((number + 1) as f64 / 20.0).min(1.0);
         let grads = collect_gradients(&model, &loss.backward());
-        (model, _) = optim.step(lr, model, grads, &mut ema, &config.train);
+        (model, _) = update(&mut optim, lr, model, grads, &mut ema, &config.train);
     }
 
     let model = model.valid();

@@ -8,10 +8,11 @@ use soda::model::weights::WeightsFile;
 use soda::progress::{say, warn};
 use soda::run_dir::RunDir;
 use soda::train::checkpoint;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Options for reading images, for every command.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct Taking {
     /// Meaning of the top-level folders: splits (train, test) or classes. Default: splits if all
     /// are named like splits.
@@ -36,6 +37,20 @@ impl Taking {
     }
 }
 
+/// Returns the flags that ask for `options`, as words of a command line.
+pub fn flags(options: &Options) -> Vec<OsString> {
+    let mut words = Vec::new();
+    if let Some(layout) = options.layout {
+        let name = if layout == Layout::Splits { "splits" } else { "classes" };
+        words.extend(["--layout".into(), name.into()]);
+    }
+    if let Some(share) = options.split_ratio {
+        words.extend(["--split-ratio".into(), share.to_string().into()]);
+    }
+    words.extend(options.skip_unreadable.then(|| "--skip-unreadable".into()));
+    words
+}
+
 fn layout(text: &str) -> std::result::Result<Layout, String> {
     match text {
         "splits" => Ok(Layout::Splits),
@@ -48,6 +63,14 @@ fn share(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
         _ => Err("expected a fraction above 0 and below 1".into()),
+    }
+}
+
+impl Common {
+    /// Returns `--data` and the flags on how it is read, as words of a command line.
+    pub fn data_flags(&self) -> Vec<OsString> {
+        let named = self.data.iter().flat_map(|data| ["--data".into(), data.into()]);
+        named.chain(flags(&self.taking.options())).collect()
     }
 }
 
@@ -96,8 +119,13 @@ pub fn open(common: &Common, weights: &WeightsFile) -> Result<Dataset> {
 /// # Errors
 /// See [`open`].
 pub fn of_run(common: &Common, run: Option<&RunDir>, side: usize) -> Result<Dataset> {
-    let own = run.filter(|_| common.data.is_none()).and_then(Own::of);
-    own.map_or_else(|| named(common, side), |own| told(own.open(side)?))
+    match run.filter(|_| common.data.is_none()).and_then(Own::of) {
+        None => named(common, side),
+        Some(own) => {
+            own.check(&common.taking.options())?;
+            told(own.open(side)?)
+        }
+    }
 }
 
 /// Opens the images of a rank other than 0: those of `--data`, else those at rank 0's `location`,
@@ -133,6 +161,25 @@ impl Own {
         let (sha256, location, options) =
             noted.or_else(|| Some((saved()?.data_sha256, None, Options::default())))?;
         Some(Self { run: run.path.clone(), sha256, location, options })
+    }
+
+    /// Checks that the flags don't ask for another division into sets. (Images that couldn't be
+    /// read were left out of the recorded data, or there were none.)
+    fn check(&self, asked: &Options) -> Result<()> {
+        let other = |is: bool, flag| is.then_some(flag);
+        let differs =
+            other(asked.layout.is_some_and(|a| Some(a) != self.options.layout), "--layout");
+        let differs = differs.or(other(
+            asked.split_ratio.is_some_and(|a| Some(a) != self.options.split_ratio),
+            "--split-ratio",
+        ));
+        differs.map_or(Ok(()), |flag| {
+            Err(Error::usage(format!(
+                "{flag}: the data of {} is divided as it was for training; to divide it \
+                 differently, name it with --data",
+                self.run.display()
+            )))
+        })
     }
 
     fn open(&self, side: usize) -> Result<Dataset> {
@@ -190,6 +237,41 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        taking: Taking,
+    }
+
+    #[test]
+    fn flags_ask_for_the_options_that_they_are_made_from() {
+        for layout in [None, Some(Layout::Splits), Some(Layout::Classes)] {
+            for split_ratio in [None, Some(0.25)] {
+                for skip_unreadable in [false, true] {
+                    let options = Options { layout, split_ratio, skip_unreadable };
+                    let words = [vec!["soda".into()], flags(&options)].concat();
+                    assert_eq!(Line::parse_from(words).taking.options(), options);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_data_of_a_run_is_not_divided_differently() {
+        let recorded = Options { split_ratio: Some(0.2), ..Options::default() };
+        let own = Own { run: "r".into(), sha256: String::new(), location: None, options: recorded };
+        for fine in [Options::default(), recorded] {
+            own.check(&fine).expect("what was recorded");
+        }
+        let ratio = Options { split_ratio: Some(0.3), ..Options::default() };
+        let layout = Options { layout: Some(Layout::Classes), ..Options::default() };
+        for (asked, flag) in [(ratio, "--split-ratio: "), (layout, "--layout: ")] {
+            let error = own.check(&asked).expect_err("another division").to_string();
+            assert!(error.starts_with(flag) && error.contains("--data"), "{error}");
+        }
+    }
 
     #[test]
     fn a_run_that_recorded_only_a_checksum_finds_the_bundled_subset_and_refuses_other_data() {

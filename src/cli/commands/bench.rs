@@ -148,7 +148,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let interrupt = Interrupt::listen()?;
     output.set("date", json!(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
-    let mut outcome = measure(&planned, args, common.verbose, &interrupt)?;
+    let mut outcome = measure(&planned, args, common.verbosity.verbose, &interrupt)?;
     outcome.skipped.extend(refused);
     let only = if let [only] = targets.as_slice() { Some(&only.place) } else { None };
     output.set(

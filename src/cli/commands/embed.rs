@@ -39,11 +39,12 @@ use std::sync::atomic::Ordering;
 /// Encodes images and writes their features.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("embed");
-    args.check()?;
+    args.check(common.json.as_deref())?;
     if args.merge {
-        let (rows, shards) = merge(&args.out)?;
+        let (rows, shards) = merge(&args.out, args.labels.as_deref())?;
         outln!("{}: {rows} rows of {shards} shards", args.out.display());
-        output.merge(json!({ "out": args.out, "n": rows, "shards": shards }));
+        output
+            .merge(json!({ "out": args.out, "labels": args.labels, "n": rows, "shards": shards }));
         return output.write(common);
     }
     let shards =

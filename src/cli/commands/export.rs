@@ -94,6 +94,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return elsewhere(args, &weights, output, common);
     }
     let before = weights.config.model.sides.source;
+    let whitened = weights.more.iter().any(|(name, ..)| name.starts_with(WHITENING));
     change(&mut weights, &args.set)?;
     // Record the weights as they were read; re-calibration changes them.
     output.weights(&weights);
@@ -102,8 +103,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         recalibrate(&mut weights, common)?;
     }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let refit = args.half || changed;
-    let more = more(&weights, args, refit, common)?;
+    let stale = whitened && (args.half || changed);
+    let more = more(&weights, args, stale, common)?;
     let file = weights.export(args.half, trained.as_ref(), &more)?;
     files::write_atomically(&args.out, &file)?;
     let (bytes, length) = (file.len(), weights.bytes as u64);
@@ -220,9 +221,9 @@ fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
 }
 
 /// Returns what is stored next to the networks: the linear decoder, and the whitening of z if it is
-/// requested or already present. With `refit` an existing whitening is fitted again, because it
-/// belongs to the z of the unchanged weights.
-fn more(weights: &WeightsFile, args: &Args, refit: bool, common: &Common) -> Result<Tensors> {
+/// requested or already present. A `stale` one, which belongs to the z of the unchanged weights, is
+/// fitted again.
+fn more(weights: &WeightsFile, args: &Args, stale: bool, common: &Common) -> Result<Tensors> {
     let own = |prefix: &str| {
         weights
             .more
@@ -232,7 +233,6 @@ fn more(weights: &WeightsFile, args: &Args, refit: bool, common: &Common) -> Res
             .collect::<Tensors>()
     };
     let mut more = linear(weights, common)?.map_or_else(|| own(MORE), |linear| linear.to_tensors());
-    let stale = refit && !own(WHITENING).is_empty();
     if stale && !args.whiten {
         say("fitting the whitening of z again, to the weights as they are written");
     }

@@ -256,8 +256,11 @@ fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, 
         format!("held-out training {what}")
     };
     let scored = format!("scored on {} {images}", HumanCount(n_test as u64));
-    let (method, runs) = (protocol.method, probed.point.runs);
-    let runs = match (runs, method.is_drawn() || probed.point.fraction < 1.0) {
+    let method = protocol.method;
+    let points = std::iter::once(&probed.point).chain(&probed.curve);
+    let runs = points.clone().map(|point| point.runs).max().unwrap_or(1);
+    let few = points.clone().any(|point| point.fraction < 1.0);
+    let runs = match (runs, method.is_drawn() || few) {
         (_, false) => " (deterministic)".into(),
         (1, _) => ", one seed".into(),
         _ => format!(", {runs} seeds"),

@@ -62,7 +62,6 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let subcommands = Subcommands {
         run: &args.run,
         common,
-        data: common.data.clone(),
         weights: &weights.sha256,
         images: dataset.test.len(),
         folder: args.run.join("report"),

@@ -1,6 +1,5 @@
 //! `soda shaders`, hidden: writes the source of all shaders, for tools that check or compile them.
 
-use crate::cli::args::Common;
 use serde_json::{Value, json};
 use soda::config::{BUILT_IN, Config};
 use soda::error::{Error, Result};
@@ -20,7 +19,7 @@ pub struct Args {
 
 /// Writes each shader to a file, and manifest.json, which lists what each shader needs and which
 /// recipes launch it on GPUs.
-pub fn run(args: &Args, _common: &Common) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let folder = &args.folder;
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::usage(format!(

@@ -14,6 +14,7 @@ mod tars;
 mod tiny_imagenet;
 mod tree;
 
+pub(super) use shared::MOST_CLASSES;
 pub(crate) use shared::class_order;
 
 use super::listing::Listing;

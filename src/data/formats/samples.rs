@@ -1,8 +1,8 @@
 //! The members of a tar shard: images, and the labels that belong to them by name.
 
-use super::shared::{is_image, is_image_ending};
 use super::tars::{Member, damaged, walk};
 use crate::data::listing::LeftOut;
+use crate::data::picture::named_image;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -80,7 +80,7 @@ pub(super) fn scan(path: &Path, left_out: &mut Vec<LeftOut>) -> Result<Shard> {
     let mut others = Vec::new();
     walk(path, left_out, &mut |member| {
         let (key, ending) = parts(&member.name);
-        if is_image(&member.name) {
+        if named_image(&member.name) {
             let (path, member) = (member.name.clone(), member.number);
             images.push(Image { path, member, labels: Vec::new(), further: false });
         } else if let Some(source) = Source::of(ending) {
@@ -102,15 +102,16 @@ pub(super) fn scan(path: &Path, left_out: &mut Vec<LeftOut>) -> Result<Shard> {
     left_out.extend(others);
     // If a labelled sample has several images, the one whose extension is just that of an image
     // counts.
+    let plain = |ending: &str| !ending.contains('.') && named_image(&format!(".{ending}"));
     let mut first: HashMap<String, usize> = HashMap::new();
     for i in 0..images.len() {
         let (key, ending) = parts(&images[i].path);
         let Some(found) = labels.get(key) else { continue };
-        let (key, plain) = (key.to_owned(), is_image_ending(ending));
+        let (key, is_plain) = (key.to_owned(), plain(ending));
         images[i].labels.clone_from(found);
         match first.get(&key) {
             None => drop(first.insert(key, i)),
-            Some(&other) if plain && !is_image_ending(parts(&images[other].path).1) => {
+            Some(&other) if is_plain && !plain(parts(&images[other].path).1) => {
                 images[other].further = true;
                 first.insert(key, i);
             }

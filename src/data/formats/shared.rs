@@ -2,13 +2,15 @@
 //! set.
 
 use crate::data::listing::{LeftOut, Set};
+use crate::data::picture::named_image;
+use crate::data::walk::OF_SYSTEMS;
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// The largest number of classes.
-pub(super) const MOST_CLASSES: usize = 65_535;
+/// The largest number of classes that labels can distinguish.
+pub(in crate::data) const MOST_CLASSES: usize = 65_535;
 
 /// Compares two class names: numbers come first, by value; other names follow in character order.
 pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
@@ -78,27 +80,9 @@ pub(super) fn unique(names: &mut [String]) {
     }
 }
 
-/// Extensions of image files, including formats that can't be read: such files must not be passed
-/// over silently.
-const IMAGES: [&str; 19] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "pnm", "pam",
-    "tif", "tiff", "avif", "heic", "heif", "jp2",
-];
-
-/// Checks whether a file of this name is an image by its extension.
-pub(super) fn is_image(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, ending)| is_image_ending(ending))
-}
-
-/// Checks whether this is the extension of an image, written without its dot.
-pub(super) fn is_image_ending(ending: &str) -> bool {
-    IMAGES.iter().any(|image| image.eq_ignore_ascii_case(ending))
-}
-
 /// Checks whether a file or folder of this name is hidden or belongs to the system.
 pub(super) fn is_hidden(name: &str) -> bool {
-    name.starts_with('.')
-        || ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"].contains(&name)
+    name.starts_with('.') || OF_SYSTEMS.contains(&name)
 }
 
 /// Lists the names and paths in `folder`, sorted by name and without hidden ones.
@@ -152,7 +136,7 @@ pub(super) fn shards_of(
             {
                 open.push((path, within + "/", deeper));
             } else if is_dir && prefix.is_empty() && holds_images(&path)
-                || !is_dir && is_image(&name)
+                || !is_dir && named_image(&name)
             {
                 return Ok(Vec::new());
             } else if !is_dir && name.to_lowercase().ends_with(ending) {
@@ -178,7 +162,7 @@ pub(super) fn shards_of(
 
 fn holds_images(folder: &Path) -> bool {
     let few = |found: std::fs::ReadDir| {
-        found.take(1000).flatten().any(|entry| is_image(&entry.file_name().to_string_lossy()))
+        found.take(1000).flatten().any(|entry| named_image(&entry.file_name().to_string_lossy()))
     };
     std::fs::read_dir(folder).is_ok_and(few)
 }

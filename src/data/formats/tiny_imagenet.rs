@@ -1,8 +1,9 @@
 //! Tiny-ImageNet as downloaded: one folder per class under `train`, a table of labels under `val`,
 //! no labels under `test`.
 
-use super::shared::{check_count, counted, entries as entries_of, is_image, some_of};
+use super::shared::{check_count, counted, entries as entries_of, some_of};
 use crate::data::listing::{Entry, LeftOut, Listing, Set, files};
+use crate::data::picture::named_image;
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -97,7 +98,7 @@ impl Found<'_> {
     fn images(&mut self, folder: &Path, within: &str, label: u16, set: Set) -> Result<()> {
         for (name, path) in entries_of(folder)? {
             let within = format!("{within}/{name}");
-            if is_image(&name) {
+            if named_image(&name) {
                 self.add(path, within, label, set);
             } else if !name.ends_with("_boxes.txt") {
                 LeftOut::add(&mut self.left_out, "files that are not images", || within);

@@ -80,6 +80,23 @@ fn an_unreadable_image_stops_packing_and_nothing_is_written() {
 }
 
 #[test]
+fn a_set_without_readable_images_is_refused_and_leaves_the_file_alone() {
+    let (dir, written) = packed(true);
+    written.unwrap();
+    let out = dir.path().join("out");
+    let before = std::fs::read(&out).unwrap();
+    for i in 0..4 {
+        let path = dir.path().join(format!("damaged/{}/{i}.png", ["a", "b"][i % 2]));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "broken").unwrap();
+    }
+    let options = Options { skip_unreadable: true, ..Options::default() };
+    let message = pack(&dir.path().join("damaged"), 24, &options, &out).unwrap_err().to_string();
+    assert!(message.contains("none of the images of the training set can be read"), "{message}");
+    assert_eq!(std::fs::read(&out).unwrap(), before);
+}
+
+#[test]
 fn damage_is_detected_and_never_panics() {
     let (dir, _written) = packed(true);
     let path = dir.path().join("out");

@@ -39,8 +39,12 @@ pub(in crate::data) fn kind(path_name: &str, first_bytes: &[u8]) -> Option<Kind>
         return Some(Kind::Readable);
     }
     // A file with an image's extension that isn't an image can't be read either.
-    let named = named_readable(path_name) || FOREIGN.contains(&ending(path_name).as_str());
-    (named || foreign(first_bytes).is_some()).then_some(Kind::Foreign)
+    (named_image(path_name) || foreign(first_bytes).is_some()).then_some(Kind::Foreign)
+}
+
+/// Checks whether the name has the extension of an image format, readable or not.
+pub(in crate::data) fn named_image(path_name: &str) -> bool {
+    named_readable(path_name) || FOREIGN.contains(&ending(path_name).as_str())
 }
 
 /// Checks whether the name has the extension of a readable format.

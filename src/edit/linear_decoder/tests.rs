@@ -143,7 +143,8 @@ fn a_written_decoder_reads_back_unchanged_and_damaged_or_foreign_tensors_are_ref
     assert!(bytes < 2 * (decoder.map.len() + decoder.components.len()) + 2000, "{bytes}");
     // Networks with another z, damaged tensors, no tensors at all.
     assert!(LinearDecoder::of_tensors(&tensors, Z + 1, &path).is_err());
-    for (name, change) in [("map", 0), ("components", 1), ("detail", 2), ("map", 3)] {
+    let changes = [("map", 0), ("components", 1), ("detail", 2), ("map", 3), ("components", 4)];
+    for (name, change) in changes {
         let mut damaged = tensors.clone();
         let (_, shape, values) =
             damaged.iter_mut().find(|(own, ..)| own.ends_with(name)).expect("a tensor");
@@ -151,6 +152,7 @@ fn a_written_decoder_reads_back_unchanged_and_damaged_or_foreign_tensors_are_ref
             0 => shape[2] += 1,
             1 => shape[3] += 1,
             2 => shape.push(1),
+            4 => shape.clear(),
             _ => values[3] = f32::NAN,
         }
         let message =

@@ -219,7 +219,11 @@ fn read_group(
     values.read_records(rows, Some(&mut levels), Some(&mut begins), &mut features)?;
     let text = |name: &ByteArray| Ok(name.as_utf8()?.to_owned());
     let texts: Vec<String> = texts.iter().map(text).collect::<std::result::Result<_, Fault>>()?;
-    let numbers: Vec<u16> = numbers.into_iter().map(|label| label as u16).collect();
+    let numbers: Vec<u16> = numbers
+        .into_iter()
+        .map(u16::try_from)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| wrong("a label is not a number from 0 to 65535"))?;
     if texts.len() != rows
         || !(numbers.is_empty() || numbers.len() == rows)
         || !features.len().is_multiple_of(rows.max(1))

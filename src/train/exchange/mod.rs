@@ -1,7 +1,7 @@
 //! Training steps by several ranks, each of which takes a part of the batch.
 //!
-//! On devices of one kind, the result is bit for bit that of one process with the same parts
-//! (`train.micro_batch`): gradients are summed in the order of the parts, and so are the sums of
+//! On devices of one kind, the result is bit for bit that of one process with the same parts, one
+//! for each rank (`train.micro_batch`; docs/scale.md lists the exceptions): gradients are summed in the order of the parts, and so are the sums of
 //! squares that make up their norm. Each rank updates its own parameters (Rajbhandari et al. 2020,
 //! arXiv 1910.02054, stage 1) and sends the new weights to the others, so that all ranks have the
 //! same weights.

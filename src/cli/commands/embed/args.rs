@@ -8,7 +8,7 @@ use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;
 use soda::eval::table::{Format, Table};
 use soda::files::Destination;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `soda embed`.
 #[derive(clap::Args)]
@@ -50,7 +50,7 @@ pub struct Args {
     /// of each row. `-`, pipes and devices get the .npy format.
     #[arg(long, value_name = "FILE", default_value = "features.npy")]
     pub out: PathBuf,
-    /// Also write the labels of a --split to this .npy file.
+    /// Also write the labels of a --split, or of the shards of one, to this .npy file.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
     pub labels: Option<PathBuf>,
     /// Also write the name of each row's image to this text file. A name is the image's file name,
@@ -64,14 +64,21 @@ pub struct Args {
     #[arg(long, value_name = "I/N|all/N|auto", conflicts_with_all = ["labels", "names", "merge"])]
     pub shard: Option<Shards>,
     /// Merge the shards of --out into it. All shards must exist, with the same weights and images.
-    #[arg(long, conflicts_with_all = ["paths", "split", "limit", "labels", "names", "whiten", "normalise", "run", "weights"])]
+    #[arg(long, conflicts_with_all = ["paths", "split", "limit", "names", "whiten", "normalise", "run", "weights"])]
     pub merge: bool,
 }
 
 impl Args {
     /// Checks before the work that the flags are valid and all files can be written.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, json: Option<&Path>) -> Result<()> {
         Table::holds_names(&self.out)?;
+        if let Some(path) = json.filter(|_| self.shard == Some(Shards::Auto)) {
+            return Err(Error::usage(format!(
+                "--json {}: with --shard auto every process would write this file; leave it out, \
+                 as each shard has a JSON of its own",
+                path.display()
+            )));
+        }
         if self.shard.is_some()
             && self.out.extension().is_none_or(|extension| extension != "parquet")
         {

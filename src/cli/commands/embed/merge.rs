@@ -5,17 +5,18 @@ use super::manifest::Manifest;
 use super::shard::Shard;
 use serde_json::Value;
 use soda::error::{Error, Result};
-use soda::eval::table::{Known, Table, read_parquet};
+use soda::eval::table::{Known, Table, read_parquet, write_labels};
 use soda::files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Merges the shards of `out` into it, in their order, and returns the number of rows and of
-/// shards.
+/// Merges the shards of `out` into it, in their order, writes their labels to `labels_to`, and
+/// returns the number of rows and of shards.
 ///
 /// # Errors
-/// If a shard is missing, damaged or made differently from the others, or `out` can't be written.
-pub fn merge(out: &Path) -> Result<(usize, usize)> {
+/// If a shard is missing, damaged or made differently from the others, they have no labels to
+/// write, or a file can't be written.
+pub fn merge(out: &Path, labels_to: Option<&Path>) -> Result<(usize, usize)> {
     let manifests = found(out)?;
     let first = manifests.first().ok_or_else(|| {
         let pattern = Shard { index: 0, of: 4 }.path(out);
@@ -76,6 +77,12 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     }
     let known = Known { split: first.1.split.clone(), classes: first.1.classes.clone() };
     let labelled = !known.classes.is_empty();
+    if let Some(path) = labels_to.filter(|_| !labelled) {
+        return Err(Error::usage(format!(
+            "--labels {}: the shards have none, since they were not made with --split",
+            path.display()
+        )));
+    }
     let mut labels = Vec::new();
     if labelled {
         for (path, _) in &shards {
@@ -128,6 +135,7 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     let rows = table.rows();
     table.finish()?;
     lines.map_or(Ok(()), Lines::finish)?;
+    labels_to.map_or(Ok(()), |path| write_labels(path, &labels))?;
     Ok((rows, of))
 }
 

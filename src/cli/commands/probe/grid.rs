@@ -11,9 +11,10 @@ use soda::eval::features::FeatureKind;
 use soda::eval::grid::{Grid, Scan, default_times, scan};
 use soda::eval::method::Method;
 use soda::eval::probe::{Protocol, Split, TrainViews};
+use soda::model::shipped;
 use soda::progress::say;
 use soda::report::heatmap::{Heatmap, save_heatmap};
-use soda::shell::quoted;
+use soda::shell::{continued, quoted};
 use std::path::{Path, PathBuf};
 
 /// Flags of the scan.
@@ -77,7 +78,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     print(&grid, &protocol);
     save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
 
-    let report = to_report(protocol.method, &best.features, &weights.path, common.data.as_deref());
+    let report = to_report(protocol.method, &best.features, &weights.path, common);
     outln!("Heat map: {}. For the result on the test set: {report}", args.grid.out.display());
     output.device(&device);
     output.weights(&weights);
@@ -139,12 +140,14 @@ fn picture(grid: &Grid, protocol: &Protocol) -> Heatmap {
 }
 
 /// Returns the command that scores `features` on the test set.
-fn to_report(method: Method, features: &str, weights: &Path, data: Option<&Path>) -> String {
-    let data = data.map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+fn to_report(method: Method, features: &str, weights: &Path, common: &Common) -> String {
+    // The shipped weights are in the program; their file needn't exist here.
+    let weights = if weights == Path::new(shipped::PATH) { Path::new("shipped") } else { weights };
     format!(
-        "soda probe --protocol {method} --features {} --weights {}{data}",
+        "soda probe --protocol {method} --features {} --weights {}{}",
         quoted(features),
-        quoted(weights)
+        quoted(weights),
+        continued(&common.data_flags())
     )
 }
 
@@ -154,14 +157,14 @@ mod tests {
 
     #[test]
     fn the_command_to_report_takes_any_path() {
-        let command = to_report(
-            Method::Knn,
-            "middle@50",
-            Path::new("it's/a w.safetensors"),
-            Some(Path::new("my data")),
-        );
+        let data = Common { data: Some("my data".into()), ..Common::default() };
+        let words = |weights: &str, common: &Common| {
+            let command = to_report(Method::Knn, "middle@50", Path::new(weights), common);
+            shlex::split(&command).expect("whole quotes")
+        };
+        assert_eq!(words(shipped::PATH, &Common::default())[6..], ["--weights", "shipped"]);
         assert_eq!(
-            shlex::split(&command).expect("whole quotes")[2..],
+            words("it's/a w.safetensors", &data)[2..],
             [
                 "--protocol",
                 "knn",

@@ -3,6 +3,7 @@
 use super::subcommands::typed;
 use super::training;
 use crate::cli::args::Common;
+use crate::cli::args::images::flags;
 use crate::cli::args::weights;
 use serde_json::Value;
 use soda::config::LrSchedule;
@@ -10,7 +11,7 @@ use soda::error::Result;
 use soda::model::weights::WeightsFile;
 use soda::report::html::{Listing, Section, Table};
 use soda::run_dir::{RunDir, Start};
-use soda::shell::{quoted, retyped};
+use soda::shell::{continued, quoted, retyped};
 
 /// Builds the section on how to reproduce the run and the report.
 pub fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Section> {
@@ -59,7 +60,7 @@ pub fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Se
         ]);
     }
     let mut commands: Vec<String> = starts.iter().map(|start| retyped(&start.command)).collect();
-    commands.push(typed("report", &run.path, common.data.as_deref()));
+    commands.push(typed("report", &run.path, common));
     Ok(Section {
         id: "repeat".into(),
         title: "How to reproduce it".into(),
@@ -89,11 +90,11 @@ fn from_recipe(starts: &[Start]) -> String {
         .map_or(String::new(), |from| format!(" --from {}", quoted(from)));
     // Only a run with --continue starts after the last step of its starting weights.
     let on = if !from.is_empty() && starts[0].step > 0 { " --continue" } else { "" };
-    let data = starts.last().and_then(|start| start.data_location.as_ref());
-    format!(
-        "soda train --config recipe.toml{from}{on}{}",
-        data.map_or(String::new(), |data| format!(" --data {}", quoted(data)))
-    )
+    let data = starts.last().map_or(String::new(), |start| {
+        let place = start.data_location.iter().flat_map(|place| ["--data".into(), place.into()]);
+        continued(&place.chain(flags(&start.data_options)).collect::<Vec<_>>())
+    });
+    format!("soda train --config recipe.toml{from}{on}{data}")
 }
 
 #[cfg(test)]
@@ -116,10 +117,13 @@ mod tests {
         let first = start(
             json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }),
         );
-        let command = from_recipe(&[first, start(json!({ "data_location": "/my data" }))]);
+        let command = from_recipe(&[
+            first,
+            start(json!({ "data_location": "/my data", "data_options": { "split_ratio": 0.2 } })),
+        ]);
         assert_eq!(
             shlex::split(&command).expect("whole quotes")[4..],
-            ["--from", "/it's/w.safetensors", "--data", "/my data"]
+            ["--from", "/it's/w.safetensors", "--data", "/my data", "--split-ratio", "0.2"]
         );
         let on = from_recipe(&[start(json!({ "from": "cd", "from_name": "shipped", "step": 40 }))]);
         assert_eq!(on, "soda train --config recipe.toml --from shipped --continue");

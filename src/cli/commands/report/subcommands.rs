@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use soda::error::{Error, Result};
 use soda::progress::{say, warn};
 use soda::report::html::{Figure, Section};
-use soda::shell::quoted;
+use soda::shell::{continued, quoted};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,6 @@ pub struct Subcommands<'a> {
     pub run: &'a Path,
     /// The common flags of all commands.
     pub common: &'a Common,
-    /// The `--data` of all commands.
-    pub data: Option<PathBuf>,
     /// The SHA-256 of the weights that the page is about.
     pub weights: &'a str,
     /// The number of test images.
@@ -78,19 +76,17 @@ impl Subcommands<'_> {
     /// Runs `soda WORDS --run RUN` and stores its output under `name`; `draws` if the command
     /// writes a picture.
     pub fn run(&self, name: &str, words: &str, draws: bool) -> Finished {
-        let typed = typed(words, self.run, self.data.as_deref());
+        let typed = typed(words, self.run, self.common);
         say(&typed);
         let (json, picture) =
             (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
         let mut line: Vec<OsString> = words.split(' ').map(Into::into).collect();
         line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);
         line.extend(["--device".into(), self.common.device.clone().into()]);
-        if self.common.quiet {
+        if self.common.verbosity.quiet {
             line.push("--quiet".into());
         }
-        if let Some(data) = &self.data {
-            line.extend(["--data".into(), data.into()]);
-        }
+        line.extend(self.common.data_flags());
         if draws {
             line.extend(["--out".into(), picture.clone().into()]);
         }
@@ -135,10 +131,9 @@ pub fn add(
     }
 }
 
-/// Returns `soda WORDS --run RUN --data DATA`, as a user types it.
-pub fn typed(words: &str, run: &Path, data: Option<&Path>) -> String {
-    let data = data.map_or(String::new(), |data| format!(" --data {}", quoted(data)));
-    format!("soda {words} --run {}{data}", quoted(run))
+/// Returns `soda WORDS --run RUN` with the flags for the data, as a user types it.
+pub fn typed(words: &str, run: &Path, common: &Common) -> String {
+    format!("soda {words} --run {}{}", quoted(run), continued(&common.data_flags()))
 }
 
 #[cfg(test)]
@@ -147,14 +142,15 @@ mod tests {
 
     #[test]
     fn a_path_is_a_single_word_of_a_command() {
-        let command = typed("quality -n 12", Path::new("it's/a run"), Some(Path::new("my data")));
+        let data = Common { data: Some("my data".into()), ..Common::default() };
+        let command = typed("quality -n 12", Path::new("it's/a run"), &data);
         let words = shlex::split(&command).expect("a command");
         assert_eq!(
             words,
             ["soda", "quality", "-n", "12", "--run", "it's/a run", "--data", "my data"]
         );
         assert_eq!(
-            typed("health", Path::new("runs/quick-1"), None),
+            typed("health", Path::new("runs/quick-1"), &Common::default()),
             "soda health --run runs/quick-1"
         );
     }

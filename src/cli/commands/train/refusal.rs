@@ -3,7 +3,7 @@
 use crate::cli::args::Common;
 use soda::device::Selected;
 use soda::error::{Error, Result};
-use soda::shell::quoted;
+use soda::shell::{continued, quoted};
 
 /// Refuses to train on the CPU by mistake, for days, if there is a GPU that can't be used.
 pub(super) fn may_train(device: &Selected) -> Result<()> {
@@ -30,8 +30,7 @@ pub(super) fn too_much(common: &Common) -> Error {
 
 /// Returns the flags for data and device, as given.
 fn place(common: &Common) -> String {
-    let data =
-        common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+    let data = continued(&common.data_flags());
     let device = if common.device == "auto" {
         String::new()
     } else {

@@ -28,14 +28,13 @@ pub(super) fn resume_command(run: &RunDir, args: &Args, common: &Common) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::{OnImages, With};
     use clap::Parser;
 
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: Args,
-        #[command(flatten)]
-        common: Common,
+        flags: With<Args, OnImages>,
     }
 
     #[test]
@@ -43,8 +42,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::new(folder.path().join("it's a run"));
         let resume = |more: &[&str]| {
-            let Line { args, common } = Line::parse_from(["train"].iter().chain(more));
-            shlex::split(&resume_command(&run, &args, &common)).expect("whole quotes")
+            let With { own, shared } = Line::parse_from(["train"].iter().chain(more)).flags;
+            shlex::split(&resume_command(&run, &own, &shared.into())).expect("whole quotes")
         };
         let path = run.path.to_string_lossy();
         let plain = ["soda", "train", "--resume", "--run", &*path];

@@ -46,6 +46,8 @@ fn reads_samples_with_their_labels() {
         ("./a/001.JPEG", "three"),
         ("a/001.cls", "010"),
         ("a/002.webp", "none"),
+        // An image of a format that isn't read is an image nevertheless.
+        ("a/004.JXL", "none"),
         ("a/003.npy", "x"),
     ]);
     write(dir.path(), "train-000.tar", &train);
@@ -71,7 +73,7 @@ fn reads_samples_with_their_labels() {
         ("files and folders that are not .tar shards", 1),
         ("members that are not images", 1),
         ("further images of a sample", 1),
-        ("images without a label (.cls)", 1),
+        ("images without a label (.cls)", 2),
         ("validation images, as there are test images", 1),
     ];
     assert_eq!(left_out(&listing), left);
