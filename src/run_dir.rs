@@ -170,6 +170,29 @@ impl RunDir {
         own(&self.path.join("checkpoints"), &["step_"], extension)
     }
 
+    /// Returns something in this folder that isn't a run's, if it holds no run: a folder, or a
+    /// picture of another name. (Other files, such as the log of a launcher, do no harm.)
+    pub fn stranger(&self) -> Option<PathBuf> {
+        if self.exists() {
+            return None;
+        }
+        let own = ["checkpoints", "samples", "report"];
+        let drawn = ["loss.png", "reconstruction.png", "from_scratch.png"];
+        let is_stranger = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+            if name.starts_with('.') {
+                return false;
+            }
+            let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+            let is_picture = ["png", "jpg", "jpeg", "webp", "bmp", "gif"].contains(&ending);
+            path.is_dir() && !own.contains(&&*name) || is_picture && !drawn.contains(&&*name)
+        };
+        let mut entries: Vec<PathBuf> =
+            std::fs::read_dir(&self.path).ok()?.flatten().map(|entry| entry.path()).collect();
+        entries.sort();
+        entries.into_iter().find(is_stranger)
+    }
+
     /// Removes the files that a kill left half-written, here and where links of the run lead to
     /// files of the same names. The caller must hold the run's lock.
     pub fn tidy(&self) {

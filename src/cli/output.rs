@@ -9,6 +9,7 @@ use soda::files::{self, Destination};
 use soda::machine;
 use soda::model::weights::WeightsFile;
 use soda::report::picture;
+use soda::run_dir::RunDir;
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -215,6 +216,20 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
 pub fn prepare(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     claim(flag, path, holds)?;
     files::create_parent(path)
+}
+
+/// Refuses the directory of a new run, named by `flag`, that holds folders or pictures of others.
+///
+/// # Errors
+/// If it does.
+pub fn refuse_occupied(flag: &str, run: &RunDir) -> Result<()> {
+    run.stranger().map_or(Ok(()), |stranger| {
+        Err(Error::usage(format!(
+            "{flag} {}: this folder holds {} and no run; name a new folder",
+            run.path.display(),
+            stranger.display()
+        )))
+    })
 }
 
 /// Adds the destination of `path` to `claimed`, unless another flag has claimed it.

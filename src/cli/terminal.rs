@@ -91,7 +91,7 @@ struct Training {
 
 impl Training {
     fn begin(task: &Task) -> Self {
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {msg}")
+        let style = ProgressStyle::with_template("{bar:30} step {human_pos}/{human_len}, {msg}")
             .expect("a valid template");
         Self { bar: bar(task.total).with_style(style).with_message("taking the first step") }
     }
@@ -104,7 +104,8 @@ impl Shown for Training {
 
     fn note(&self, text: &str, due: bool) {
         if due && !std::io::stderr().is_terminal() {
-            let (step, steps) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let [step, steps] =
+                [self.bar.position(), self.bar.length().unwrap_or(0)].map(HumanCount);
             Terminal.inform(&format!("step {step}/{steps}, {text}"));
         }
         self.bar.set_message(text.to_owned());

@@ -114,6 +114,18 @@ fn dry_run_prints_the_resolved_recipe_and_writes_nothing() {
     let out = succeeds(&train(folder.path(), &["--dry-run", "--set", "train.lr=5e-5"]));
     assert!(out.contains("lr = 0.00005") || out.contains("lr = 5e-5"), "{out}");
     assert!(!folder.path().join("runs").exists());
+    // As JSON, with the rate of a timed step.
+    let mut args = vec!["--dry-run", "--json", "dry.json", "--device", "cpu"];
+    args.extend(["--set", "train.lr=5e-5"]);
+    succeeds(&train(folder.path(), &args));
+    let written = json(&folder.path().join("dry.json"));
+    assert_eq!(
+        (&written["recipe"]["train"]["lr"], &written["dry_run"]),
+        (&5e-5.into(), &true.into())
+    );
+    assert!(written["images_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{written}");
+    // What training refuses.
+    fails(&train(folder.path(), &["--dry-run", "--shares", "2,1"]), 2, &["--shares and --wire"]);
 }
 
 #[test]

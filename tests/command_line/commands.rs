@@ -172,6 +172,9 @@ fn guidance_and_samplers_are_checked_and_change_the_picture() {
     fails(&draw(&["--guidance", "1,2"]), 2, &["--guidance", "2 weights", "3 sections"]);
     fails(&draw(&["--guidance", "NaN"]), 2, &["--guidance", "finite"]);
     fails(&draw(&["--eta", "2"]), 2, &["--eta 2"]);
+    for other in ["ddpm", "dpm-solver"] {
+        fails(&draw(&["--sampler", other, "--eta", "0.5"]), 2, &["--eta 0.5", "--sampler ddim"]);
+    }
     let whole = ["reconstruct", "--run", "whole", "--out", "g.png", "--guidance", "1,2"];
     fails(&run(&whole), 2, &["z has no sections"]);
     assert_eq!(draw(&["--sampler", "euler"]).status.code(), Some(2));

@@ -332,6 +332,12 @@ fn a_map_is_drawn_and_measured_with_both_methods() {
     assert_eq!((&all["data"]["split"], &tsne["data"]["split"]), (&"all".into(), &"test".into()));
     fails(&run(&["map", "--limit", "9"]), 2, &["--limit 9", "at least 10"]);
     fails(&run(&["map", "--perplexity", "0.5"]), 2, &["--perplexity 0.5"]);
+    fails(
+        &run(&["map", "--limit", "120", "--perplexity", "90"]),
+        2,
+        &["--perplexity 90", "between 1 and 39"],
+    );
+    fails(&run(&["map", "--method", "pca", "--perplexity", "9"]), 2, &["--method tsne"]);
     assert_eq!(run(&["map", "--method", "umap"]).status.code(), Some(2));
 }
 

@@ -45,6 +45,28 @@ fn without_a_recipe_a_cpu_gets_two_commands_and_no_run_starts() {
 }
 
 #[test]
+fn a_new_run_takes_no_folder_of_other_things_and_resuming_needs_a_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    std::fs::create_dir_all(at.join("photos/cat")).expect("a folder");
+    let mut args = vec!["train", "--config", "quick", "--device", "cpu", "--run", "photos"];
+    args.extend(set(&TINY));
+    fails(&soda(at, &args), 2, &["--run photos: this folder holds photos/cat and no run"]);
+    let quick = ["quickstart", "--out", "photos", "--device", "cpu"];
+    fails(&soda(at, &quick), 2, &["--out photos: this folder holds photos/cat and no run"]);
+    assert_eq!(std::fs::read_dir(at.join("photos")).expect("there").count(), 1);
+    let resume = |run: &str| soda(at, &["train", "--resume", "--device", "cpu", "--run", run]);
+    fails(&resume("photos"), 2, &["--resume: photos holds no run"]);
+    fails(&resume("none"), 2, &["--resume: none does not exist"]);
+    // The log of a launcher does no harm.
+    std::fs::create_dir_all(at.join("r")).expect("a folder");
+    std::fs::write(at.join("r/log.txt"), "a line").expect("written");
+    args[6] = "r";
+    args.extend(set(&["train.steps=1", "train.evaluate_every=0"]));
+    succeeds(&soda(at, &args));
+}
+
+#[test]
 fn a_batch_beyond_the_adapters_buffers_is_refused_before_anything_is_trained() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut args = vec!["train", "--config", "quick", "--device", "wgpu", "--run", "r"];

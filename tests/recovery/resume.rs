@@ -132,6 +132,11 @@ fn a_failed_step_is_reported_and_replayed() {
     );
     assert_eq!(replayed["finite"], true);
     fails(&soda(at, &["replay", "--run", "good", "--device", "cpu"]), 2, &["--step"]);
+    fails(
+        &soda(at, &["replay", "--run", "good", "--step", "99", "--device", "cpu"]),
+        2,
+        &["--step 99: good has "],
+    );
 }
 
 #[test]

@@ -65,6 +65,11 @@ impl SamplingArgs {
         }
         sample.steps = self.steps.unwrap_or(sample.steps);
         sample.inversion_steps = self.steps.unwrap_or(sample.inversion_steps);
+        if let Some(eta) = self.eta.filter(|_| sample.sampler != Sampler::Ddim) {
+            return Err(Error::usage(format!(
+                "--eta {eta}: only DDIM has an eta; add --sampler ddim"
+            )));
+        }
         sample.eta = self.eta.unwrap_or(sample.eta);
         sample.start = self.start.unwrap_or(sample.start);
         if !(sample.start > 0.0 && sample.start <= 1.0) {

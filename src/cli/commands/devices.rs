@@ -15,10 +15,13 @@ use soda::model::layers::step_operations;
 use soda::selftest;
 use soda::train::trial;
 use soda::units::rate;
+use std::time::Duration;
 
 /// The recipes for which expected rates are shown: the defaults on a GPU and on a CPU.
 const OF_GPUS: &str = "cifar10";
 const OF_CPUS: &str = "tiny";
+
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Lists every adapter, and the device that `auto` selects.
 pub fn run(common: &Common) -> Result<()> {
@@ -102,9 +105,9 @@ fn expected(adapter: &Adapter) -> Result<Option<f64>> {
     Ok(speed.map(|speed| speed / step_operations(&config.model, config.train.denoisings)))
 }
 
-/// Returns the images per second of a training step on the CPU. The step is timed once for each
-/// version of the program, CPU model and number of threads; the result is kept in the user's cache
-/// folder.
+/// Returns the images per second of a training step on the CPU. The step is timed once a day for
+/// each version of the program, CPU model and number of threads; the result is kept in the user's
+/// cache folder.
 fn timed(cpu: &Selected) -> Result<f64> {
     let config = Config::named(OF_CPUS.as_ref(), &[])?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -115,7 +118,12 @@ fn timed(cpu: &Selected) -> Result<f64> {
     files::kept(
         "the training rate of the CPU",
         path.as_deref(),
-        |path| std::fs::read_to_string(path).ok()?.trim().parse().ok(),
+        |path| {
+            // The machine may have been busy.
+            let age = std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()?;
+            let text = std::fs::read_to_string(path).ok().filter(|_| age < A_DAY)?;
+            text.trim().parse().ok()
+        },
         || Ok(config.train.batch_size as f64 / trial::rate(&config, cpu)?.step),
         |rate: &f64, path| files::write_atomically(path, format!("{rate}\n").as_bytes()),
     )

@@ -49,9 +49,10 @@ pub struct Args {
     /// Draw thumbnails, as many as fit without overlapping; other images stay dots.
     #[arg(long)]
     thumbnails: bool,
-    /// Perplexity of t-SNE: roughly the number of neighbours (lower for few images).
-    #[arg(long, default_value_t = 30.0)]
-    perplexity: f64,
+    /// Perplexity of t-SNE: roughly the number of neighbours (default: 30, or a third of the
+    /// images if that is less).
+    #[arg(long)]
+    perplexity: Option<f64>,
     /// Output picture.
     #[arg(long, value_name = "FILE", default_value = "map.png")]
     out: PathBuf,
@@ -83,12 +84,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         )));
     }
     let near = NEIGHBOURS.min((n - 1) / 2);
-    if !(args.perplexity >= 1.0 && args.perplexity.is_finite()) {
-        return Err(Error::usage(format!(
-            "--perplexity {}: must be at least 1 (5 to 50 is usual)",
-            args.perplexity
-        )));
+    let most = ((n - 1) / 3) as f64;
+    if let Some(perplexity) = args.perplexity {
+        if args.method != "tsne" {
+            return Err(Error::usage("--perplexity is for --method tsne; leave it out"));
+        }
+        if !(1.0..=most).contains(&perplexity) {
+            return Err(Error::usage(format!(
+                "--perplexity {perplexity}: must be between 1 and {most:.0}, a third of the {} \
+                 images (5 to 50 is usual)",
+                HumanCount(n as u64)
+            )));
+        }
     }
+    let perplexity = args.perplexity.unwrap_or(most.min(30.0));
     output::prepare("--out", &args.out, Holds::Picture)?;
     say(&format!(
         "mapping {} with {} on {}",
@@ -109,7 +118,6 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         features.labels.extend(part.labels);
     }
 
-    let perplexity = args.perplexity.min((n - 1) as f64 / 3.0);
     let (points, axes, by) = if args.method == "pca" {
         let (points, shares) = pca(&features)?;
         let axis = |i: usize| {

@@ -87,6 +87,12 @@ impl Args {
     fn protocol(&self) -> Result<Protocol> {
         let split = if self.split == "test" { Split::Test } else { Split::Selection };
         let standard = Protocol::new(self.protocol.parse()?, split, self.seeds);
+        if self.epochs.is_some() && standard.method != Method::Linear {
+            return Err(Error::usage(format!(
+                "--epochs is for the protocol linear; {} has no epochs",
+                standard.method
+            )));
+        }
         let views = match self.train_views.as_deref() {
             None => standard.views,
             Some("1") => TrainViews::Plain,

@@ -6,7 +6,7 @@ use crate::cli::args::weights::{QUICKSTART, called, describe};
 use crate::cli::device;
 use crate::cli::fitted::{frozen, linear_decoder};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::output::{Output, with_spread};
+use crate::cli::output::{Output, refuse_occupied, with_spread};
 use crate::cli::scores;
 use crate::cli::session::draw_reconstructions;
 use crate::cli::summary::{self, Summary};
@@ -84,6 +84,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // Checked before the minutes of work, not after them.
     dataset.require_classes("quickstart's probe")?;
     same_data(&run, &trained_on)?;
+    refuse_occupied("--out", &run)?;
     files::create_dir(&args.out)?;
     let minutes = args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 1.0 });
     say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));

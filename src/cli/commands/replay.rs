@@ -10,6 +10,7 @@ use soda::files;
 use soda::progress::say;
 use soda::run_dir::{Failure, RunDir};
 use soda::train::replay::{Replayed, replay};
+use soda::units::grouped;
 use std::path::PathBuf;
 
 /// Arguments of `soda replay`.
@@ -35,6 +36,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             run.path.display()
         ))
     })?;
+    let last = last_step(&run, failure.as_ref())?;
+    if step > last {
+        return Err(Error::usage(format!(
+            "--step {step}: {} has {}; name one of them",
+            run.path.display(),
+            if last == 1 { "one step".into() } else { format!("{} steps", grouped(last)) }
+        )));
+    }
     let device = device::selected(common)?;
     let dataset = images::of_run(common, Some(&run), config.data.side)?;
     say(&format!(
@@ -66,6 +75,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("finite", json!(replayed.is_finite()));
     output.merge(json!(replayed));
     output.write(common)
+}
+
+/// Returns the last step that the run has taken, or tried.
+fn last_step(run: &RunDir, failure: Option<&Failure>) -> Result<u64> {
+    let logged = run.read_metrics()?.rows.last().map(|row| row.step);
+    let saved = run.checkpoints().last().copied();
+    Ok([logged, saved, failure.map(|failure| failure.step)]
+        .into_iter()
+        .flatten()
+        .max()
+        .unwrap_or(0))
 }
 
 /// Reads the record of the step that ended the run, if there is one.

@@ -19,7 +19,7 @@ use crate::cli::args::weights;
 use crate::cli::device;
 use crate::cli::device_failure::{Advice, advise};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, refuse_occupied};
 use serde_json::json;
 use soda::config::{Config, MicroBatch, differences};
 use soda::data;
@@ -41,6 +41,7 @@ use std::time::Duration;
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     // These modes don't train, so they don't join the other ranks.
     if args.dry_run || args.try_step || args.fits.is_some() {
+        args.several.check()?;
         return run_among(args, common, None);
     }
     match args.several.join()? {
@@ -90,13 +91,14 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         among.map(|among| Among { resume: resume_command(&run, args, common), ..among.clone() });
     let among = among.as_ref();
     let resumed = args.resume && run.exists();
-    if args.resume && !run.path.exists() && args.config.is_none() && args.from.is_none() {
+    if args.resume && !run.exists() && args.config.is_none() && args.from.is_none() {
         return Err(Error::usage(format!(
-            "--resume: {} does not exist; `soda runs` lists the runs below runs/, and --config starts \
-             one",
-            run.path.display()
+            "--resume: {} {}; `soda runs` lists the runs below runs/, and --config starts one",
+            run.path.display(),
+            if run.path.exists() { "holds no run" } else { "does not exist" }
         )));
     }
+    refuse_occupied("--run", &run)?;
     let began = began(&run, args)?;
     let from = began.as_ref().map(|(_, weights)| Arc::clone(weights));
     let mut config = match &from {
@@ -117,7 +119,11 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     if args.dry_run {
         let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
         say_unused(&config);
-        return preview::tell(&config, &dataset, &device, args.max_minutes);
+        let images_per_s = preview::tell(&config, &dataset, &device, args.max_minutes)?;
+        output.device(&device);
+        output.data(&dataset, "train", dataset.train.len());
+        output.merge(json!({ "dry_run": true, "recipe": config, "images_per_s": images_per_s }));
+        return output.write(common);
     }
     if args.try_step {
         return auto_batch::try_step(&config, &device);

@@ -12,6 +12,7 @@ use soda::model::weights::WeightsFile;
 use soda::report::html::{Listing, Section, Table};
 use soda::run_dir::{RunDir, Start};
 use soda::shell::{continued, quoted, retyped};
+use soda::units::grouped;
 
 /// Builds the section on how to reproduce the run and the report.
 pub fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Section> {
@@ -61,10 +62,17 @@ pub fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Se
     }
     let mut commands: Vec<String> = starts.iter().map(|start| retyped(&start.command)).collect();
     commands.push(typed("report", &run.path, common));
-    Ok(Section {
-        id: "repeat".into(),
-        title: "How to reproduce it".into(),
-        words: vec![format!(
+    // Resumed with another recipe, the run is no longer what its last recipe alone describes.
+    let changed = starts.iter().skip(1).find(|start| {
+        start.command.iter().any(|word| word == "--allow-change" || word.starts_with("--cooldown"))
+    });
+    let words = match changed {
+        Some(start) => format!(
+            "The recipe changed after step {}: only the commands below, in this order, repeat the \
+             training. The recipe below is that of its last step.",
+            grouped(start.step)
+        ),
+        None => format!(
             "With the recipe below saved as recipe.toml, `{}` repeats the training. On one device, \
              the same seed and data give the same results{}.",
             from_recipe(&starts),
@@ -74,7 +82,12 @@ pub fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Se
                     ", unless a time limit ended the run: the learning rate then depended on the \
                      clock",
             }
-        )],
+        ),
+    };
+    Ok(Section {
+        id: "repeat".into(),
+        title: "How to reproduce it".into(),
+        words: vec![words],
         tables: vec![Table { head: Vec::new(), rows }],
         commands,
         listing: Some(Listing { title: "The recipe".into(), text: weights.config.to_toml() }),

@@ -27,15 +27,12 @@ pub struct Subcommands<'a> {
 }
 
 /// Runs a command of this program in a separate process, which releases its memory when it ends.
-/// Its stderr is passed on; the returned error is its error line.
+/// Its stderr is passed on; its result is on the page. The returned error is its error line.
 fn execute(line: &[OsString]) -> Result<()> {
     let failed = |e: std::io::Error| Error::failed(format!("cannot start this program again: {e}"));
     let program = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(program);
-    command.args(line).stderr(Stdio::piped());
-    if output::taken() {
-        command.stdout(std::io::stderr());
-    }
+    command.args(line).stderr(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
     let mut error = None;
     for line in child

@@ -11,7 +11,7 @@ use soda::units::{about, grouped, rate};
 use std::time::Duration;
 
 /// Reports on stderr what training takes. One step of a few images is timed, except on software
-/// adapters.
+/// adapters; returns the images per second, if it was.
 ///
 /// # Errors
 /// If the device fails.
@@ -20,7 +20,7 @@ pub fn tell(
     data: &Dataset,
     device: &Selected,
     max_minutes: Option<f64>,
-) -> Result<()> {
+) -> Result<Option<f64>> {
     let (batch, steps) = (config.train.batch_size, config.train.steps as u64);
     let epochs = steps as f64 * batch as f64 / data.train.len() as f64;
     let mut plan = Plan::new(config, data, device);
@@ -40,7 +40,7 @@ pub fn tell(
     if device.adapter.is_some() && !device.gpu {
         // Compiling for it takes most of a minute, and the CPU backend is several times as fast.
         say("rate        not timed on a software adapter; use --device cpu to time it");
-        return Ok(());
+        return Ok(None);
     }
     let found = trial::rate(config, device)?;
     let whole = if found.images == batch {
@@ -48,9 +48,10 @@ pub fn tell(
     } else {
         format!(" (from a step of {} images)", found.images)
     };
-    say(&format!("rate        about {} images/s{whole}", rate(batch as f64 / found.step)));
+    let images_per_s = batch as f64 / found.step;
+    say(&format!("rate        about {} images/s{whole}", rate(images_per_s)));
     say(&format!("time        {}", time(found.step, steps, max_minutes)));
-    Ok(())
+    Ok(Some(images_per_s))
 }
 
 /// Describes how long `steps` steps of `seconds` each take, or how far they get within the limit.

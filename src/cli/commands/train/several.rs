@@ -49,12 +49,22 @@ impl Args {
                 wire: self.wire.unwrap_or_default(),
                 resume: String::new(),
             })),
-            None if self.shares.is_some() || self.wire.is_some() => Err(Error::usage(
+            None => self.check().map(|()| None),
+        }
+    }
+
+    /// Refuses the flags for several processes in the only one.
+    ///
+    /// # Errors
+    /// If one is given and no launcher started this process as one of several.
+    pub fn check(&self) -> Result<()> {
+        if launcher::prefix().is_empty() && (self.shares.is_some() || self.wire.is_some()) {
+            return Err(Error::usage(
                 "--shares and --wire are for several processes, and this is the only one; start \
                  them with mpirun -n N soda train .. (docs/scale.md)",
-            )),
-            None => Ok(None),
+            ));
         }
+        Ok(())
     }
 
     /// Returns the flags as given.
