@@ -1,7 +1,6 @@
 //! The commands that produce the parts of a report.
 
 use crate::cli::args::Common;
-use crate::cli::output;
 use serde_json::{Value, json};
 use soda::error::{Error, Result};
 use soda::progress::{say, warn};
