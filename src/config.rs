@@ -85,7 +85,7 @@ impl Config {
         let mut config: Config =
             toml::from_str(&resolved).map_err(|e| message::of(origin, overrides, &e))?;
         config.model.sides = config.data.sides();
-        config.check().map_err(|e| Error::usage(format!("{origin}: {e}")))?;
+        config.check().map_err(|e| message::of_check(origin, overrides, &e))?;
         Ok(config)
     }
 

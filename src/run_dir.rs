@@ -130,6 +130,25 @@ impl RunDir {
         self.config().exists()
     }
 
+    /// Checks that a run was started here.
+    ///
+    /// # Errors
+    /// A usage error if there is no such folder, or if it holds no run.
+    pub fn require(&self) -> Result<()> {
+        let path = self.path.display();
+        if self.exists() {
+            return Ok(());
+        }
+        let what = if self.path.is_dir() {
+            "holds no run: there is no config.toml in it"
+        } else if self.path.exists() {
+            "is not a folder"
+        } else {
+            "does not exist"
+        };
+        Err(Error::usage(format!("{path} {what}; name a run directory")))
+    }
+
     /// Returns the steps of the complete checkpoints, oldest first.
     pub fn checkpoints(&self) -> Vec<u64> {
         let found = self.found_checkpoints().unwrap_or_default();
@@ -223,24 +242,17 @@ impl RunDir {
     /// Returns the path of the newest EMA weights.
     ///
     /// # Errors
-    /// If the run has no complete checkpoint.
+    /// If there is no run, or it has no complete checkpoint.
     pub fn weights(&self) -> Result<PathBuf> {
-        match self.checkpoints().last() {
-            Some(step) => Ok(self.checkpoint(*step).join("ema.safetensors")),
-            None if !self.path.exists() => Err(Error::failed(format!(
-                "{} does not exist; name a run directory",
-                self.path.display()
-            ))),
-            None if !self.exists() => Err(Error::failed(format!(
-                "{} is not a run directory: it holds no config.toml",
-                self.path.display()
-            ))),
-            None => Err(Error::failed(format!(
-                "{} holds no finished checkpoint; {}",
-                self.path.display(),
-                Hint::Train(self.path.clone())
-            ))),
+        if let Some(step) = self.checkpoints().last() {
+            return Ok(self.checkpoint(*step).join("ema.safetensors"));
         }
+        self.require()?;
+        Err(Error::failed(format!(
+            "{} holds no finished checkpoint; {}",
+            self.path.display(),
+            Hint::Train(self.path.clone())
+        )))
     }
 
     /// Reads the recipe of the run.

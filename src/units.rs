@@ -68,9 +68,23 @@ pub fn grouped(n: u64) -> String {
     HumanCount(n).to_string()
 }
 
+/// Formats `value` with one decimal place, without the sign of a negative value that rounds to 0.
+pub fn tenths(value: f64) -> String {
+    let text = format!("{value:.1}");
+    match text.as_str() {
+        "-0.0" => "0.0".into(),
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_rounds_to_zero_has_no_sign() {
+        assert_eq!([-0.04, 0.0, -0.06, 12.34].map(tenths), ["0.0", "0.0", "-0.1", "12.3"]);
+    }
 
     #[test]
     fn times_are_shown_in_the_natural_unit() {

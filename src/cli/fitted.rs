@@ -12,6 +12,7 @@ use soda::kernels::precision::Precision;
 use soda::model::Soda;
 use soda::model::weights::WeightsFile;
 use soda::progress::say;
+use soda::units::grouped;
 use std::sync::Arc;
 
 /// Returns the frozen networks of `weights` over the images of `data`; extracted features are
@@ -53,8 +54,9 @@ pub fn linear_decoder<'a>(
     let found = LinearDecoder::cached(folder.as_deref(), key, config.model.z_dim, || {
         let n = MOST_IMAGES.min(data.train.len());
         say(&format!(
-            "fitting the linear decoder, whose output sampling starts from, to {n} training images \
-             (once)"
+            "fitting the linear decoder, whose output sampling starts from, to {} training \
+             images (once)",
+            grouped(n as u64)
         ));
         fit_to(model, &data.train, n, config, &device.device)
     })?;
@@ -78,10 +80,11 @@ pub fn prior(
     let prior =
         Prior::cached(cache.as_deref(), key, weights.config.model.z_dim, components, || {
             let indices = chosen(dataset.train.len());
-            say(&format!("fitting the distribution of z to {} training images", indices.len()));
+            let n = grouped(indices.len() as u64);
+            say(&format!("fitting the distribution of z to {n} training images"));
             Ok(frozen.train(&FeatureKind::Z, false)?.select(&indices).values)
         })?;
-    let (fitted, n) = (prior.quality.components, dataset.train.len());
+    let (fitted, n) = (prior.quality.components, grouped(dataset.train.len() as u64));
     if fitted < components {
         let gaussians = if fitted == 1 { "one Gaussian" } else { &format!("{fitted} Gaussians") };
         say(&format!(

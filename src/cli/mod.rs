@@ -97,7 +97,6 @@ enum Command {
     /// Print the completion script of a shell.
     Completions(completions::Args),
     /// Write the manual pages to a folder.
-    #[command(hide = true)]
     Man(completions::ManArgs),
 }
 

@@ -110,6 +110,14 @@ impl Output {
     }
 }
 
+/// Returns the name of the place that a command wrote to: `path`, or "standard output" for `-`.
+pub fn place(path: &Path) -> String {
+    match Destination::of(path) {
+        Ok(Destination::Output) => "standard output".into(),
+        _ => path.display().to_string(),
+    }
+}
+
 /// Writes `value` to `path`, indented.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Version of the cached baselines, part of their key. Increase it whenever the initial weights,
 /// the features or a protocol change, so that the baselines are re-computed.
-const REVISION: u32 = 4;
+const REVISION: u32 = 5;
 
 /// A cache entry: the scores, and for each test image whether the classifiers were right about it.
 #[derive(Deserialize, Serialize)]
@@ -61,6 +61,21 @@ pub fn baselines(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Re
     )
 }
 
+/// Returns a score as JSON. A single run has no spread.
+pub fn scored(probed: &Probed) -> Value {
+    let single = |block: &mut Value| {
+        for key in ["top1_spread", "top3_spread", "top5_spread"] {
+            if block["runs"] == 1 {
+                block[key] = Value::Null;
+            }
+        }
+    };
+    let mut block = json!(probed);
+    single(&mut block);
+    block.get_mut("curve").and_then(Value::as_array_mut).into_iter().flatten().for_each(single);
+    block
+}
+
 /// Returns the probe block of a command's JSON.
 pub fn to_json(
     protocol: &Protocol,
@@ -80,11 +95,14 @@ pub fn to_json(
         "seeds": protocol.seeds,
         "epochs": (protocol.method == Method::Linear).then_some(config.epochs),
         "n_test": n_test,
-        "baselines": baselines,
+        "baselines": baselines.map(|b| json!({
+            "pixels": scored(&b.pixels),
+            "random_encoder": scored(&b.random_encoder),
+        })),
         // The training views of the baselines. They are encoded once, so never "online".
         "baselines_train_views": baselines.map(|_| if protocol.views == TrainViews::Plain { "1" } else { "2" }),
     });
-    if let (Value::Object(block), Value::Object(scores)) = (&mut block, json!(probed)) {
+    if let (Value::Object(block), Value::Object(scores)) = (&mut block, scored(probed)) {
         block.extend(scores);
     }
     block

@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use serde_json::json;
 use soda::config::{Config, SampleConfig, Sampler};
 use soda::data::bytes_of;
-use soda::data::picture::resolve;
+use soda::data::picture::{distinct, resolve};
 use soda::data::{Dataset, Images};
 use soda::device::Selected;
 use soda::edit::generator::Generator;
@@ -218,6 +218,7 @@ impl<'a> Session<'a> {
             labels.push(picture.label.unwrap_or(0));
             names.push(picture.name);
         }
+        distinct(specs, &mut names);
         Ok(Named { images: Images::new(side, pixels, labels), names })
     }
 

@@ -5,6 +5,7 @@ use indicatif::{
     HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
 };
 use soda::progress::{Listener, Shown, Task};
+use soda::units::grouped;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -84,7 +85,7 @@ pub fn bar(total: Option<u64>) -> ProgressBar {
     BARS.add(bar)
 }
 
-/// The progress of training: `step 571/80000, loss 0.0278, 144 images/s, about 9 minutes left`.
+/// The progress of training: `step 571/80,000, loss 0.0278, 144 images/s, about 9 minutes left`.
 struct Training {
     bar: ProgressBar,
 }
@@ -104,8 +105,7 @@ impl Shown for Training {
 
     fn note(&self, text: &str, due: bool) {
         if due && !std::io::stderr().is_terminal() {
-            let [step, steps] =
-                [self.bar.position(), self.bar.length().unwrap_or(0)].map(HumanCount);
+            let [step, steps] = [self.bar.position(), self.bar.length().unwrap_or(0)].map(grouped);
             Terminal.inform(&format!("step {step}/{steps}, {text}"));
         }
         self.bar.set_message(text.to_owned());

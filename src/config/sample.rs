@@ -19,7 +19,7 @@ pub enum Sampler {
 /// The strength of classifier-free guidance: eps = eps_c + w (eps_c - eps_u), with eps_u predicted
 /// without z.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or a list of one number for each section of z")]
 pub enum Guidance {
     /// One weight for the whole of z.
     Whole(f64),

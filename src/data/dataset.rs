@@ -5,6 +5,7 @@ use super::inventory::Inventory;
 use super::listing::{Content, Entry, Listing, Set};
 use super::options::Options;
 use crate::error::{Error, Result};
+use crate::units::grouped;
 use std::sync::Arc;
 
 /// The name that selects the bundled subset where a folder of data is expected.
@@ -76,9 +77,13 @@ impl Dataset {
             }
             n => {
                 let all = || counts.iter().map(|[train, test]| train + test);
+                let count = |n: usize| grouped(n as u64);
                 let (least, most) = (all().min().unwrap_or(0), all().max().unwrap_or(0));
-                let each =
-                    if least == most { least.to_string() } else { format!("{least} to {most}") };
+                let each = if least == most {
+                    count(least)
+                } else {
+                    format!("{} to {}", count(least), count(most))
+                };
                 format!(" of {n} classes with {each} images each")
             }
         }

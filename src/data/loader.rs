@@ -6,6 +6,7 @@ use super::views::make_pair;
 use crate::config::{DataConfig, Sides};
 use crate::error::{Error, Hint, Result};
 use crate::rng::{self, Purpose};
+use crate::units::grouped;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -141,7 +142,8 @@ impl Loader {
         if batch_size == 0 || images.len() < batch_size {
             let n = images.len();
             return Err(Error::usage(format!(
-                "train.batch_size = {batch_size}: the data holds {n} images; {}, or less",
+                "train.batch_size = {batch_size}: the data holds {} images; {}, or less",
+                grouped(n as u64),
                 Hint::Set(format!("train.batch_size={n}"))
             )));
         }

@@ -15,7 +15,7 @@ mod whole;
 pub use decode::SMALLEST_SIDE;
 pub(super) use decode::{Decoded, Trouble, decode};
 pub(super) use kind::{FIRST_BYTES, Kind, kind, named_image};
-pub use named::{Picture, resolve};
+pub use named::{Picture, distinct, resolve};
 
 /// The largest file, in bytes: a decoded image stored uncompressed, plus the file's other content.
 const LONGEST: u64 = decode::LARGEST + (64 << 20);

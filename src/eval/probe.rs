@@ -159,7 +159,8 @@ impl Protocol {
             }
             let rows = if self.views == TrainViews::Flip { 2 * n_train } else { n_train };
             let neighbours = self.method.rule().map(|rule| rule.among(rows, classes).k);
-            Ok(Point { fraction, n_train, runs, neighbours, score: Score::of(&scores) })
+            let score = Score::of(&scores).among(neighbours);
+            Ok(Point { fraction, n_train, runs, neighbours, score })
         };
         let curve = self.fractions.iter().map(point).collect::<Result<Vec<Point>>>()?;
         let point = *curve

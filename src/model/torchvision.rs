@@ -114,7 +114,7 @@ pub fn export(tensors: &Tensors, config: &Config) -> Result<Tensors> {
     if base != 64 {
         return Err(Error::usage(format!(
             "this encoder has {base} channels in its first stage, but torchvision's resnet18 has 64; \
-             {} writes it under the same names",
+             {} writes it with torchvision's names after \"encoder.\"",
             Hint::PyTorchFormat
         )));
     }

@@ -121,6 +121,7 @@ impl Layout {
     fn draw(&self, canvas: &Canvas, map: &Heatmap) {
         let (rows, columns) = (map.rows.len(), map.columns.len());
         canvas.text(&map.title, (MARGIN, 14.0), 21.0, INK, (HPos::Left, VPos::Top));
+        let whole = map.values.iter().all(|value| number(*value, false).ends_with(".0"));
         let (right, bottom) =
             (self.left + columns as f64 * self.cell, self.top + rows as f64 * self.cell);
         for (i, &value) in map.values.iter().enumerate() {
@@ -136,7 +137,7 @@ impl Layout {
                 let ink = if share > 0.65 { RGBColor(255, 255, 255) } else { INK };
                 let at = (x + self.cell / 2.0, y + self.cell / 2.0);
                 canvas.text(
-                    &number(value),
+                    &number(value, whole),
                     at,
                     (self.cell * 0.3).min(TEXT),
                     ink,
@@ -208,11 +209,10 @@ impl Layout {
     }
 }
 
-/// Formats `value` with one decimal place, omitted if it is 0: counts out of a hundred are whole
-/// numbers.
-fn number(value: f64) -> String {
-    let text = format!("{value:.1}");
-    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+/// Formats `value` with one decimal place, or with none in a table of `whole` numbers, such as
+/// counts out of a hundred.
+fn number(value: f64, whole: bool) -> String {
+    if whole { format!("{value:.0}") } else { format!("{value:.1}") }
 }
 
 impl Heatmap {
@@ -288,11 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_have_no_decimals() {
+    fn all_numbers_of_a_table_have_the_same_decimals() {
+        let values = [51.0, 50.7, 0.0, 100.0, 9.96, 0.04];
         assert_eq!(
-            [51.0, 50.7, 0.0, 100.0, 9.96, 0.04].map(number),
-            ["51", "50.7", "0", "100", "10", "0"]
+            values.map(|value| number(value, false)),
+            ["51.0", "50.7", "0.0", "100.0", "10.0", "0.0"]
         );
+        assert_eq!([51.0, 9.96, 0.04].map(|value| number(value, true)), ["51", "10", "0"]);
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub struct Evaluation {
 
 /// A line of metrics.jsonl.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "neither a row nor an evaluation")]
 pub(super) enum Line {
     Row(Row),
     Evaluation(Evaluation),

@@ -5,11 +5,23 @@ fn a_run_without_a_checkpoint_is_to_be_trained_first() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("it's a run"));
     let refused = || run.weights().unwrap_err().to_string();
+    let code = || run.weights().unwrap_err().exit_code();
     assert!(refused().ends_with("does not exist; name a run directory"), "{}", refused());
+    assert_eq!(code(), 2, "a wrong name is a usage error");
     std::fs::create_dir(&run.path).expect("writable");
-    assert!(refused().contains("is not a run directory"), "{}", refused());
+    assert!(refused().contains("holds no run: there is no config.toml"), "{}", refused());
+    assert_eq!((code(), run.require().unwrap_err().to_string()), (2, refused()));
     std::fs::write(run.config(), "").expect("writable");
+    run.require().expect("a run");
+    assert_eq!(code(), 1, "the run is there");
     assert!(refused().ends_with(&Hint::Train(run.path.clone()).to_string()), "{}", refused());
+}
+
+#[test]
+fn a_file_is_no_run() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let refused = RunDir::new(file.path()).require().unwrap_err().to_string();
+    assert!(refused.ends_with("is not a folder; name a run directory"), "{refused}");
 }
 
 #[test]

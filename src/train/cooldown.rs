@@ -49,10 +49,8 @@ impl Length {
 /// If the learning rate of `run` isn't constant, it has no intact checkpoint, that cooldown exists
 /// already, or the new directory can't be written.
 pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
+    run.require()?;
     let path = run.path.display();
-    if !run.exists() {
-        return Err(Error::usage(format!("cooldown: {path} holds no run; name a run directory")));
-    }
     let mut config = run.read_config()?;
     if config.train.lr_schedule != LrSchedule::Constant || config.train.cooldown > 0.0 {
         return Err(Error::usage(format!(

@@ -163,6 +163,10 @@ fn completions_and_manual_pages_cover_the_commands() {
     assert!(page.contains("max\\-minutes") || page.contains("max-minutes"), "{page}");
     assert!(folder.path().join("pages/soda-data-fetch.1").exists());
     assert!(!folder.path().join("pages/soda-shaders.1").exists(), "hidden commands have no page");
+    let help = succeeds(&soda(folder.path(), &["--help"]));
+    assert!(help.contains("Write the manual pages"), "{help}");
+    let help = succeeds(&soda(folder.path(), &["data", "--help"]));
+    assert!(!help.contains("bundled subset from"), "a developer's command is listed: {help}");
 }
 
 #[test]
@@ -188,7 +192,7 @@ fn fails_for_wrong_type_and_impossible_values() {
         ("model.unet.groups=3", &["model.unet.groups = 3", "divisor"]),
         ("train.z_drop=1.5", &["train.z_drop = 1.5", "probability"]),
         ("sample.steps=5000", &["sample.steps = 5000", "diffusion.steps"]),
-        ("train.batch_size=100000", &["train.batch_size = 100000", "5000 images"]),
+        ("train.batch_size=100000", &["train.batch_size = 100000", "5,000 images"]),
         ("nonsense", &["--set nonsense", "key=value"]),
     ];
     for (set, parts) in cases {
@@ -284,10 +288,19 @@ fn fails_for_files_that_are_not_weights() {
     fails(
         &soda(at, &["reconstruct", "--weights", "w.safetensors"]),
         1,
-        &["w.safetensors", "not a usable safetensors file"],
+        &["w.safetensors is not a weights file (safetensors)", "name a file"],
     );
     fails(&soda(at, &["probe", "--weights", "latest"]), 2, &["latest", "soda train"]);
-    fails(&soda(at, &["probe", "--run", "gone"]), 1, &["gone does not exist"]);
+    for line in ["probe", "replay", "report"] {
+        fails(
+            &soda(at, &[line, "--run", "gone"]),
+            2,
+            &["gone does not exist; name a run directory"],
+        );
+        fails(&soda(at, &[line, "--run", "."]), 2, &["holds no run", "config.toml"]);
+    }
+    fails(&soda(at, &["probe", "--weights", "."]), 2, &["--weights .", "a folder", "--run"]);
+    fails(&soda(at, &["runs", "w.safetensors"]), 2, &["w.safetensors is not a folder"]);
 }
 
 #[test]
@@ -295,8 +308,25 @@ fn fails_for_impossible_counts() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
-    fails(&soda(at, &["reconstruct", "--run", "r", "-n", "0"]), 2, &["-n 0", "between 1 and 1000"]);
+    fails(
+        &soda(at, &["reconstruct", "--run", "r", "-n", "0"]),
+        2,
+        &["-n 0", "between 1 and 1,000"],
+    );
     fails(&soda(at, &["reconstruct", "--run", "r", "--steps", "0"]), 2, &["--steps 0"]);
+    for (line, parts) in [
+        ("replay --run r --step 0", ["--step", "must be at least 1"]),
+        ("sample --run r -n 0", ["-n", "must be between 1 and 10,000"]),
+        ("sample --run r -n 1e3", ["-n", "must be a whole number between 1 and 10,000"]),
+        ("sample --run r --seed -1", ["--seed", "must be at least 0"]),
+        ("sample --run r --temperature -1", ["--temperature -1", "between 0 and 100"]),
+        ("embed x.png --limit 0", ["--limit", "must be at least 1"]),
+        ("probe --grid --limit 10", ["--limit", "must be at least 20"]),
+        ("embed", ["name images or folders", "--split train"]),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        fails(&soda(at, &words), 2, &parts);
+    }
     for minutes in ["0", "nan", "1e30"] {
         fails(&train(at, &["--max-minutes", minutes]), 2, &["--max-minutes", minutes]);
     }

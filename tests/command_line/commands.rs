@@ -142,7 +142,7 @@ fn diagnose_measures_three_kinds_of_z() {
     fails(
         &run(&["diagnose", "--run", "sections", "-n", "1"]),
         2,
-        &["-n 1", "between 2 ", "and 1000"],
+        &["-n 1", "between 2 ", "and 1,000"],
     );
     fails(
         &run(&["diagnose", "--run", "sections", "--bins", "0"]),
@@ -189,7 +189,7 @@ fn unusable_images_are_reported_by_name() {
     fails(&invert("gone.png"), 1, &["gone.png"]);
     fails(&invert("one.png"), 1, &["one.png", "1 x 1"]);
     fails(&invert("text.png"), 1, &["text.png"]);
-    fails(&invert("test:1000"), 2, &["test:1000", "holds 1000 images", "0 to 999"]);
+    fails(&invert("test:1000"), 2, &["test:1000", "holds 1,000 images", "0 to 999"]);
     fails(&invert("test:x"), 2, &["test:x"]);
     let deep = image::ImageBuffer::<image::Rgb<u16>, Vec<u16>>::from_fn(40, 30, |x, y| {
         image::Rgb([1600 * x as u16, 2000 * y as u16, 0])

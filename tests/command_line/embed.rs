@@ -166,7 +166,7 @@ fn mistakes_are_reported_and_leave_nothing_behind() {
         &["nothing to embed: there are no images, but files that are not images (.txt): 1"],
     );
     fails(&embed(&["pictures", "gone"]), 1, &["gone", "check the path"]);
-    fails(&embed(&["--split", "test", "--limit", "1001"]), 2, &["--limit 1001", "1000 images"]);
+    fails(&embed(&["--split", "test", "--limit", "1001"]), 2, &["--limit 1001", "1,000 images"]);
     fails(
         &embed(&["--split", "test", "--features", "denoiser:up7.0@3"]),
         2,
@@ -233,7 +233,9 @@ fn neighbours_exclude_the_training_image_itself_but_those_of_its_copy_start_with
             "--json",
             "n.json",
         ];
-        succeeds(&run(&[&base[..], more].concat()));
+        let out = succeeds(&run(&[&base[..], more].concat()));
+        // The neighbours are named, not only their classes.
+        assert!(out.contains(" of 4 of its class: train:"), "{out}");
         (json(&at("n.json")), image::open(at("n.png")).expect("a PNG").into_rgb8())
     };
     let (report, picture) = near(&[]);

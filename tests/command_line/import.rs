@@ -178,7 +178,7 @@ fn exported_weights_carry_their_training_and_may_be_half_as_long() {
         at,
         &["export", "--run", "r", "--out", "new/e.safetensors", "--json", "e.json"],
     ));
-    assert!(out.contains("trained for 2 steps on 16 images"), "{out}");
+    assert!(out.contains("trained for 2 steps (16 images seen) on data with checksum"), "{out}");
     let source = at.join("r/checkpoints/step_2/ema.safetensors");
     let (old, new) = (
         WeightsFile::open(&source).expect("weights"),
@@ -269,11 +269,18 @@ fn older_weights_remain_readable() {
         at,
         &["export", "--weights", "r/checkpoints/step_2/ema.safetensors", "--out", "e.safetensors"],
     ));
-    assert!(out.contains("trained for 2 steps on 16 images"), "{out}");
+    assert!(out.contains("trained for 2 steps (16 images seen) on data with checksum"), "{out}");
     let out = succeeds(&soda(
         at,
         &["export", "--weights", "alone.safetensors", "--out", "f.safetensors", "--json", "f.json"],
     ));
+    for from in ["torchvision", "futurexiang"] {
+        fails(
+            &soda(at, &["import", "--from", from, "e.safetensors"]),
+            2,
+            &["e.safetensors holds weights of this program", "--weights e.safetensors"],
+        );
+    }
     assert!(out.contains("not recorded") && json(&at.join("f.json"))["trained"].is_null(), "{out}");
 }
 

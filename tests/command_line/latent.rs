@@ -162,7 +162,7 @@ fn fails_for_impossible_requests() {
     fails(&run(at, &["sample", "--steps", "0"]), 2, &["--steps 0"]);
     fails(&run(at, &["directions", "--pca", "0"]), 2, &["--pca 0", "--classes"]);
     fails(&run(at, &["directions", "--pca", "9"]), 2, &["--pca 9", "between 1 and 8"]);
-    fails(&run(at, &["directions", "--image", "test:1000"]), 2, &["test:1000", "1000 images"]);
+    fails(&run(at, &["directions", "--image", "test:1000"]), 2, &["test:1000", "1,000 images"]);
     fails(&run(at, &["interpolate", "test:0", "train:x"]), 2, &["train:x", "train:17"]);
     fails(&run(at, &["interpolate", "gone.png", "test:1"]), 1, &["gone.png"]);
     std::fs::write(at.join("bad.png"), "no picture").expect("writable");

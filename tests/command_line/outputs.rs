@@ -92,13 +92,13 @@ fn json_is_alone_on_standard_output() {
 fn pictures_features_and_weights_go_to_standard_output() {
     let output = reconstruct(&["--out", "-", "--json", "o.json"]);
     assert!(output.status.success() && is_png(&output.stdout), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("PSNR"));
+    assert!(text(&output.stderr).contains("; picture standard output"));
     assert_eq!((&json(&at("o.json"))["out"], &json(&at("o.json"))["n"]), (&"-".into(), &2.into()));
 
     let output = run(&["embed", "--split", "test", "--limit", "3", "--run", "r", "--out", "-"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(output.stdout.starts_with(b"\x93NUMPY") && output.stdout.len() % 64 == 3 * 8 * 4 % 64);
-    assert!(text(&output.stderr).contains("3 x 8 features"));
+    assert!(text(&output.stderr).contains("3 x 8 features (z) in standard output at "));
 
     let export = ["export", "--run", "r", "--half"];
     let output = run(&[&export[..], &["--out", "-"]].concat());

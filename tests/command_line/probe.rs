@@ -203,6 +203,7 @@ fn every_protocol_scores_z_and_reports_how() {
             (&report["n_train"], &report["n_test"], &report["split_seed"]),
             (&4500.into(), &500.into(), &0.into())
         );
+        assert_eq!(report["top1_spread"].is_null(), runs == 1, "{protocol}: one run has no spread");
         let top = ["top1", "top3", "top5"].map(|k| per_cent(&report[k]));
         assert!(top[0] > 0.0 && top.is_sorted() && top[2] > top[0], "{protocol}: {top:?}");
         for digest in ["/data/sha256", "/weights/sha256"] {
@@ -298,7 +299,8 @@ fn features_of_the_denoiser_and_the_backbone_are_scored() {
             parts,
         );
     };
-    refused("zz", &["\"zz\"", "denoiser:BLOCK@T"]);
+    refused("zz", &["\"zz\"", "denoiser:BLOCK@T", "or pixels"]);
+    refused("denoiser:up0.1", &["@T is missing", "denoiser:up0.1@"]);
     refused("denoiser:up7.0@5", &["up7.0", "middle"]);
     refused("denoiser:middle@0", &["1 to 1000"]);
     let online = [

@@ -154,5 +154,5 @@ fn quality_measures_reconstructions_and_samples() {
     );
     assert!(image::open(at().join("q.png")).expect("a PNG").width() > 300);
     fails(&run(&["quality", "-n", "3", "--run", "run"]), 2, &["-n 3", "between 4 and"]);
-    fails(&run(&["quality", "-n", "2000", "--run", "run"]), 2, &["-n 2000", "1000"]);
+    fails(&run(&["quality", "-n", "2000", "--run", "run"]), 2, &["-n 2000", "1,000"]);
 }

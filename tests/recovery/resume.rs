@@ -292,7 +292,7 @@ fn a_cooldown_ends_a_copy_of_a_run_that_can_itself_be_resumed() {
     fails(&cool("r", "2"), 2, &["r-cooldown-6 already exists", "--resume --run"]);
     succeeds(&train(at, &["--run", "cosine"]));
     fails(&cool("cosine", "2"), 2, &["already falls"]);
-    fails(&cool("nothing", "2"), 2, &["holds no run"]);
+    fails(&cool("nothing", "2"), 2, &["nothing does not exist", "name a run directory"]);
     assert_eq!(
         soda(at, &["train", "--run", "r", "--cooldown", "2"]).status.code(),
         Some(2),

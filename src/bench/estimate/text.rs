@@ -15,6 +15,11 @@ fn ends([fast, slow]: [f64; 2], format: impl Fn(f64) -> String) -> String {
     if fast == slow { fast } else { format!("{fast} - {slow}") }
 }
 
+/// Formats a share as a whole number of per cent.
+fn whole(share: f64) -> String {
+    format!("{:.0}", 100.0 * share)
+}
+
 /// Formats an estimated step: its inputs, the step, its kernels.
 pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> String {
     let mut out = format!("An estimate, nothing measured: {what} on {}\n", card.name);
@@ -40,9 +45,9 @@ pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> 
     }
     let _ = writeln!(
         out,
-        "  assumed: {} % of that rate, {} % of the bandwidth, {} us per launch",
-        ends(assumed.arithmetic, |v| digits(100.0 * v)),
-        ends(assumed.bandwidth, |v| digits(100.0 * v)),
+        "  assumed: {} % of the peak times that share, {} % of the bandwidth, {} us per launch",
+        ends([assumed.arithmetic[1], assumed.arithmetic[0]], whole),
+        ends([assumed.bandwidth[1], assumed.bandwidth[0]], whole),
         ends(assumed.launch_us, digits)
     );
     let _ = writeln!(
@@ -64,11 +69,10 @@ pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> 
         let _ =
             writeln!(out, "  more than the card's {} GB: set train.micro_batch", digits(memory));
     }
-    let mut lines = vec![header(&["", "launches", "GFLOP", "GB", "share", "time"])];
+    let mut lines = vec![header(&["", "launches", "GFLOP", "GB", "multiply-adds %", "time"])];
     let row = |kernel: &KernelEstimate| {
-        let share = kernel
-            .share
-            .map_or_else(|| "-".into(), |share| ends([share[1], share[0]], |v| digits(100.0 * v)));
+        let share =
+            kernel.share.map_or_else(|| "-".into(), |share| ends([share[1], share[0]], whole));
         let gflop = if kernel.gflop > 0.0 { digits(kernel.gflop) } else { "-".into() };
         vec![
             kernel.name.clone(),
@@ -166,7 +170,8 @@ mod tests {
         }
         assert!(
             text.contains("set train.micro_batch")
-                && text.contains("80.0 - 90.0")
+                && text.contains("80 - 90")
+                && text.contains("multiply-adds %")
                 && text.contains("2 others"),
             "{text}"
         );

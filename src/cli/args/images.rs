@@ -19,7 +19,7 @@ pub struct Taking {
     #[arg(long, global = true, value_name = "splits|classes", value_parser = layout)]
     layout: Option<Layout>,
     /// Fraction of each class held out as the test set, if the data has none (default: 0.1).
-    #[arg(long, global = true, value_name = "SHARE", value_parser = share)]
+    #[arg(long, global = true, value_name = "SHARE", allow_negative_numbers = true, value_parser = share)]
     split_ratio: Option<f64>,
     /// Skip and count unreadable images, instead of stopping with a list of them.
     #[arg(long, global = true)]

@@ -1,10 +1,12 @@
 //! Flags shared by several commands.
 
 pub mod images;
+mod number;
 mod precision;
 mod sampling;
 pub mod weights;
 
+pub use number::{count, number};
 pub use precision::PrecisionArgs;
 pub use sampling::SamplingArgs;
 pub use weights::WeightsArgs;

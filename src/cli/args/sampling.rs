@@ -1,6 +1,7 @@
 //! Sampling flags, which override the recipe's settings.
 
 use crate::cli::args::PrecisionArgs;
+use crate::cli::args::{count, number};
 use soda::config::{Config, Guidance, SampleConfig, Sampler};
 use soda::error::{Error, Result};
 
@@ -12,10 +13,10 @@ pub struct SamplingArgs {
     sampler: Option<Sampler>,
     /// Sampling steps: evaluations of the denoiser, in each direction for inversion (default: the
     /// recipe's).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = count::<usize>(..))]
     steps: Option<usize>,
     /// DDIM's eta: 0 is deterministic, 1 has DDPM's variance (default: the recipe's).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number::<f64>)]
     eta: Option<f64>,
     /// Guidance weight w in (1 + w) eps_c - w eps_u, or one per section of z. Separate several
     /// weights by commas (default: the recipe's).
@@ -24,10 +25,10 @@ pub struct SamplingArgs {
     /// Noise level at which sampling starts, as a fraction of all levels. Below 1 it starts from
     /// the linear decoder's image of z, noised to that level; at 1 from pure noise (default: the
     /// recipe's).
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, value_parser = number::<f64>)]
     start: Option<f64>,
     /// Seed of the noise.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = count::<u64>(..))]
     pub seed: u64,
     #[command(flatten)]
     pub precision: PrecisionArgs,

@@ -31,6 +31,13 @@ impl WeightsArgs {
         let path = match (&self.run, &self.weights) {
             (Some(run), _) => RunDir::new(run).weights()?,
             (None, Some(weights)) if weights == Path::new("latest") => latest()?,
+            (None, Some(weights)) if weights.is_dir() => {
+                return Err(Error::usage(format!(
+                    "--weights {}: this is a folder; name a weights file, or a run directory with \
+                     --run",
+                    weights.display()
+                )));
+            }
             (None, Some(weights)) => weights.clone(),
             (None, None) => {
                 let weights = shipped::open()?;
@@ -48,10 +55,18 @@ impl WeightsArgs {
 /// Opens the weights in `file`, or the built-in ones for `shipped`.
 ///
 /// # Errors
-/// If they can't be read.
+/// If `file` is a folder, or they can't be read.
 pub fn named(file: &Path) -> Result<WeightsFile> {
     if file == Path::new("shipped") {
         return shipped::open();
+    }
+    if file.is_dir() {
+        let example = RunDir::new(file).weights();
+        let example = example.map_or(String::new(), |file| format!(", such as {}", file.display()));
+        return Err(Error::usage(format!(
+            "{} is a folder; name a weights file{example}",
+            file.display()
+        )));
     }
     checkpoint::verify_weights(file)?;
     WeightsFile::open(file)

@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, default_value = "all")]
     suite: Suite,
     /// Total time for all benchmarks.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, allow_negative_numbers = true, value_parser = seconds)]
     budget: f64,
     /// Save a bar chart that compares the devices (needs at least two).
     #[arg(long, value_name = "F.png")]
@@ -71,7 +71,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     job: Option<Group>,
     /// Time limit of the job.
-    #[arg(long, hide = true, requires = "job", default_value_t = 60.0, value_parser = seconds)]
+    #[arg(long, hide = true, requires = "job", default_value_t = 60.0, allow_negative_numbers = true, value_parser = seconds)]
     job_seconds: f64,
 }
 

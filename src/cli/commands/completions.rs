@@ -1,4 +1,4 @@
-//! `soda completions` and the hidden `soda man`.
+//! `soda completions` and `soda man`.
 
 use crate::cli::output;
 use clap::Command;

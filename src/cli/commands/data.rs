@@ -8,6 +8,7 @@ use serde_json::json;
 use soda::config::DEFAULT_SIDE;
 use soda::data::{self, cifar, cifar100, source, subset};
 use soda::error::{Error, Hint, Result};
+use soda::files::Destination;
 use soda::progress::warn;
 use soda::shell::quoted;
 use std::path::{Path, PathBuf};
@@ -52,13 +53,14 @@ enum Action {
         /// Images to pack.
         path: PathBuf,
         /// Side of the packed images in pixels: the recipe's `data.side`.
-        #[arg(long, default_value_t = DEFAULT_SIDE, value_parser = side)]
+        #[arg(long, default_value_t = DEFAULT_SIDE, allow_negative_numbers = true, value_parser = side)]
         side: usize,
         /// Pack file to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
     /// Re-create the bundled subset from the verified full set.
+    #[command(hide = true)]
     Bundle {
         /// Output folder for the sheets and their manifest.
         #[arg(long, value_name = "DIR", default_value = "assets/cifar10-subset")]
@@ -111,7 +113,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             packed.inventory.warnings.iter().for_each(|warning| warn(warning));
             output.set("out", json!(out));
             output.data(&packed, "all", packed.train.len() + packed.test.len());
-            ("data pack", format!("{}; use it with --data {}", packed.describe(), quoted(out)))
+            // There is no file to name after writing to a pipe.
+            let usage = match Destination::of(out)? {
+                Destination::File(_) => format!("; use it with --data {}", quoted(out)),
+                _ => String::new(),
+            };
+            ("data pack", packed.describe() + &usage)
         }
         Action::Bundle { out } => {
             let full = data::open(Some(&root), cifar::SIDE, &data::Options::default());

@@ -3,18 +3,21 @@
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
 use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::fitted::frozen;
 use crate::cli::output::TEST_SET_TOO_SMALL;
 use crate::cli::output::{self, Holds, Output};
 use serde_json::json;
+use soda::bench::table::digits;
 use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;
 use soda::eval::latent_statistics::{LatentStats, outliers, statistics};
 use soda::eval::loss::{Bin, Losses, by_time};
 use soda::progress::say;
 use soda::report::plot::{CurveStyle, Series, save_curve};
+use soda::units::{grouped, tenths};
 use std::path::PathBuf;
 
 /// The default number of test images.
@@ -30,16 +33,16 @@ pub struct Args {
     #[command(flatten)]
     precision: PrecisionArgs,
     /// Number of test images, from the start of the set (default: 200, or all if fewer).
-    #[arg(short, long)]
+    #[arg(short, long, allow_negative_numbers = true, value_parser = count::<usize>(..))]
     n: Option<usize>,
     /// Number of ranges of noise levels.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = count::<usize>(..))]
     bins: usize,
     /// Output picture: how much of the loss z explains, by noise level.
     #[arg(long, value_name = "FILE", default_value = "diagnosis.png")]
     out: PathBuf,
     /// Seed of timesteps and noise.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = count::<u64>(..))]
     seed: u64,
 }
 
@@ -61,7 +64,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if n < 2 || n > most {
         return Err(Error::usage(format!(
             "-n {n}: must be between 2 (images are also denoised with another image's z) and \
-             {most} (the size of the test set)"
+             {} (the size of the test set)",
+            grouped(most as u64)
         )));
     }
     if args.bins == 0 || args.bins > weights.config.diffusion.steps {
@@ -113,7 +117,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         &curves,
         style,
     )?;
-    outln!("picture {}", args.out.display());
+    outln!("picture {}", output::place(&args.out));
 
     output.device(&device);
     output.weights(&weights);
@@ -133,7 +137,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 fn print_row(name: &str, losses: &Losses) {
     let Losses { own, shuffled, none } = losses;
-    outln!("  {name:>11} {own:>9.4} {shuffled:>9.4} {none:>9.4} {:>10.1} %", losses.explained());
+    outln!(
+        "  {name:>11} {own:>9.4} {shuffled:>9.4} {none:>9.4} {:>10} %",
+        tenths(losses.explained())
+    );
 }
 
 /// Describes the results in sentences.
@@ -141,22 +148,28 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
     let (explained, dim, rank) = (losses.explained(), stats.dim, stats.rank_in_words());
     let mut words = vec![if explained < 1.0 {
         format!(
-            "warning: the denoiser hardly uses z, which explains only {explained:.1} % of its \
-             loss; train longer, or with a schedule that spends more steps at medium noise levels"
+            "warning: the denoiser hardly uses z, which explains only {} % of its \
+             loss; train longer, or with a schedule that spends more steps at medium noise levels",
+            tenths(explained)
         )
     } else {
         let wrong = 100.0 * (losses.shuffled / losses.own - 1.0);
         format!(
-            "z explains {explained:.1} % of the denoiser's loss; with another image's z the loss \
-             is {wrong:.1} % higher"
+            "z explains {} % of the denoiser's loss; with another image's z the loss is {} % \
+             higher",
+            tenths(explained),
+            tenths(wrong)
         )
     }];
     let range =
         |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
     let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));
     words.push(format!(
-        "z has an effective rank of {rank}; the variances of its dimensions range from {least:.2e} \
-         to {most:.2e}"
+        "z of {} test images has an effective rank of {rank}; the variances of its dimensions \
+         range from {} to {}",
+        grouped(stats.n as u64),
+        digits(least),
+        digits(most)
     ));
     if stats.effective_rank() < stats.largest_rank() as f64 / 10.0 {
         words.push(format!("warning: z has collapsed to an effective rank of {rank}"));

@@ -3,6 +3,8 @@
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
+use crate::cli::output;
 use crate::cli::session::{Named, Session};
 use serde_json::{Value, json};
 use soda::data::bytes_of;
@@ -14,6 +16,7 @@ use soda::eval::latent_statistics::{LatentStats, statistics};
 use soda::eval::linear::LinearProbe;
 use soda::eval::probe::trained;
 use soda::report::grid::{GridRow, SMALL, save_table, scale};
+use soda::units::grouped;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `soda directions`.
@@ -22,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     /// Number of principal components of z to show (default: 5, or as many as there are).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count::<usize>(..))]
     pca: Option<usize>,
     /// Also show the direction that most increases each class's logit in a linear classifier.
     #[arg(long)]
@@ -98,10 +101,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     };
     let share: f64 = directions[..count].iter().map(|d| 100.0 * d.share).sum();
     out!(
-        "{} strips in {}; effective rank of z {}",
+        "{} strips in {}; effective rank of z {}, over {} training images",
         strips.len(),
-        args.out.display(),
-        stats.rank_in_words()
+        output::place(&args.out),
+        stats.rank_in_words(),
+        grouped(stats.n as u64)
     );
     if count > 0 {
         out!("; {count} principal components explain {share:.1} % of its variance");
@@ -142,7 +146,7 @@ fn principal_count(args: &Args, z_dim: usize, images: usize) -> Result<usize> {
     let Some(asked) = args.pca else { return Ok(most.min(PRINCIPAL)) };
     if asked > most || (asked == 0 && !args.classes) {
         let why = if most < z_dim {
-            format!("the training set holds {images} images")
+            format!("the training set holds {} images", grouped(images as u64))
         } else {
             "the length of z".into()
         };

@@ -21,7 +21,7 @@ use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::fitted::{check_features, frozen, whitening};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::output::Output;
+use crate::cli::output::{self, Output};
 use serde_json::{Value, json};
 use soda::data::Dataset;
 use soda::data::listing::LeftOut;
@@ -32,6 +32,7 @@ use soda::eval::whitening::Whitening;
 use soda::files;
 use soda::model::weights::WeightsFile;
 use soda::progress::{Progress, say};
+use soda::units::grouped;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -42,7 +43,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     args.check(common.json.as_deref())?;
     if args.merge {
         let (rows, shards) = merge(&args.out, args.labels.as_deref())?;
-        outln!("{}: {rows} rows of {shards} shards", args.out.display());
+        let n = grouped(rows as u64);
+        outln!("{}: {n} rows of {shards} shards", output::place(&args.out));
         output
             .merge(json!({ "out": args.out, "labels": args.labels, "n": rows, "shards": shards }));
         return output.write(common);
@@ -183,7 +185,8 @@ impl Work<'_> {
         };
         if let Some(rows) = finished(&path, &manifest)? {
             say(&format!(
-                "shard {index} of {of} already exists: {rows} rows in {}",
+                "shard {index} of {of} already exists: {} rows in {}",
+                grouped(rows as u64),
                 path.display()
             ));
             return Ok(rows);
@@ -253,7 +256,7 @@ impl Work<'_> {
                 let of = if shard.is_some() { " of this shard" } else { "" };
                 return Err(Error::failed(format!(
                     "stopped after {} images{of}; nothing was written",
-                    table.rows()
+                    grouped(table.rows() as u64)
                 )));
             }
             if table.rows() == most {
@@ -274,7 +277,7 @@ impl Work<'_> {
         out!(
             "{n} x {dim} features ({}{how}) in {} at {images_per_s:.1} images/s",
             args.features,
-            out.display()
+            output::place(out)
         );
         outln!("{}", missing.describe());
         // With shards, these fields would describe only the last one.

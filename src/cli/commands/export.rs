@@ -22,7 +22,7 @@ use soda::progress::say;
 use soda::run_dir::{RunDir, Start};
 use soda::shell::retyped;
 use soda::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
-use soda::units::megabytes;
+use soda::units::{grouped, megabytes};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -110,16 +110,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (bytes, length) = (file.len(), weights.bytes as u64);
     outln!(
         "{}: {}, from {} of {}",
-        args.out.display(),
+        output::place(&args.out),
         megabytes(bytes as u64),
         megabytes(length),
         weights.path.display()
     );
     match &trained {
         Some(t) => outln!(
-            "trained for {} steps on {} images with checksum {}",
-            t.step,
-            t.images,
+            "trained for {} steps ({} images seen) on data with checksum {:.12}..",
+            grouped(t.step),
+            grouped(t.images),
             t.data_sha256
         ),
         None => outln!("its training steps and data are not recorded in the file"),
@@ -127,7 +127,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.half {
         let (difference, n) =
             cost(&weights, &WeightsFile::parse(&args.out, &file)?, &mut output, common)?;
-        outln!("z of {n} test images differs by at most {difference:.1e} of the largest |z|");
+        match difference {
+            0.0 => outln!("z of {n} test images is exactly the same"),
+            _ => outln!(
+                "z of {n} test images differs by at most {difference:.1e} of the largest |z|"
+            ),
+        }
         output.set("z_difference", json!(difference));
     }
     output.set("out", json!(args.out));
@@ -168,7 +173,7 @@ fn elsewhere(
     files::write_atomically(&args.out, &file)?;
     outln!(
         "{}: {}, {what}, of {}",
-        args.out.display(),
+        output::place(&args.out),
         megabytes(file.len() as u64),
         weights.path.display()
     );

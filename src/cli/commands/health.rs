@@ -3,6 +3,7 @@
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
 use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::fitted::frozen;
@@ -18,6 +19,7 @@ use soda::eval::linear::LinearProbe;
 use soda::eval::probe::trained;
 use soda::progress::{say, warn};
 use soda::report::heatmap::{Heatmap, save_heatmap};
+use soda::units::grouped;
 use std::path::PathBuf;
 
 /// The number of neighbours that purity considers, if there are enough images.
@@ -40,7 +42,7 @@ pub struct Args {
     #[command(flatten)]
     precision: PrecisionArgs,
     /// Number of nearest test images for purity (default: 10, or fewer for small classes).
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, allow_negative_numbers = true, value_parser = count::<u64>(1..=1000))]
     k: Option<u64>,
     /// Output picture: the confusion matrix of a linear probe.
     #[arg(long, value_name = "FILE", default_value = "confusion.png")]
@@ -66,8 +68,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let k = match args.k {
         Some(k) if k as usize >= n => {
             return Err(Error::usage(format!(
-                "--k {k}: must be between 1 and {} (the test set holds {n} images)",
-                n - 1
+                "--k {k}: must be between 1 and {} (the test set holds {} images)",
+                grouped(n as u64 - 1),
+                grouped(n as u64)
             )));
         }
         Some(k) => k as usize,
@@ -126,7 +129,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         ));
     }
     let c = &found.calibration;
-    outln!("z of {} test images:", test.rows());
+    outln!("z of {} test images:", grouped(test.rows() as u64));
     outln!(
         "  alignment   {aligned:.3}   (squared distance between two views of an image; 0: \
          identical, 2: unrelated)"
@@ -141,7 +144,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
          {:.1} %; picture {}",
         c.confidence,
         c.ece,
-        args.out.display()
+        output::place(&args.out)
     );
     output.device(&device);
     output.weights(&weights);

@@ -2,8 +2,9 @@
 
 use crate::cli::args::Common;
 use crate::cli::output::{self, Holds, Output};
+use burn::tensor::Device;
 use serde_json::json;
-use soda::error::Result;
+use soda::error::{Error, Result};
 use soda::files::{self, Destination};
 use soda::model::futurexiang::{self, Which};
 use soda::model::parameters::is_statistic;
@@ -54,7 +55,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let which = args.which.as_deref().unwrap_or(if encoder_alone { "model" } else { "ema" });
     let which = if which == "ema" { Which::Ema } else { Which::Model };
     let import = if encoder_alone { torchvision::import } else { futurexiang::import };
-    let (tensors, config) = import(&args.checkpoint, which, &args.set)?;
+    let (tensors, config) = import(&args.checkpoint, which, &args.set)
+        .map_err(|e| if is_own(&args.checkpoint) { own(&args.checkpoint) } else { e })?;
     let sha256 = files::sha256_of(&args.checkpoint)?;
     let mut metadata = weights::metadata(&config);
     let origin = if encoder_alone { "torchvision's resnet18" } else { "FutureXiang/soda" };
@@ -97,9 +99,25 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
+/// Checks whether `file` holds weights of this program, which need no import.
+fn is_own(file: &Path) -> bool {
+    // A pipe can't be read again.
+    file.is_file()
+        && WeightsFile::open(file).is_ok_and(|weights| weights.model(&Device::flex()).is_ok())
+}
+
+/// Refuses weights of this program.
+fn own(file: &Path) -> Error {
+    Error::usage(format!(
+        "{} holds weights of this program, which need no import; use them with --weights {}",
+        file.display(),
+        quoted(file)
+    ))
+}
+
 /// Reports that `out` has been written, with its size, and suggests the next command.
 fn written_line(out: &Path, bytes: u64) -> String {
-    let written = format!("{}: {}", out.display(), megabytes(bytes));
+    let written = format!("{}: {}", output::place(out), megabytes(bytes));
     // There is no file to name after writing to a pipe.
     match Destination::of(out) {
         Ok(Destination::File(_)) => {

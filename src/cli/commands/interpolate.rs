@@ -3,6 +3,8 @@
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
+use crate::cli::output;
 use crate::cli::session::Session;
 use serde_json::{Value, json};
 use soda::data::bytes_of;
@@ -28,7 +30,7 @@ pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     /// Number of images in a row, both ends included (--steps is for the sampler).
-    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=100))]
+    #[arg(short, long, default_value_t = 8, allow_negative_numbers = true, value_parser = count::<u64>(2..=100))]
     n: u64,
     /// Also interpolate x_T, spherically, from the DDIM inversion of both images. The ends then
     /// reproduce the images.
@@ -93,7 +95,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (shown, alike) = distinct(strips, bytes_of(generator.side()));
     draw(args, &shown, &originals, generator.side())?;
 
-    out!("{n} images in a row from {a} to {b} in {}", args.out.display());
+    out!("{n} images in a row from {a} to {b} in {}", output::place(&args.out));
     for strip in &shown {
         let block = &blocks[strip.number];
         let number = |key: &str| block[key].as_f64().unwrap_or(f64::NAN);

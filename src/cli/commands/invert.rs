@@ -3,6 +3,7 @@
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::output;
 use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::bytes_of;
@@ -67,7 +68,7 @@ pub fn run(args: &Args, common: &Common) -> soda::error::Result<()> {
         "z alone:   PSNR {:.2} dB, SSIM {:.3}; picture {}",
         alone.psnr,
         alone.ssim,
-        args.out.display()
+        output::place(&args.out)
     );
     session.output.set("images", json!(named.names));
     session.output.merge(json!(with_noise));

@@ -4,6 +4,7 @@ use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
 use crate::cli::args::WeightsArgs;
 use crate::cli::args::images;
+use crate::cli::args::{count, number};
 use crate::cli::device;
 use crate::cli::fitted::check_features;
 use crate::cli::output::{self, Holds, Output};
@@ -41,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
     /// Maximum number of images, spread evenly over the set.
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = 2000, allow_negative_numbers = true, value_parser = count::<usize>(..))]
     limit: usize,
     /// Images to show (default: test, or all if there are fewer than 200 test images).
     #[arg(long, value_parser = ["train", "test", "all"])]
@@ -51,7 +52,7 @@ pub struct Args {
     thumbnails: bool,
     /// Perplexity of t-SNE: roughly the number of neighbours (default: 30, or a third of the
     /// images if that is less).
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number::<f64>)]
     perplexity: Option<f64>,
     /// Output picture.
     #[arg(long, value_name = "FILE", default_value = "map.png")]
@@ -158,7 +159,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     outln!(
         "{title}: {kept:.1} % of the {near} nearest neighbours kept (by chance {chance:.1} %); \
          picture {}{thumbnails}",
-        args.out.display()
+        output::place(&args.out)
     );
 
     output.device(&device);

@@ -3,6 +3,7 @@
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::output;
 use crate::cli::session::{Named, Session};
 use serde_json::json;
 use soda::data::bytes_of;
@@ -115,7 +116,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on \
          average; picture {}",
         all.len(),
-        args.out.display()
+        output::place(&args.out)
     );
     session.output.set("rows", json!(rows.names));
     session.output.set("columns", json!(columns.names));

@@ -3,12 +3,13 @@
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
 use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::fitted::{check_features, frozen};
 use crate::cli::output::{self, Holds, Output};
 use serde_json::{Value, json};
-use soda::data::picture::resolve;
+use soda::data::picture::{distinct, resolve};
 use soda::data::{Dataset, Images, bytes_of};
 use soda::edit::generator::signed;
 use soda::error::{Error, Result};
@@ -16,6 +17,7 @@ use soda::eval::features::{FeatureKind, extract};
 use soda::eval::knn::nearest;
 use soda::progress::say;
 use soda::report::grid::{GridRow, LARGE, save_captioned, scale};
+use soda::units::grouped;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `soda neighbours`.
@@ -34,7 +36,7 @@ pub struct Args {
     #[command(flatten)]
     precision: PrecisionArgs,
     /// Number of neighbours of each image (default: 10, or all if fewer).
-    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(short, long, allow_negative_numbers = true, value_parser = count::<u64>(1..=100))]
     k: Option<u64>,
     /// Features: z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
     #[arg(long, value_name = "KIND", default_value = "z")]
@@ -68,7 +70,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Some(k) if k as usize > most => {
             let n = dataset.train.len();
             return Err(Error::usage(format!(
-                "-k {k}: must be between 1 and {most} (the training set holds {n} image{})",
+                "-k {k}: must be between 1 and {most} (the training set holds {} image{})",
+                grouped(n as u64),
                 if n == 1 { "" } else { "s" }
             )));
         }
@@ -83,11 +86,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     output::prepare("--out", &args.out, Holds::Picture)?;
     let side = dataset.train.side();
-    let pictures = args
+    let mut pictures = args
         .queries
         .iter()
         .map(|query| resolve(query, side, || Ok(dataset.clone())))
         .collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<String> = pictures.iter().map(|p| p.name.clone()).collect();
+    distinct(&args.queries, &mut names);
+    pictures.iter_mut().zip(names).for_each(|(picture, name)| picture.name = name);
     let pixels = pictures.iter().flat_map(|p| p.pixels.iter().copied()).collect();
     let queries =
         Images::new(side, pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
@@ -123,9 +129,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let same = picture
             .label
             .map(|label| found.iter().filter(|f| dataset.train.label(f.index) == label).count());
-        let names: Vec<String> = found.iter().map(|f| caption(&dataset, f)).collect();
+        let names: Vec<String> = found.iter().map(|f| in_words(&dataset, f)).collect();
         let right =
-            same.map_or(String::new(), |same| format!(" ({same} of {} of its class)", found.len()));
+            same.map_or(String::new(), |same| format!(", {same} of {} of its class", found.len()));
         outln!("{}{right}: {}", picture.name, names.join(", "));
         let one = |f: &Found| {
             let label = dataset.train.label(f.index);
@@ -136,7 +142,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let class = picture.label.map(|label| class(&dataset, label));
         rows.push(json!({ "query": picture.name, "class": class, "same_class": same, "neighbours": neighbours }));
     }
-    outln!("picture {}", args.out.display());
+    outln!("picture {}", output::place(&args.out));
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "train", dataset.train.len());
@@ -161,6 +167,18 @@ fn class(dataset: &Dataset, label: u16) -> Option<&str> {
     dataset.classes.get(usize::from(label)).map(String::as_str)
 }
 
+/// Names a neighbour in a line of text: `train:4083 (cat) 0.19`, `cats/3.jpg 0.19`.
+fn in_words(dataset: &Dataset, found: &Found) -> String {
+    let own = dataset.train.own_name(found.index);
+    match (class(dataset, dataset.train.label(found.index)), own) {
+        (Some(class), None) => {
+            format!("{} ({class}) {:.2}", dataset.train.name(found.index), distance(found))
+        }
+        _ => caption(dataset, found),
+    }
+}
+
+/// Labels a neighbour in the picture.
 fn caption(dataset: &Dataset, found: &Found) -> String {
     let name = dataset.train.name(found.index);
     match (class(dataset, dataset.train.label(found.index)), dataset.train.own_name(found.index)) {

@@ -8,6 +8,7 @@ mod verdict;
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
 use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::fitted::{check_features, frozen};
@@ -52,15 +53,15 @@ pub struct Args {
     split: String,
     /// Number of seeds; mean and spread of the scores are reported. A seed changes the linear probe
     /// and the choice of labels.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(long, default_value_t = 3, allow_negative_numbers = true, value_parser = count::<u64>(1..=100))]
     seeds: u64,
     /// Fractions of the training labels to train on, e.g. 0.01,0.1,1. `linear` takes the same
     /// number of steps with each.
-    #[arg(long, value_name = "SHARE,..", value_delimiter = ',', value_parser = fraction, default_values_t = [1.0])]
+    #[arg(long, value_name = "SHARE,..", value_delimiter = ',', allow_negative_numbers = true, value_parser = fraction, default_values_t = [1.0])]
     fraction: Vec<f64>,
     /// Training epochs of `linear` (default: the recipe's, else 15). With few images of your own,
     /// the default is raised to reach 1,000 steps.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count::<u64>(1..=1_000_000))]
     epochs: Option<u64>,
     /// Also score the whitened features: decorrelated and scaled to variance 1. Mean and covariance
     /// are those of the training features; labels are not used.
@@ -136,10 +137,11 @@ impl Args {
         let chosen = probe::trained(&recipe, data, images, views);
         if chosen.epochs > recipe.epochs {
             say(&format!(
-                "linear trains for {} epochs instead of {}, because {images} training images make \
-                 few steps per epoch; --epochs overrides this",
+                "linear trains for {} epochs instead of {}, because {} training images make few \
+                 steps per epoch; --epochs overrides this",
                 HumanCount(chosen.epochs as u64),
-                recipe.epochs
+                HumanCount(recipe.epochs as u64),
+                HumanCount(images as u64)
             ));
         }
         chosen
@@ -158,7 +160,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.features == "pixels" {
         return of_pixels(args, &protocol, common);
     }
-    let kind: FeatureKind = args.features.parse()?;
+    let kind = kind(&args.features)?;
     let mut output = Output::new("probe");
     let mut weights = args.weights.open()?;
     check_features(&kind, &weights)?;
@@ -218,8 +220,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         n_test,
     ));
     output.merge(by_class(&dataset, &labels, &probed));
-    whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
+    whitened.iter().for_each(|probed| output.set("whitened", scores::scored(probed)));
     output.write(common)
+}
+
+/// Parses the features of networks.
+fn kind(text: &str) -> Result<FeatureKind> {
+    text.parse().map_err(|e| match text.starts_with("denoiser") {
+        true => e,
+        false => Error::usage(format!("{e}; or pixels, which need no weights")),
+    })
 }
 
 /// Scores raw pixels, which need no weights.

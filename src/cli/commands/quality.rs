@@ -10,8 +10,9 @@ use self::measured::{Measured, SHOWN};
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
-use crate::cli::output::Output;
+use crate::cli::args::count;
 use crate::cli::output::TEST_SET_TOO_SMALL;
+use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::{Images, bytes_of};
@@ -25,6 +26,7 @@ use soda::eval::linear_full::LogisticRegression;
 use soda::eval::precision_recall::NEIGHBOURS;
 use soda::progress::warn;
 use soda::report::grid::{GridRow, LARGE, save_table, scale};
+use soda::units::grouped;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `soda quality`.
@@ -44,10 +46,10 @@ pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     /// Number of test images to reconstruct, and of samples (default: 200, or all if fewer).
-    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=50_000))]
+    #[arg(short, long, allow_negative_numbers = true, value_parser = count::<u64>(1..=50_000))]
     n: Option<u64>,
     /// Number of Gaussians in the mixture z is sampled from, as in `soda sample`.
-    #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = COMPONENTS as u64, allow_negative_numbers = true, value_parser = count::<u64>(1..=1000))]
     components: u64,
     /// Also compute FID, KID, Inception score, precision and recall with this Inception-v3. FILE is
     /// pt_inception-2015-12-05-6726825d.pth of the package pytorch-fid; nothing is downloaded.
@@ -137,7 +139,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 .top1,
         ))
     };
-    outln!("{n} images of each kind, compared with {n} test images");
+    let count = grouped(n as u64);
+    outln!("{count} images of each kind, compared with {count} test images");
     outln!(
         "  {:<16} {:>8} {:>6} {:>7} {:>7} {:>16} {:>10} {:>7}",
         "",
@@ -163,7 +166,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(inception) = &inception {
         by_inception(inception, &kinds, &mut session.output)?;
     }
-    outln!("picture {}", args.out.display());
+    outln!("picture {}", output::place(&args.out));
     session.used("test", n);
     session.output.set("n", json!(n));
     session.output.set("feature_space", json!("z of these weights; not FID"));
@@ -189,8 +192,11 @@ fn how_many(asked: Option<u64>, train: usize, test: usize) -> Result<usize> {
     let n = asked.map_or(most.min(USUAL), |n| n as usize);
     if n < least || n > most {
         return Err(Error::usage(format!(
-            "-n {n}: must be between {least} and {most} (the training set holds {train} images, \
-             the test set {test})"
+            "-n {n}: must be between {least} and {} (the training set holds {} images, the test \
+             set {})",
+            grouped(most as u64),
+            grouped(train as u64),
+            grouped(test as u64)
         )));
     }
     Ok(n)

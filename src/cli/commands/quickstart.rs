@@ -37,7 +37,7 @@ pub struct Args {
     out: PathBuf,
     /// Maximum minutes of training (default: 1, with --from-scratch 7). Slower machines stop before
     /// the recipe's last step.
-    #[arg(long, value_name = "MINUTES", value_parser = crate::cli::args::minutes)]
+    #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, value_parser = crate::cli::args::minutes)]
     max_minutes: Option<f64>,
     /// Train configs/quick.toml for some minutes, and score the trained network too. The default is
     /// to train the start of configs/tiny.toml for one minute, without a score.

@@ -3,9 +3,12 @@
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
+use crate::cli::output;
 use crate::cli::session::{Session, draw_reconstructions};
 use serde_json::json;
 use soda::error::{Error, Result};
+use soda::units::grouped;
 use std::path::PathBuf;
 
 /// The default number of images.
@@ -17,7 +20,7 @@ pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     /// Number of test images, from the start of the set (default: 20, or all if fewer).
-    #[arg(short, long)]
+    #[arg(short, long, allow_negative_numbers = true, value_parser = count::<usize>(..))]
     n: Option<usize>,
     /// Output picture: rows of reconstructions from z alone, over rows of originals.
     #[arg(long, value_name = "FILE", default_value = "reconstruction.png")]
@@ -35,7 +38,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let n = args.n.unwrap_or(most.min(USUAL));
     if n == 0 || n > most {
         return Err(Error::usage(format!(
-            "-n {n}: must be between 1 and {most} (the size of the test set)"
+            "-n {n}: must be between 1 and {} (the size of the test set)",
+            grouped(most as u64)
         )));
     }
     let quality =
@@ -44,8 +48,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
         quality.psnr,
         quality.ssim,
-        quality.n,
-        args.out.display()
+        grouped(quality.n as u64),
+        output::place(&args.out)
     );
     session.used("test", n);
     session.output.merge(json!(quality));

@@ -1,6 +1,7 @@
 //! `soda replay`: a step of a run, repeated.
 
 use crate::cli::args::Common;
+use crate::cli::args::count;
 use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::output::Output;
@@ -20,7 +21,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// Step to re-run, from 1 (default: the one that ended the run).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count::<u64>(1..))]
     step: Option<u64>,
 }
 
@@ -28,6 +29,7 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("replay");
     let run = RunDir::new(&args.run);
+    run.require()?;
     let config = run.read_config()?;
     let failure = failure(&run)?;
     let step = args.step.or(failure.as_ref().map(|failure| failure.step)).ok_or_else(|| {
@@ -55,7 +57,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
     let Replayed { step, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after } =
         &replayed;
-    outln!("step {step}: lr {lr:.3e}, loss {loss:.6}, gradient norm {grad_norm:.6}");
+    let lr = if *lr == 0.0 { "0".into() } else { format!("{lr:.3e}") };
+    outln!("step {step}: lr {lr}, loss {loss:.6}, gradient norm {grad_norm:.6}");
     if *left_out {
         outln!(
             "its gradients are not finite: mixed precision skips the step and halves the loss scale"

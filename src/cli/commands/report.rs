@@ -47,12 +47,7 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("report");
     let run = RunDir::new(&args.run);
-    if !run.exists() {
-        return Err(Error::usage(format!(
-            "--run {}: this folder holds no run; train one first (`soda train`)",
-            args.run.display()
-        )));
-    }
+    run.require()?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
     output::prepare("--out", &out, Holds::Text)?;
     let weights = WeightsFile::open(&run.weights()?)?;
@@ -90,7 +85,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         sections,
     };
     files::write_atomically(&out, render(&page).as_bytes())?;
-    outln!("{}", out.display());
+    outln!("{}", output::place(&out));
     output.weights(&weights);
     output.set("run", json!(args.run));
     output.set("out", json!(out));

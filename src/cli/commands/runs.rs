@@ -54,9 +54,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 fn found(folder: &Path) -> Result<Vec<Survey>> {
     match below(folder) {
         Err(e) if e.kind() == ErrorKind::NotFound && folder == Path::new("runs") => Ok(Vec::new()),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Err(
-            Error::usage(format!("{}: no such folder; name one that holds runs", folder.display())),
-        ),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            let what = if folder.exists() { "is not a folder" } else { "does not exist" };
+            let folder = folder.display();
+            Err(Error::usage(format!("{folder} {what}; name a folder that holds runs")))
+        }
         found => found.map_err(|e| Error::io("read", folder, &e)),
     }
 }

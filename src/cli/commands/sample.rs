@@ -3,6 +3,8 @@
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::{count, number};
+use crate::cli::output;
 use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::{Images, bytes_of};
@@ -11,6 +13,7 @@ use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
 use soda::eval::nearest_pixels;
 use soda::report::grid::{GridRow, SMALL, save_rows, scale};
+use soda::units::grouped;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `soda sample`.
@@ -19,15 +22,15 @@ pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     /// Number of images.
-    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(short, long, default_value_t = 64, allow_negative_numbers = true, value_parser = count::<u64>(1..=10_000))]
     n: u64,
     /// Number of Gaussians in the mixture z is sampled from. It is fitted to the training images
     /// once, then cached.
-    #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = COMPONENTS as u64, allow_negative_numbers = true, value_parser = count::<u64>(1..=1000))]
     components: u64,
     /// Temperature: scales the deviation of z from the mean of its Gaussian. Below 1, images are
     /// more typical and less diverse.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = number::<f32>)]
     temperature: f32,
     /// Output picture: the samples, and below them the training images nearest to the first row.
     #[arg(long, value_name = "FILE", default_value = "samples.png")]
@@ -71,7 +74,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let theirs = nearest_pixels::nearest(&signed(&held, side)?, side, &dataset.train)?
         .filter(|found| !found.is_empty())
         .map(mean_squared);
-    out!("{n} images in {}", args.out.display());
+    out!("{} images in {}", grouped(n as u64), output::place(&args.out));
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         out!(
             "; mean squared distance to the nearest training image {ours:.4} (smallest \

@@ -3,6 +3,7 @@
 use crate::cli::args::Common;
 use crate::cli::args::SamplingArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::output;
 use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::crop::{Geometry, Window, resized_crop};
@@ -98,7 +99,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         "PSNR {:.2} dB, SSIM {:.3} against the same crop of the image; picture {}",
         quality.psnr,
         quality.ssim,
-        args.out.display()
+        output::place(&args.out)
     );
     session.output.set("images", json!(named.names));
     let Window { left, top, width, height } = geometry.window;

@@ -3,7 +3,8 @@
 use super::read_picture;
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
-use std::path::Path;
+use crate::units::grouped;
+use std::path::{Component, Path};
 
 /// One image, ready for the encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,35 @@ pub struct Picture {
     /// The display name: the file's name, or the position in the data set with the class name:
     /// "test:17 (ship)".
     pub name: String,
+}
+
+/// Makes the `names` of the images that `specs` name distinct: where files of several folders have
+/// the same name, each gets as many of the folders above it as tell them apart.
+pub fn distinct(specs: &[String], names: &mut [String]) {
+    // The last `depth` parts of a path.
+    let tail = |spec: &str, depth: usize| {
+        let parts: Vec<_> = Path::new(spec)
+            .components()
+            .filter(|part| !matches!(part, Component::CurDir | Component::RootDir))
+            .map(|part| part.as_os_str().to_string_lossy())
+            .collect();
+        parts[parts.len().saturating_sub(depth)..].join("/")
+    };
+    let shared: Vec<Vec<usize>> = names
+        .iter()
+        .map(|name| (0..names.len()).filter(|&i| names[i] == *name).collect())
+        .collect();
+    for (i, same) in shared.iter().enumerate() {
+        let others = || same.iter().map(|&other| &specs[other]).filter(|spec| **spec != specs[i]);
+        let deepest = Path::new(&specs[i]).components().count();
+        let apart =
+            |depth: &usize| others().all(|other| tail(other, *depth) != tail(&specs[i], *depth));
+        if others().next().is_some() {
+            names[i] = (2..=deepest)
+                .find(apart)
+                .map_or_else(|| specs[i].clone(), |depth| tail(&specs[i], depth));
+        }
+    }
 }
 
 /// Loads the image that `spec` names at `side` pixels a side. `test:17` or `train:3`, counted from
@@ -52,8 +82,9 @@ pub fn resolve(
     if index >= images.len() {
         let (n, last) = (images.len(), images.len().saturating_sub(1));
         return Err(Error::usage(format!(
-            "{spec}: the {set} set of {} holds {n} images; choose 0 to {last}",
-            dataset.name
+            "{spec}: the {set} set of {} holds {} images; choose 0 to {last}",
+            dataset.name,
+            grouped(n as u64)
         )));
     }
     let label = images.label(index);

@@ -229,6 +229,22 @@ fn dataset() -> Result<Dataset> {
 }
 
 #[test]
+fn files_of_the_same_name_are_told_apart_by_their_folders() {
+    let named = |specs: &[&str]| {
+        let specs: Vec<String> = specs.iter().map(|spec| (*spec).to_owned()).collect();
+        let mut names: Vec<String> =
+            specs.iter().map(|spec| spec.rsplit('/').next().unwrap().to_owned()).collect();
+        distinct(&specs, &mut names);
+        names
+    };
+    assert_eq!(named(&["a/0.png", "b/0.png", "c/1.png"]), ["a/0.png", "b/0.png", "1.png"]);
+    assert_eq!(named(&["x/a/0.png", "y/a/0.png"]), ["x/a/0.png", "y/a/0.png"]);
+    assert_eq!(named(&["0.png", "a/0.png"]), ["0.png", "a/0.png"]);
+    assert_eq!(named(&["a/0.png", "a/0.png"]), ["0.png", "0.png"]);
+    assert_eq!(named(&["test:0", "test:0"]), ["test:0", "test:0"]);
+}
+
+#[test]
 fn a_spec_is_a_position_in_the_data_set_or_a_file() {
     let data = dataset().unwrap();
     let picture = resolve("test:2", SIDE, dataset).unwrap();

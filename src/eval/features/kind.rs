@@ -81,6 +81,12 @@ impl FromStr for FeatureKind {
             let t = t.parse().ok()?;
             (!block.is_empty()).then(|| Self::Denoiser { block: block.to_owned(), t })
         };
+        let block = text.strip_prefix("denoiser:").filter(|block| !block.is_empty());
+        if block.is_some_and(|block| !block.contains('@')) {
+            return Err(Error::usage(format!(
+                "{text}: @T is missing, the noise level of denoiser:BLOCK@T; for example {text}@11"
+            )));
+        }
         match text {
             "z" => Some(Self::Z),
             "backbone" => Some(Self::Backbone),
@@ -89,7 +95,7 @@ impl FromStr for FeatureKind {
         .ok_or_else(|| {
             Error::usage(format!(
                 "{text:?} is not a kind of features: use z, backbone or denoiser:BLOCK@T, such as \
-                denoiser:up1.0@11"
+                 denoiser:up1.0@11"
             ))
         })
     }

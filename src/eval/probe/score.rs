@@ -4,7 +4,8 @@ use crate::eval::linear::{Scores, mean_and_spread};
 use serde::{Deserialize, Serialize};
 
 /// Mean and sample standard deviation over the seeds, in per cent. Top-3 and top-5 are `None` for
-/// no more than 3 and 5 classes, as they are always right then.
+/// no more than 3 and 5 classes, as they are always right then, and for fewer than 3 and 5
+/// neighbours, which don't vote for as many classes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 accuracy.
@@ -31,6 +32,18 @@ impl Score {
             mean_and_spread(&scores.iter().map(|s| s.top1).collect::<Vec<_>>());
         let [(top3, top3_spread), (top5, top5_spread)] = [over(|s| s.top3), over(|s| s.top5)];
         Self { top1, top3, top5, top1_spread, top3_spread, top5_spread }
+    }
+
+    /// Returns the score without the top-k that so few `neighbours` can't tell apart; `None` for
+    /// methods without neighbours.
+    pub(super) fn among(mut self, neighbours: Option<usize>) -> Self {
+        if neighbours.is_some_and(|k| k < 3) {
+            (self.top3, self.top3_spread) = (None, None);
+        }
+        if neighbours.is_some_and(|k| k < 5) {
+            (self.top5, self.top5_spread) = (None, None);
+        }
+        self
     }
 }
 

@@ -60,6 +60,20 @@ fn more_labels_score_higher_and_the_largest_fraction_is_the_headline() {
 }
 
 #[test]
+fn few_neighbours_have_no_top_3_or_top_5() {
+    let (train, test) = (rows(600, 9.0, 7), rows(100, 9.0, 8));
+    let probed = protocol(Method::Knn, &[1.0, 0.02, 0.01])
+        .of_features(&train, &test, 6, &ProbeConfig::default())
+        .unwrap();
+    let top = |point: &Point| (point.score.top3.is_some(), point.score.top5.is_some());
+    let neighbours = |point: &Point| (point.neighbours, top(point));
+    assert_eq!(
+        probed.curve.iter().map(neighbours).collect::<Vec<_>>(),
+        [(Some(20), (true, true)), (Some(2), (false, false)), (Some(1), (false, false))]
+    );
+}
+
+#[test]
 fn a_fraction_counts_images_and_includes_their_mirror_images() {
     let mut train = rows(40, 9.0, 2);
     let mut mirrored = rows(40, 9.0, 3);

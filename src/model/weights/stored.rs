@@ -113,6 +113,13 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
 
 /// Reads like [`read`], but from the bytes of a file; error messages call it `path`.
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)> {
+    // After the length of its header comes the header, a JSON object.
+    if bytes.get(8).is_some_and(|byte| *byte != b'{') {
+        return Err(Error::failed(format!(
+            "{} is not a weights file (safetensors); name a file that training wrote",
+            path.display()
+        )));
+    }
     let bad = |e: &dyn std::fmt::Display| {
         Error::failed(format!(
             "{} is not a usable safetensors file ({e}); copy or train the weights again",

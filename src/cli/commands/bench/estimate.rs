@@ -1,6 +1,6 @@
 //! `soda bench --estimate`: an estimated training step on another card.
 
-use crate::cli::args::Common;
+use crate::cli::args::{Common, count};
 use crate::cli::device;
 use crate::cli::output::Output;
 use serde_json::json;
@@ -23,7 +23,7 @@ pub struct Args {
     set: Vec<String>,
     /// With --estimate check: the width at which the shares are measured, then the widths to
     /// estimate.
-    #[arg(long, hide = true, value_delimiter = ',', default_values_t = [32, 24, 48], requires = "estimate")]
+    #[arg(long, hide = true, value_delimiter = ',', value_parser = count::<usize>(1..), default_values_t = [32, 24, 48], requires = "estimate")]
     widths: Vec<usize>,
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use soda::data::Survey;
 use soda::data::listing::LeftOut;
+use soda::units::grouped;
 use std::fmt::Write;
 
 /// The number of classes listed one by one; the rest are only counted.
@@ -19,7 +20,8 @@ pub fn to_text(survey: &Survey) -> String {
     if !inventory.reading.is_empty() {
         line("read as", inventory.reading.clone());
     }
-    line("images", format!("{train} training, {test} test"));
+    let count = |n: usize| grouped(n as u64);
+    line("images", format!("{} training, {} test", count(train), count(test)));
     line("classes", survey.classes.len().to_string());
     let width = survey
         .classes
@@ -30,7 +32,7 @@ pub fn to_text(survey: &Survey) -> String {
         .unwrap_or(0)
         .min(40);
     for (class, [train, test]) in survey.classes.iter().take(LISTED) {
-        line("", format!("{class:<width$}  {train:>7} {test:>7}"));
+        line("", format!("{class:<width$}  {:>7} {:>7}", count(*train), count(*test)));
     }
     if survey.classes.len() > LISTED {
         line("", format!("and {} more", survey.classes.len() - LISTED));
@@ -38,7 +40,7 @@ pub fn to_text(survey: &Survey) -> String {
     let sizes: Vec<String> = inventory
         .sizes
         .iter()
-        .map(|s| format!("{} to {}: {}", s.from, 2 * s.from - 1, s.count))
+        .map(|s| format!("{} to {}: {}", s.from, 2 * s.from - 1, count(s.count)))
         .collect();
     if !sizes.is_empty() {
         line("sizes", format!("shorter side in pixels {}", sizes.join(", ")));
@@ -54,7 +56,7 @@ pub fn to_text(survey: &Survey) -> String {
             "in both",
             format!(
                 "{} test images are also training images: {}{more}",
-                inventory.in_both,
+                count(inventory.in_both),
                 pairs.join(", ")
             ),
         );
@@ -66,7 +68,7 @@ pub fn to_text(survey: &Survey) -> String {
 fn left_out(kind: &LeftOut) -> String {
     let names: Vec<&str> = kind.first.iter().take(NAMED).map(String::as_str).collect();
     let more = if kind.count > names.len() { ", .." } else { "" };
-    format!("{}: {} ({}{more})", kind.what, kind.count, names.join(", "))
+    format!("{}: {} ({}{more})", kind.what, grouped(kind.count as u64), names.join(", "))
 }
 
 /// Formats the survey as JSON.

@@ -3,6 +3,7 @@
 use super::shard::Shards;
 use crate::cli::args::PrecisionArgs;
 use crate::cli::args::WeightsArgs;
+use crate::cli::args::count;
 use crate::cli::output::{self, Holds};
 use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;
@@ -21,13 +22,13 @@ use std::path::{Path, PathBuf};
 )]
 pub struct Args {
     /// Image files, or folders searched for images at any depth.
-    #[arg(required_unless_present_any = ["split", "merge"], conflicts_with = "split")]
+    #[arg(conflicts_with = "split")]
     pub paths: Vec<PathBuf>,
     /// Embed the training or test set of the data set, instead of files.
     #[arg(long, value_parser = ["train", "test"])]
     pub split: Option<String>,
     /// Embed only the first N images.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count::<u64>(1..))]
     pub limit: Option<u64>,
     #[command(flatten)]
     pub weights: WeightsArgs,
@@ -71,6 +72,12 @@ pub struct Args {
 impl Args {
     /// Checks before the work that the flags are valid and all files can be written.
     pub fn check(&self, json: Option<&Path>) -> Result<()> {
+        if self.paths.is_empty() && self.split.is_none() && !self.merge {
+            return Err(Error::usage(
+                "embed: name images or folders, or choose a set of the data with --split train or \
+                 --split test",
+            ));
+        }
         Table::holds_names(&self.out)?;
         if let Some(path) = json.filter(|_| self.shard == Some(Shards::Auto)) {
             return Err(Error::usage(format!(

@@ -7,6 +7,7 @@ use soda::data::stream::{Listed, Read, Stream};
 use soda::error::{Error, Result};
 use soda::eval::features::batch_size_of;
 use soda::model::weights::WeightsFile;
+use soda::units::grouped;
 use std::sync::Arc;
 
 /// One entry found in the source of images.
@@ -66,7 +67,7 @@ impl Source {
         if count > images.len() {
             return Err(Error::usage(format!(
                 "--limit {count}: the {split} set holds {} images",
-                images.len()
+                grouped(images.len() as u64)
             )));
         }
         let own = shard.map_or(0..count, |shard| shard.range(count));

@@ -109,7 +109,7 @@ pub fn run(
     outln!(
         "{}: {}; {} kernels, {} of memory on the GPU for one image at a time; open it in a browser \
          with WebGPU",
-        out.display(),
+        output::place(out),
         megabytes(page.len() as u64),
         plan.kernels.len(),
         megabytes(memory)

@@ -83,6 +83,6 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     // The split is given by the files.
     output.set("split", json!("files"));
     output.set("train_views", Value::Null);
-    whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
+    whitened.iter().for_each(|probed| output.set("whitened", scores::scored(probed)));
     output.write(common)
 }

@@ -1,6 +1,7 @@
 //! `soda probe --grid`: scores of the denoiser's blocks by noise level.
 
 use super::{Args, Common};
+use crate::cli::args::count;
 use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::output::{self, Holds, Output};
@@ -25,10 +26,10 @@ pub struct GridArgs {
     #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "whiten", "epochs"])]
     grid: bool,
     /// Noise levels of --grid (default: seven, more closely spaced near 0).
-    #[arg(long, value_name = "T,..", value_delimiter = ',', requires = "grid")]
+    #[arg(long, value_name = "T,..", value_delimiter = ',', allow_negative_numbers = true, value_parser = count::<usize>(..), requires = "grid")]
     times: Vec<usize>,
     /// Number of training images for --grid; half as many held-out images are used for evaluation.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(20..), requires = "grid")]
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true, value_parser = count::<u64>(20..), requires = "grid")]
     limit: u64,
     /// Output picture of --grid: a heat map.
     #[arg(long, value_name = "FILE", default_value = "grid.png", requires = "grid")]
@@ -79,7 +80,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
 
     let report = to_report(protocol.method, &best.features, &weights.path, common);
-    outln!("Heat map: {}. For the result on the test set: {report}", args.grid.out.display());
+    outln!("Heat map: {}. For the result on the test set: {report}", output::place(&args.grid.out));
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "selection", grid.n_test);

@@ -55,7 +55,7 @@ pub fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Se
                 "{}{}, {} training images, SHA-256 {}",
                 start.data,
                 start.data_location.as_ref().map_or(String::new(), |place| format!(" ({place})")),
-                start.images,
+                grouped(start.images as u64),
                 start.data_sha256
             ),
         ]);

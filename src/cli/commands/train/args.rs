@@ -40,7 +40,7 @@ pub struct Args {
     pub(super) cooldown: Option<Length>,
     /// End within this many minutes as a finished run, closing picture included. The learning-rate
     /// schedule is shortened accordingly, and a checkpoint is written.
-    #[arg(long, value_name = "MINUTES", value_parser = crate::cli::args::minutes)]
+    #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, value_parser = crate::cli::args::minutes)]
     pub(super) max_minutes: Option<f64>,
     /// Before training, find the largest micro-batch that fits in memory. It tries the whole batch,
     /// a half, a quarter, .. (train.micro_batch); gradients are accumulated, so the batch stays the

@@ -18,7 +18,7 @@ use soda::train::follow::follow;
 pub struct Args {
     /// With several processes (mpirun, srun): how each batch is divided among them. Proportions,
     /// such as 2,1 for cards of unequal speed (default: equal).
-    #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = count::<u32>(1..))]
     shares: Option<Vec<u32>>,
     /// With several processes: the format in which gradients and weight changes are exchanged. f16
     /// halves the traffic, but results are no longer identical to those of one process.

@@ -175,6 +175,8 @@ fn kinds_parse_and_print_and_errors_name_what_is_missing() {
             "{error}"
         );
     }
+    let error = "denoiser:up1.0".parse::<FeatureKind>().unwrap_err().to_string();
+    assert!(error.contains("@T is missing") && error.ends_with("denoiser:up1.0@11"), "{error}");
     let refused = |name: &str| {
         let kinds = kinds(&[name]);
         let error =
