@@ -22,7 +22,7 @@ pub use encoder::{EncoderConfig, Stem};
 pub use model::{AdaGnScale, ModelConfig, UNetConfig};
 pub use probe::ProbeConfig;
 pub use sample::{Guidance, SampleConfig, Sampler};
-pub use side::{DEFAULT_SIDE, Sides};
+pub use side::{DEFAULT_SIDE, Sides, check_side};
 pub use train::{LrSchedule, MicroBatch, OnSaveError, Precision, TrainConfig};
 
 use crate::error::{Error, Hint, Result};

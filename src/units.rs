@@ -77,6 +77,11 @@ pub fn tenths(value: f64) -> String {
     }
 }
 
+/// Counts things whose plural ends in s: "1 test image", "1,280,000 test images".
+pub fn counted(n: usize, what: &str) -> String {
+    format!("{} {what}{}", grouped(n as u64), if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +115,7 @@ mod tests {
         for (seconds, words) in cases {
             assert_eq!(about(Duration::from_secs_f64(seconds)), words, "{seconds} s");
         }
+        assert_eq!([1, 2000].map(|n| counted(n, "image")), ["1 image", "2,000 images"]);
         assert_eq!([0.004, 4.58, 152.3].map(rate), ["0.004", "4.6", "152"]);
         assert_eq!([3e5, 36.5e6, 7.6e9].map(bytes), ["1 MiB", "35 MiB", "7.1 GiB"]);
     }

@@ -33,6 +33,11 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
                 "run `soda data fetch --data {root}` or `soda data import PATH --data {root}`"
             )
         }
+        Hint::Kinds => write!(
+            f,
+            "--data takes a folder of images, CIFAR-10 or CIFAR-100, Parquet or tar shards, a \
+             table of paths, a file of `soda data pack`, or `bundled` (see docs/data.md)"
+        ),
         Hint::Import => write!(f, "run `soda data import PATH`"),
         Hint::OtherSource(root) => write!(
             f,

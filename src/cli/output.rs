@@ -30,7 +30,8 @@ macro_rules! out {
 }
 
 /// The remedy for a test set that is too small.
-pub const TEST_SET_TOO_SMALL: &str = "use a larger --split-ratio, or more images";
+pub const TEST_SET_TOO_SMALL: &str =
+    "use more test images, or a larger --split-ratio where the data has no test set of its own";
 
 /// The JSON of one command, filled in as the command proceeds.
 pub struct Output {
@@ -217,6 +218,23 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     files::check_writable(path)
 }
 
+/// Checks that the name of the file `path`, which `flag` names, ends in `.ending`. Standard output,
+/// pipes and devices have no such name.
+///
+/// # Errors
+/// If it doesn't.
+pub fn require_ending(flag: &str, path: &Path, ending: &str) -> Result<()> {
+    let is_file = matches!(Destination::of(path)?, Destination::File(_)) && !path.is_dir();
+    if !is_file || path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending)) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{flag} {}: the file's name must end in .{ending}, such as {}",
+        path.display(),
+        path.with_extension(ending).display()
+    )))
+}
+
 /// Like [`claim`], and also creates the file's folder.
 ///
 /// # Errors
@@ -297,6 +315,19 @@ mod tests {
         if cfg!(unix) {
             add("--out", Path::new("/dev/null")).expect("takes anything");
             add("--json", Path::new("/dev/null")).expect("takes anything");
+        }
+    }
+
+    #[test]
+    fn a_file_has_the_ending_of_its_format_and_standard_output_needs_none() {
+        let check = |path: &str| require_ending("--out", Path::new(path), "onnx");
+        for fine in ["a.onnx", "new/A.ONNX", "-"] {
+            check(fine).expect(fine);
+        }
+        for wrong in ["a.txt", "a", "onnx"] {
+            let error = check(wrong).expect_err(wrong);
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("must end in .onnx, such as "), "{error}");
         }
     }
 

@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
             return Ok(dataset);
         }
         let dataset = images::open(self.common, &self.weights)?;
-        say(&format!("images: {}", dataset.describe()));
+        say(&format!("data: {}", dataset.describe()));
         Ok(self.dataset.get_or_init(|| dataset))
     }
 

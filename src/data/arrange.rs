@@ -2,19 +2,27 @@
 
 use super::listing::{Entry, Listing, Set};
 use crate::error::{Error, Hint, Result};
+use crate::units::counted;
 
 /// The share of each class that goes to the test set if the place doesn't define one.
 pub const TEST_SHARE: f64 = 0.1;
 
-/// Returns the numbers of the training and of the test entries, in order.
+/// Returns the numbers of the training and of the test entries, in order; see [`divide`].
+///
+/// # Errors
+/// See [`check`].
+pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec<u32>; 2]> {
+    let sets = divide(listing, share);
+    check(listing, &sets, place, share)?;
+    Ok(sets)
+}
+
+/// Returns the numbers of the training and of the test entries, in order. A set may be empty.
 ///
 /// Entries without a set are divided, and so is a training set without a test set: within each
 /// class, evenly spaced images go to the test set, one in 1 / `share`. If the listing allows it,
 /// the classes take turns.
-///
-/// # Errors
-/// A set without images; a class in the test set that is missing from the training set.
-pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec<u32>; 2]> {
+pub(super) fn divide(listing: &Listing, share: f64) -> [Vec<u32>; 2] {
     let classes = listing.classes.len().max(1);
     let mut seen = vec![0usize; classes];
     // A training set on its own is divided, too.
@@ -32,15 +40,27 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
     if listing.by_turns {
         sets = sets.map(|set| by_turns(&set, &listing.entries, classes));
     }
+    sets
+}
+
+/// Checks that networks and probes can be trained and evaluated on `sets`, which are the
+/// [divided](divide) entries of `listing`.
+///
+/// # Errors
+/// A set without images; a class in the test set that is missing from the training set.
+pub(super) fn check(
+    listing: &Listing,
+    sets: &[Vec<u32>; 2],
+    place: &str,
+    share: f64,
+) -> Result<()> {
+    let classes = listing.classes.len().max(1);
     for (set, word) in sets.iter().zip(["training", "test"]) {
         if set.is_empty() {
-            let n = listing.entries.len();
+            let images = counted(listing.entries.len(), "image");
             return Err(Error::failed(format!(
-                "{place} holds {n} image{}, and none is left for the {word} set; give it at least \
-                 {} images of a class, {}, or sort them into train and test sub-folders",
-                if n == 1 { "" } else { "s" },
-                (1.0 / share).ceil(),
-                Hint::SplitRatio
+                "{place} holds {images}, and none is left for the {word} set; {}",
+                remedy(listing, word, share)
             )));
         }
     }
@@ -57,7 +77,27 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
              so it cannot be learnt; remove them, or add training images of it"
         )));
     }
-    Ok(sets)
+    Ok(())
+}
+
+/// Returns what to do about a set, called `word`, without images.
+fn remedy(listing: &Listing, word: &str, share: f64) -> String {
+    if !listing.is_divided() {
+        return format!("add {word} images");
+    }
+    let mut of_class = vec![0; listing.classes.len().max(1)];
+    listing.entries.iter().for_each(|entry| of_class[usize::from(entry.label)] += 1);
+    // A single image of a class is a training image at any share.
+    let other_share = if of_class.iter().any(|&n| n > 1) {
+        format!("{}, ", Hint::SplitRatio)
+    } else {
+        String::new()
+    };
+    format!(
+        "give it at least {} images of a class, {other_share}or sort them into train and test \
+         sub-folders",
+        (1.0 / share).ceil()
+    )
 }
 
 /// Reorders `set` so that the classes take turns, one image each, for as long as they have some.
@@ -98,12 +138,18 @@ mod tests {
             let [_, test] = arrange(&listing(&entries, false), "x", share).unwrap();
             assert_eq!(test.len(), 2 * (20.0 * share + 1e-9).floor() as usize, "{share}");
         }
-        assert!(
-            arrange(&listing(&entries[..9], false), "x", 0.1)
-                .unwrap_err()
-                .to_string()
-                .contains("9 images, and none is left")
-        );
+        let refused = |entries: &[(u16, Option<Set>)]| {
+            arrange(&listing(entries, false), "x", 0.1).unwrap_err().to_string()
+        };
+        let message = refused(&entries[..9]);
+        assert!(message.contains("9 images, and none is left for the test set"), "{message}");
+        assert!(message.contains(&Hint::SplitRatio.to_string()), "{message}");
+        // No share of one image leaves a test image.
+        let message = refused(&[entries[0], entries[20]]);
+        assert!(message.contains("2 images, and none is left for the test set"), "{message}");
+        assert!(!message.contains(&Hint::SplitRatio.to_string()), "{message}");
+        let message = refused(&[(0, Some(Set::Test))]);
+        assert!(message.ends_with("none is left for the training set; add training images"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::inventory::Inventory;
 use super::listing::{Content, Entry, Listing, Set};
 use super::options::Options;
 use crate::error::{Error, Result};
-use crate::units::grouped;
+use crate::units::{counted, grouped};
 use std::sync::Arc;
 
 /// The name that selects the bundled subset where a folder of data is expected.
@@ -34,7 +34,9 @@ pub struct Dataset {
     pub sha256: String,
     /// How the place was read, and what was found there but is not part of the data set.
     pub inventory: Inventory,
-    /// The options that it was opened with, for opening it again.
+    /// The options that had an effect when it was opened, for opening it again. The layout of a
+    /// place that is not a folder of images, and the share of a test set that the place defines,
+    /// have none.
     pub options: Options,
 }
 
@@ -42,8 +44,13 @@ impl Dataset {
     /// Returns a one-line description: name, sizes, classes, origin, whether the images were
     /// resampled, and what was left out.
     pub fn describe(&self) -> String {
-        let count = |images: &Images| indicatif::HumanCount(images.len() as u64);
-        let (train, test, side) = (count(&self.train), count(&self.test), self.train.side());
+        let (train, side) = (grouped(self.train.len() as u64), self.train.side());
+        let test = counted(self.test.len(), "test image");
+        // A folder in the working directory is in the name already.
+        let origin = match self.name.strip_prefix("images of ") == Some(self.origin.as_str()) {
+            true => String::new(),
+            false => format!("; {}", self.origin),
+        };
         let resampled = self.resampled_from.map_or(String::new(), |own| {
             format!("; resampled from {own} x {own} to {side} x {side} pixels")
         });
@@ -51,10 +58,7 @@ impl Dataset {
         let classes =
             if self.inventory.reading.is_empty() { String::new() } else { self.describe_classes() };
         let rest = self.inventory.line();
-        format!(
-            "{} ({train} training, {test} test images{classes}; {}{resampled}{rest})",
-            self.name, self.origin
-        )
+        format!("{} ({train} training, {test}{classes}{origin}{resampled}{rest})", self.name)
     }
 
     /// Returns " of 2 classes: cat 90 + 10, dog 81 + 9", or the smallest and largest class sizes if

@@ -184,7 +184,7 @@ impl Walked {
             .iter()
             .for_each(|(what, path)| LeftOut::add(&mut left_out, what, || name(path)));
         let of_classes =
-            if without { "no folders, so no classes" } else { "classes are the folders" };
+            if without { "images without class folders" } else { "classes are the folders" };
         let last = place.file_name().unwrap_or(place.as_os_str()).to_string_lossy();
         Ok(Some(Listing {
             name: format!("images of {last}"),

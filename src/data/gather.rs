@@ -46,7 +46,8 @@ pub(super) fn gather(
     let mut reading = listing.reading.clone();
     if listing.is_divided() {
         let each = (1.0 / share * 10.0).round() / 10.0;
-        reading += &format!(", one image in {each} of each class is a test image");
+        let of = if listing.classes.is_empty() { "" } else { " of each class" };
+        reading += &format!(", one image in {each}{of} is a test image");
     }
     let inventory =
         Inventory { reading, left_out: listing.left_out.clone(), ..Inventory::default() };
@@ -66,12 +67,17 @@ pub(super) fn gather(
     gathered.unreadable.sort();
     dark.sort_unstable();
     if let Some(&first) = dark.first() {
-        gathered.inventory.warnings.push(format!(
-            "{} of the images are 16-bit files whose values are all below 4,096 (the first is \
-             {}): they use only 12 bits and look black; scale them to 16 bits",
-            dark.len(),
-            listing.entries[first].name
-        ));
+        let name = &listing.entries[first].name;
+        gathered.inventory.warnings.push(match dark.len() {
+            1 => format!(
+                "{name} is a 16-bit file whose values are all below 4,096: it uses only 12 bits \
+                 and looks black; scale it to 16 bits"
+            ),
+            n => format!(
+                "{n} of the images are 16-bit files whose values are all below 4,096 (the first \
+                 is {name}): they use only 12 bits and look black; scale them to 16 bits"
+            ),
+        });
     }
     Ok(gathered)
 }

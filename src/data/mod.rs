@@ -50,7 +50,9 @@ pub use dataset::{BUNDLED, Dataset};
 pub use folder::Layout;
 pub use gather::unreadable;
 pub use images::Images;
-pub use opening::{bundled, open, pack as write_pack, reopen, root, show, verify};
+pub use opening::{
+    bundled, default_is_bundled, open, pack as write_pack, reopen, root, show, verify,
+};
 pub use options::Options;
 pub use planes::{bytes_of, side_of};
 pub use reading::Survey;

@@ -8,10 +8,11 @@ use super::listing::{LeftOut, Listing};
 use super::names::Names;
 use super::options::Options;
 use super::reading::{Survey, read, survey};
-use super::walk::{Found, Walk};
+use super::walk::{self, Found, Walk};
 use super::{cifar, cifar100, folder, formats, pack as file, subset};
 use crate::config::DEFAULT_SIDE;
 use crate::error::{Error, Hint, Result};
+use crate::units::{counted, grouped};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,109 +50,127 @@ pub(super) fn open_from(
     side: usize,
     options: &Options,
 ) -> Result<Dataset> {
-    if named == Some(Path::new(BUNDLED)) && !Path::new(BUNDLED).exists() {
-        return bundled()?.at(side);
-    }
-    let Some(named) = named else {
-        return match cache
-            .map(|c| c.join("soda").join(cifar::FOLDER))
-            .filter(|folder| folder.is_dir())
-        {
-            Some(folder) => full(&folder)?.at(side),
-            None => bundled()?.at(side),
-        };
-    };
-    match Place::of(named, options)? {
-        Some(Place::Cifar(folder)) => full(&folder)?.at(side),
-        Some(Place::Cifar100(folder)) => full_100(&folder, cifar100::PER_CLASS)?.at(side),
-        Some(Place::Pack(data)) => data.at(side),
-        Some(Place::Listed(listing)) => read(&listing, named, side, options),
-        None => Err(Error::failed(no_data_message(named))),
+    match Place::of(named, cache, options)? {
+        Place::Bundled => bundled()?.at(side),
+        Place::Cifar(folder) => full(&folder)?.at(side),
+        Place::Cifar100(folder) => full_100(&folder, cifar100::PER_CLASS)?.at(side),
+        Place::Pack(data) => data.at(side),
+        Place::Listed { listing, place, options } => read(&listing, &place, side, &options),
     }
 }
 
 /// The kinds of places.
 enum Place {
+    Bundled,
     Cifar(PathBuf),
     Cifar100(PathBuf),
     Pack(Box<Dataset>),
-    Listed(Box<Listing>),
+    Listed {
+        listing: Box<Listing>,
+        place: PathBuf,
+        /// The options that have an effect there.
+        options: Options,
+    },
 }
 
 impl Place {
-    fn of(named: &Path, options: &Options) -> Result<Option<Self>> {
+    /// Recognises `named`, or else the default data.
+    fn of(named: Option<&Path>, cache: Option<&Path>, options: &Options) -> Result<Self> {
+        let Some(named) = named else {
+            return Ok(fetched(cache).map_or(Self::Bundled, Self::Cifar));
+        };
+        if named == Path::new(BUNDLED) && !named.exists() {
+            return Ok(Self::Bundled);
+        }
         if let Some(folder) = cifar::locate(named) {
-            return Ok(Some(Self::Cifar(folder)));
+            return Ok(Self::Cifar(folder));
         }
         if let Some(folder) = cifar100::locate(named) {
-            return Ok(Some(Self::Cifar100(folder)));
+            return Ok(Self::Cifar100(folder));
         }
         if named.is_file()
             && let Some(data) = file::open(named)?
         {
-            return Ok(Some(Self::Pack(Box::new(data))));
+            return Ok(Self::Pack(Box::new(data)));
         }
         if !named.exists() {
-            return Ok(None);
+            return Err(Error::failed(no_data_message(named)));
         }
-        let listed = match formats::list(named)? {
-            None if named.is_dir() => folder::list(named, options.layout)?,
-            listed => listed,
+        let (listing, layout) = match formats::list(named)? {
+            None if named.is_dir() => (folder::list(named, options.layout)?, options.layout),
+            listed => (listed, None),
         };
-        Ok(listed.map(|listing| Self::Listed(Box::new(listing))))
+        let listing = listing.ok_or_else(|| Error::failed(no_data_message(named)))?;
+        let split_ratio = options.split_ratio.filter(|_| listing.is_divided());
+        let options = Options { layout, split_ratio, ..*options };
+        Ok(Self::Listed { listing: Box::new(listing), place: named.to_owned(), options })
     }
 }
 
-/// Returns the message that `place` holds no data, with what it holds and what to do.
-fn no_data_message(place: &Path) -> String {
-    let (shown, remedy) = (place.display(), cifar::remedy(place));
-    let holds = match place.metadata() {
-        Err(_) => format!("{shown} does not exist; check the path"),
-        Ok(file) if !file.is_dir() => {
-            format!(
-                "{shown} is not a data set that this program knows; see docs/data.md for those it \
-                 does"
-            )
-        }
-        Ok(_) => {
-            let mut others = Vec::new();
-            for found in Walk::new(std::iter::once(place.to_owned())) {
-                if let Found::Other(_, what) = found {
-                    LeftOut::add(&mut others, &what, String::new);
-                }
-            }
-            let others = if others.is_empty() {
-                "nothing".into()
-            } else {
-                format!("no images, but {}", LeftOut::line(&others))
-            };
-            format!("{shown} holds {others}; name another place")
-        }
-    };
-    format!("{holds}, or {remedy}")
+/// Returns the folder of the CIFAR-10 that was fetched to the user's `cache` folder.
+fn fetched(cache: Option<&Path>) -> Option<PathBuf> {
+    cache.map(|cache| cache.join("soda").join(cifar::FOLDER)).filter(|folder| folder.is_dir())
 }
 
-/// Writes the images at `place` to the file `out` at `side` pixels a side, for sets larger than
-/// memory and for starting without decoding. Only few of them are in memory at a time.
+/// Checks whether the data that [`open`] opens if no place is named is the bundled subset.
+pub fn default_is_bundled() -> bool {
+    fetched(dirs::cache_dir().as_deref()).is_none()
+}
+
+/// Returns the message that `place` holds no data, with what it holds and what to do. To fetch or
+/// import data to it is suggested only where nothing is in the way.
+fn no_data_message(place: &Path) -> String {
+    let shown = place.display();
+    let Ok(found) = place.metadata() else {
+        return format!("{shown} does not exist; check the path, or {}", cifar::remedy(place));
+    };
+    if !found.is_dir() {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let what = match walk::what(place, &name) {
+            _ if !found.is_file() => "is not a regular file",
+            None => "is a single image, not a folder of them",
+            Some(_) => "is a file in none of the formats of data sets",
+        };
+        return format!("{shown} {what}; {}", Hint::Kinds);
+    }
+    let mut others = Vec::new();
+    for found in Walk::new(std::iter::once(place.to_owned())) {
+        if let Found::Other(_, what) = found {
+            LeftOut::add(&mut others, &what, String::new);
+        }
+    }
+    if !others.is_empty() {
+        return format!("{shown} holds no images, but {}; {}", LeftOut::line(&others), Hint::Kinds);
+    }
+    format!("{shown} holds nothing; name another place, or {}", cifar::remedy(place))
+}
+
+/// Writes the images at `place`, which [`open`] would open, to the file `out` at `side` pixels a
+/// side, for sets larger than memory and for starting without decoding. Only few of them are in
+/// memory at a time. The options of the result are those that had an effect on how `place` was
+/// read.
 ///
 /// # Errors
 /// See [`open`]; `out` can't be written.
 pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<Dataset> {
-    let listing = match Place::of(place, options)? {
-        Some(Place::Listed(listing)) => *listing,
-        Some(Place::Cifar(folder)) => full(&folder)?.listing(),
-        Some(Place::Cifar100(folder)) => full_100(&folder, cifar100::PER_CLASS)?.listing(),
-        Some(Place::Pack(data)) => data.listing(),
-        None => return Err(Error::failed(no_data_message(place))),
+    let (listing, used) = match Place::of(Some(place), None, options)? {
+        Place::Listed { listing, options, .. } => (*listing, options),
+        Place::Bundled => (bundled()?.listing(), Options::default()),
+        Place::Cifar(folder) => (full(&folder)?.listing(), Options::default()),
+        Place::Cifar100(folder) => {
+            (full_100(&folder, cifar100::PER_CLASS)?.listing(), Options::default())
+        }
+        Place::Pack(data) => (data.listing(), Options::default()),
     };
-    file::write(
+    let packed = file::write(
         &listing,
         &place.display().to_string(),
         side,
-        options.share(),
+        used.share(),
         options.skip_unreadable,
         out,
-    )
+    )?;
+    Ok(Dataset { options: used, ..packed })
 }
 
 /// Returns where data that is fetched or imported is written: `named`,
@@ -164,14 +183,18 @@ pub fn root(named: Option<&Path>) -> Result<PathBuf> {
     root_from(named, dirs::cache_dir().as_deref())
 }
 
-/// Checks all data at `place` and returns a sentence about each data set there, saying what was
-/// verified.
+/// Checks all data at `named` and returns a sentence about each data set there, saying what was
+/// verified. If no place is named, this is the data that was fetched or imported to the user's
+/// cache folder, or the bundled subset if there is none.
 ///
 /// # Errors
 /// No data; a file that is missing, truncated, altered or unreadable.
-pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
+pub fn verify(named: Option<&Path>, options: &Options) -> Result<Vec<String>> {
+    let cache = dirs::cache_dir();
+    let own = || cache.as_ref().map(|cache| cache.join("soda"));
+    let place = named.map(Path::to_owned).or_else(own);
     let mut found = Vec::new();
-    if let Some(folder) = cifar::locate(place) {
+    if let Some(folder) = place.as_deref().and_then(cifar::locate) {
         let digest = cifar::verify(&folder)?;
         found.push(format!(
             "{}: all six files verified (digest {})",
@@ -179,7 +202,7 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
             &digest[..12]
         ));
     }
-    if let Some(folder) = cifar100::locate(place) {
+    if let Some(folder) = place.as_deref().and_then(cifar100::locate) {
         let (.., digest) = cifar100::read(&folder, cifar100::PER_CLASS)?;
         let (folder, digest) = (folder.display(), &digest[..12]);
         found.push(format!(
@@ -190,48 +213,54 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     if !found.is_empty() {
         return Ok(found);
     }
-    // If the program's own data folder doesn't exist, this is reported as CIFAR-10 with missing
-    // files, with the remedy.
-    let Some(what) = Place::of(place, options)? else {
-        if !place.exists() {
-            cifar::verify(&place.join(cifar::FOLDER))?;
-        }
-        return Err(Error::failed(no_data_message(place)));
-    };
-    let (whole, survey) = match what {
+    let (whole, survey) = match Place::of(named, cache.as_deref(), options)? {
+        Place::Bundled => ("as its manifest lists them", Survey::of(&bundled()?)),
         Place::Pack(data) => {
             file::verify(&data)?;
             ("every image is as it was written", Survey::of(&data))
         }
-        Place::Listed(listing) => {
-            ("every image can be read", survey(&listing, place, DEFAULT_SIDE, options)?)
+        Place::Listed { listing, place, options } => {
+            ("every image can be read", survey(&listing, &place, DEFAULT_SIDE, &options, true)?)
         }
-        _ => return Err(Error::failed(format!("{} changed while it was read", place.display()))),
+        Place::Cifar(folder) | Place::Cifar100(folder) => {
+            let folder = folder.display();
+            return Err(Error::failed(format!(
+                "{folder} changed while it was read; verify it again"
+            )));
+        }
     };
-    let ([train, test], classes, digest) =
-        (survey.images, survey.classes.len(), &survey.sha256[..12]);
+    let ([train, test], digest) = (survey.images, &survey.sha256[..12]);
+    let classes = match survey.classes.len() {
+        0 => String::new(),
+        1 => " of 1 class".into(),
+        n => format!(" of {n} classes"),
+    };
     found.push(format!(
-        "{} in {}: {train} training and {test} test images of {classes} classes, {whole} (digest \
-         {digest}){}",
+        "{} in {}: {} training and {}{classes}, {whole} (digest {digest}){}",
         survey.name,
-        survey.origin,
+        if survey.name == SUBSET { "the program" } else { &survey.origin },
+        grouped(train as u64),
+        counted(test, "test image"),
         survey.inventory.line()
     ));
     Ok(found)
 }
 
-/// Surveys `place` at `side` pixels a side. Images that can't be read are counted.
+/// Surveys the data that [`open`] opens, at `side` pixels a side. Images that can't be read are
+/// counted; that nothing can be trained on it, as for a set without images, is only a warning.
 ///
 /// # Errors
-/// See [`open`].
-pub fn show(place: &Path, side: usize, options: &Options) -> Result<Survey> {
+/// No data; a file of CIFAR that is missing, truncated or altered; no image that can be read.
+pub fn show(named: Option<&Path>, side: usize, options: &Options) -> Result<Survey> {
     let options = Options { skip_unreadable: true, ..*options };
-    match Place::of(place, &options)? {
-        Some(Place::Cifar(folder)) => Ok(Survey::of(&full(&folder)?)),
-        Some(Place::Cifar100(folder)) => Ok(Survey::of(&full_100(&folder, cifar100::PER_CLASS)?)),
-        Some(Place::Pack(data)) => Ok(Survey::of(&data)),
-        Some(Place::Listed(listing)) => survey(&listing, place, side, &options),
-        None => Err(Error::failed(no_data_message(place))),
+    match Place::of(named, dirs::cache_dir().as_deref(), &options)? {
+        Place::Bundled => Ok(Survey::of(&bundled()?)),
+        Place::Cifar(folder) => Ok(Survey::of(&full(&folder)?)),
+        Place::Cifar100(folder) => Ok(Survey::of(&full_100(&folder, cifar100::PER_CLASS)?)),
+        Place::Pack(data) => Ok(Survey::of(&data)),
+        Place::Listed { listing, place, options } => {
+            survey(&listing, &place, side, &options, false)
+        }
     }
 }
 

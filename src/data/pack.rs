@@ -85,7 +85,9 @@ pub(super) fn write(
     })?;
     gathered.check_unreadable(listing, place, skip)?;
     gathered.compare(listing, &sets);
-    let Readable { numbers, sha256, .. } = Readable::of(listing, place, &sets, &gathered)?;
+    let readable = Readable::of(listing, &sets, &gathered);
+    readable.check(place, &sets)?;
+    let Readable { numbers, sha256, .. } = readable;
     // Positions within the sets, without the unreadable images.
     let mut order = vec![0u32; listing.entries.len()];
     for (at, &number) in numbers.iter().flat_map(|set| set.iter().enumerate()) {

@@ -1,6 +1,6 @@
 //! Reads a whole listing, into memory or only to survey what it holds.
 
-use super::arrange::arrange;
+use super::arrange::{arrange, check, divide};
 use super::dataset::Dataset;
 use super::gather::{Gathered, PixelDigest, digest, gather};
 use super::images::Images;
@@ -28,6 +28,8 @@ pub struct Survey {
     pub sha256: String,
     /// How it was read, and what was found there but left out.
     pub inventory: Inventory,
+    /// The options that had an effect, see [`Dataset::options`].
+    pub options: Options,
 }
 
 impl Survey {
@@ -43,6 +45,7 @@ impl Survey {
             classes,
             sha256: data.sha256.clone(),
             inventory: data.inventory.clone(),
+            options: data.options,
         }
     }
 }
@@ -57,15 +60,7 @@ pub(super) struct Readable {
 
 impl Readable {
     /// Leaves out of `sets`, numbers of entries, the images that could not be read.
-    ///
-    /// # Errors
-    /// If none of a set is left.
-    pub fn of(
-        listing: &Listing,
-        place: &str,
-        sets: &[Vec<u32>; 2],
-        gathered: &Gathered,
-    ) -> Result<Self> {
+    pub fn of(listing: &Listing, sets: &[Vec<u32>; 2], gathered: &Gathered) -> Self {
         let (mut numbers, mut labels): ([Vec<u32>; 2], [Vec<u16>; 2]) = Default::default();
         let mut digests: [Vec<PixelDigest>; 2] = Default::default();
         for (set, all) in sets.iter().enumerate() {
@@ -76,16 +71,25 @@ impl Readable {
                     labels[set].push(listing.entries[number as usize].label);
                 }
             }
-            if numbers[set].is_empty() {
-                let word = ["training", "test"][set];
+        }
+        let sha256 =
+            digest(&listing.classes, [(&labels[0], &digests[0]), (&labels[1], &digests[1])]);
+        Self { numbers, labels, sha256 }
+    }
+
+    /// Checks that some images of each of `sets`, which are those of `place`, can be read.
+    ///
+    /// # Errors
+    /// If none of a set can.
+    pub fn check(&self, place: &str, sets: &[Vec<u32>; 2]) -> Result<()> {
+        for ((set, read), word) in sets.iter().zip(&self.numbers).zip(["training", "test"]) {
+            if read.is_empty() && !set.is_empty() {
                 return Err(Error::failed(format!(
                     "{place}: none of the images of the {word} set can be read"
                 )));
             }
         }
-        let sha256 =
-            digest(&listing.classes, [(&labels[0], &digests[0]), (&labels[1], &digests[1])]);
-        Ok(Self { numbers, labels, sha256 })
+        Ok(())
     }
 }
 
@@ -118,7 +122,8 @@ pub(super) fn read(
     })?;
     gathered.check_unreadable(listing, &origin, options.skip_unreadable)?;
     gathered.compare(listing, &sets);
-    let readable = Readable::of(listing, &origin, &sets, &gathered)?;
+    let readable = Readable::of(listing, &sets, &gathered);
+    readable.check(&origin, &sets)?;
     let images = |set: usize, mut pixels: Vec<u8>| {
         // Close the gaps that unreadable images left.
         for (to, &number) in readable.numbers[set].iter().enumerate() {
@@ -147,7 +152,8 @@ pub(super) fn read(
     })
 }
 
-/// Surveys `listing` at `side` pixels a side: every image is read, and none is kept.
+/// Surveys `listing` at `side` pixels a side: every image is read, and none is kept. What makes the
+/// data unusable for training is an error if `strict`, else a warning in the inventory.
 ///
 /// # Errors
 /// See [`open`](super::open).
@@ -156,13 +162,26 @@ pub(super) fn survey(
     place: &Path,
     side: usize,
     options: &Options,
+    strict: bool,
 ) -> Result<Survey> {
     let origin = place.display().to_string();
-    let sets = arrange(listing, &origin, options.share())?;
+    let sets = divide(listing, options.share());
+    let mut warnings = Vec::new();
+    let mut note = |checked: Result<()>| match checked {
+        Err(e) if !strict => {
+            warnings.push(e.to_string());
+            Ok(())
+        }
+        other => other,
+    };
+    note(check(listing, &sets, &origin, options.share()))?;
     let mut gathered = gather(listing, options.share(), side, &mut |_, _| Ok(()))?;
     gathered.check_unreadable(listing, &origin, options.skip_unreadable)?;
     gathered.compare(listing, &sets);
-    let Readable { labels, sha256, .. } = Readable::of(listing, &origin, &sets, &gathered)?;
+    let readable = Readable::of(listing, &sets, &gathered);
+    note(readable.check(&origin, &sets))?;
+    gathered.inventory.warnings.append(&mut warnings);
+    let Readable { labels, sha256, .. } = readable;
     let mut classes: Vec<(String, [usize; 2])> =
         listing.classes.iter().map(|class| (class.clone(), [0; 2])).collect();
     for (set, labels) in labels.iter().enumerate().filter(|_| !listing.classes.is_empty()) {
@@ -176,5 +195,6 @@ pub(super) fn survey(
         classes,
         sha256,
         inventory: gathered.inventory,
+        options: *options,
     })
 }

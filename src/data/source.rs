@@ -254,7 +254,7 @@ fn copy<'a>(from: &Path, to: &Path, mut names: impl Iterator<Item = &'a str>) ->
 }
 
 /// Has `fill` write the files of `set` to a folder next to the destination, verifies them, and
-/// moves the folder into place.
+/// moves the folder into place. After a failure no folder is left that wasn't there before.
 fn install(
     root: &Path,
     set: &Set,
@@ -265,9 +265,36 @@ fn install(
     if destination.is_dir() && (set.problems)(&destination).is_none() {
         return Ok(Outcome::AlreadyThere(destination));
     }
+    if root.is_file() {
+        return Err(Error::usage(format!(
+            "{} is a file, and the data is written to a folder; {}",
+            root.display(),
+            Hint::NameData
+        )));
+    }
+    let created: Vec<&Path> = root
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    let installed = install_new(root, set, origin, &destination, fill);
+    if installed.is_err() {
+        // Only empty folders are removed.
+        created.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+    }
+    installed
+}
+
+/// Implements [`install`] for a `destination` that doesn't hold the data yet.
+fn install_new(
+    root: &Path,
+    set: &Set,
+    origin: &str,
+    destination: &Path,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Outcome> {
     std::fs::create_dir_all(root).map_err(|e| Error::io("create", root, &e))?;
     // If the destination is a link, the data stays where the link leads.
-    let real = std::fs::canonicalize(&destination).unwrap_or_else(|_| destination.clone());
+    let real = std::fs::canonicalize(destination).unwrap_or_else(|_| destination.to_owned());
     let beside = real.parent().unwrap_or(root);
     let temporary = tempfile::Builder::new().prefix(".cifar-").tempdir_in(beside);
     let temporary = temporary.map_err(|e| Error::io("create a temporary folder in", beside, &e))?;
@@ -301,7 +328,7 @@ fn install(
             false => Error::io("replace", &real, &e),
         });
     }
-    Ok(Outcome::Installed(destination))
+    Ok(Outcome::Installed(destination.to_owned()))
 }
 
 /// Moves the folder `new` to `place`. What was there goes to `old`, or back if the move fails.

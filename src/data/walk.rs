@@ -64,7 +64,7 @@ impl Entries {
 }
 
 /// Returns what the file `path` is, in the plural, if it isn't an image.
-fn what(path: &Path, name: &str) -> Option<String> {
+pub(super) fn what(path: &Path, name: &str) -> Option<String> {
     let mut first = Vec::new();
     // Only regular files are opened: opening a pipe would block forever. A broken link is
     // classified by its name.

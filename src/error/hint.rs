@@ -31,6 +31,8 @@ pub enum Hint {
     NameData,
     /// Download CIFAR-10 to that folder, or import its archive there.
     FetchOrImport(PathBuf),
+    /// Name a place of a kind that is read as data.
+    Kinds,
     /// Import the archive of a data set.
     Import,
     /// Download from a mirror, or import an archive to that folder.
@@ -125,6 +127,7 @@ impl Display for Hint {
             Self::FetchOrImport(root) => {
                 write!(f, "fetch or import CIFAR-10 to {}", root.display())
             }
+            Self::Kinds => write!(f, "name a data set of a kind in docs/data.md"),
             Self::Import => write!(f, "import it"),
             Self::OtherSource(root) => {
                 write!(f, "name a mirror, or import the archive to {}", root.display())

@@ -423,7 +423,13 @@ fn output_paths_are_created_or_refused_before_the_work() {
     succeeds(&export("c/d/w.safetensors"));
     fails(&export("a/b"), 2, &["a/b", "folder"]);
     fails(&export("./w.safetensors"), 2, &["--out", "the file being read"]);
-    fails(&export("w.safetensors/x"), 1, &["w.safetensors"]);
+    fails(&export("w.safetensors/x.safetensors"), 1, &["w.safetensors"]);
+    // The ending is that of the format, and nothing is created where it isn't.
+    let wrong = soda(at, &["export", "--weights", "w.safetensors", "--onnx", "--out", "n/e.txt"]);
+    fails(&wrong, 2, &["--out n/e.txt", "must end in .onnx", "n/e.onnx"]);
+    fails(&export("n/e.txt"), 2, &["--out n/e.txt", "must end in .safetensors"]);
+    fails(&import(at, &ours, &["--out", "n/e.txt"]), 2, &["must end in .safetensors"]);
+    assert!(!at.join("n").exists());
     let message = text(&soda(at, &["export", "--weights", "gone.safetensors"]).stderr);
     assert!(message.contains("gone.safetensors"), "{message}");
 }

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod data;
 mod embed;
 mod examples;
 mod image_size;

@@ -260,6 +260,9 @@ fn a_cooldown_ends_a_copy_of_a_run_that_can_itself_be_resumed() {
     assert!(out.contains("r-cooldown-4"), "{out}");
     let (run, cooled) = (RunDir::new(at.join("r")), RunDir::new(at.join("r-cooldown-4")));
     assert_eq!((run.checkpoints(), newest(&cooled)), (vec![4], 8));
+    let listed = succeeds(&soda(at, &["runs", "r-cooldown-4"]));
+    let row = listed.lines().nth(1).expect("a row");
+    assert!(row.split_whitespace().any(|word| word == "r"), "its run isn't named: {listed}");
     let rates = |run: &RunDir| {
         run.read_metrics().expect("metrics").rows.iter().map(|r| r.lr).collect::<Vec<_>>()
     };

@@ -79,8 +79,24 @@ impl Common {
 /// # Errors
 /// See [`data::open`].
 pub fn named(common: &Common, side: usize) -> Result<Dataset> {
-    let opened = data::open(place(common).as_deref(), side, &common.taking.options());
-    told(opened.map_err(|e| named_by(common, e))?)
+    let asked = common.taking.options();
+    let opened = data::open(place(common).as_deref(), side, &asked);
+    let opened = opened.map_err(|e| named_by(common, e))?;
+    unused(&asked, &opened.options, &opened.origin).iter().for_each(|warning| warn(warning));
+    told(opened)
+}
+
+/// Returns a sentence about each option of `asked` that had no effect on how `origin` was read,
+/// which are those that `used` lacks.
+pub fn unused(asked: &Options, used: &Options, origin: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if asked.layout.is_some() && used.layout.is_none() {
+        warnings.push(format!("--layout is not used: {origin} is not a folder of image files"));
+    }
+    if asked.split_ratio.is_some() && used.split_ratio.is_none() {
+        warnings.push(format!("--split-ratio is not used: {origin} has a test set of its own"));
+    }
+    warnings
 }
 
 /// The place that `--data` names, else `$SODA_DATA`.
@@ -256,6 +272,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn options_without_an_effect_are_named() {
+        let asked =
+            Options { layout: Some(Layout::Classes), split_ratio: Some(0.3), ..Options::default() };
+        assert_eq!(unused(&asked, &asked, "d"), [""; 0]);
+        assert_eq!(unused(&Options::default(), &Options::default(), "d"), [""; 0]);
+        let warnings = unused(&asked, &Options::default(), "d");
+        assert!(
+            warnings.len() == 2
+                && warnings[0].starts_with("--layout is not used: d ")
+                && warnings[1].starts_with("--split-ratio is not used: d "),
+            "{warnings:?}"
+        );
     }
 
     #[test]

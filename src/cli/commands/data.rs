@@ -5,12 +5,13 @@ mod show;
 use crate::cli::args::{Common, images};
 use crate::cli::output::{self, Holds, Output};
 use serde_json::json;
-use soda::config::DEFAULT_SIDE;
-use soda::data::{self, cifar, cifar100, source, subset};
-use soda::error::{Error, Hint, Result};
-use soda::files::Destination;
-use soda::progress::warn;
+use soda::config::{DEFAULT_SIDE, check_side};
+use soda::data::listing::LeftOut;
+use soda::data::{self, Dataset, cifar, cifar100, source, subset};
+use soda::error::{Error, Result};
+use soda::progress::{say, warn};
 use soda::shell::quoted;
+use soda::units::{counted, megabytes};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `soda data`.
@@ -50,12 +51,13 @@ enum Action {
     /// Write images of any format to one pack file, read by position instead of decoded. It holds
     /// data sets larger than memory, and Python can read it (safetensors).
     Pack {
-        /// Images to pack.
+        /// Images to pack: a place that --data takes.
         path: PathBuf,
-        /// Side of the packed images in pixels: the recipe's `data.side`.
+        /// Side of the packed images in pixels: the recipe's `data.side`, a multiple of 8 from 16
+        /// to 256.
         #[arg(long, default_value_t = DEFAULT_SIDE, allow_negative_numbers = true, value_parser = side)]
         side: usize,
-        /// Pack file to write.
+        /// Pack file to write; its name ends in .safetensors.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -69,73 +71,118 @@ enum Action {
 }
 
 fn side(text: &str) -> std::result::Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|side| (8..=1024).contains(side))
-        .ok_or_else(|| "expected a number of pixels from 8 to 1024".into())
+    let side = text.parse().map_err(|_| "expected a number of pixels")?;
+    check_side(side).map(|()| side)
 }
 
-/// Checks whether `root` is a place that the user named, or holds what was fetched there.
-fn fetched(root: &Path) -> bool {
-    let is_own = dirs::cache_dir().is_some_and(|cache| root == cache.join("soda"));
-    !is_own || [cifar::FOLDER, cifar100::FOLDER].iter().any(|folder| root.join(folder).exists())
+/// Returns the folder that `fetch` and `import` write to.
+fn root(common: &Common) -> Result<PathBuf> {
+    let named = images::place(common);
+    if named.as_deref() == Some(Path::new(data::BUNDLED)) && !Path::new(data::BUNDLED).exists() {
+        return Err(Error::usage(
+            "bundled is the data in the program, and nothing is written to it; name a folder with \
+             --data DIR",
+        ));
+    }
+    data::root(named.as_deref())
+}
+
+/// Returns the data that `path` or `--data` names; if neither does, the default, and says so where
+/// that is the bundled subset.
+fn named(path: &Option<PathBuf>, common: &Common) -> Option<PathBuf> {
+    let named = path.clone().or_else(|| images::place(common));
+    if named.is_none() && data::default_is_bundled() {
+        say("no CIFAR-10 has been fetched (`soda data fetch`): the default is the bundled subset");
+    }
+    named
+}
+
+/// Returns where the default data is.
+fn default() -> Result<PathBuf> {
+    if data::default_is_bundled() { Ok(data::BUNDLED.into()) } else { data::root(None) }
+}
+
+/// Returns what `soda data pack` wrote, and how to use it.
+fn written(packed: &Dataset, out: &Path) -> Result<String> {
+    let bytes = std::fs::metadata(out).map_err(|e| Error::io("read", out, &e))?.len();
+    let (images, side) = (packed.train.len() + packed.test.len(), packed.train.side());
+    let left_out = match &packed.inventory.left_out[..] {
+        [] => String::new(),
+        kinds => format!("; left out: {}", LeftOut::line(kinds)),
+    };
+    Ok(format!(
+        "{}: {} at {side} x {side}, {}{left_out}; use it with --data {}",
+        out.display(),
+        counted(images, "image"),
+        megabytes(bytes),
+        quoted(out)
+    ))
 }
 
 /// Runs one of the actions.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let options = common.taking.options();
-    let root = match &args.action {
-        Action::Verify { path: Some(path) }
-        | Action::Show { path: Some(path) }
-        | Action::Pack { path, .. } => path.clone(),
-        _ => data::root(images::place(common).as_deref())?,
-    };
     let mut output = Output::new("data");
-    let (name, message) = match &args.action {
-        Action::Fetch { url } => ("data fetch", source::fetch(&root, url.as_deref())?.to_string()),
-        Action::Import { path } => ("data import", source::import(path, &root)?.to_string()),
-        Action::Verify { path: None } if !fetched(&root) => {
-            return Err(Error::failed(format!(
-                "no data has been fetched; {}",
-                Hint::FetchOrImport(root)
-            )));
+    let mut warnings = Vec::new();
+    let (name, root, message) = match &args.action {
+        Action::Fetch { url } => {
+            let root = root(common)?;
+            let outcome = source::fetch(&root, url.as_deref())?;
+            ("data fetch", root, outcome.to_string())
         }
-        Action::Verify { .. } => ("data verify", data::verify(&root, &options)?.join("\n")),
-        Action::Show { .. } => {
-            let survey = data::show(&root, DEFAULT_SIDE, &options)?;
-            survey.inventory.warnings.iter().for_each(|warning| warn(warning));
+        Action::Import { path } => {
+            let root = root(common)?;
+            let outcome = source::import(path, &root)?;
+            ("data import", root, outcome.to_string())
+        }
+        Action::Verify { path } => {
+            // Without a name, imported CIFAR-100 is verified, too, although it isn't the default.
+            let imported = data::root(None).ok().filter(|r| r.join(cifar100::FOLDER).is_dir());
+            let named = match path.clone().or_else(|| images::place(common)) {
+                None if imported.is_none() => named(path, common),
+                named => named,
+            };
+            let found = data::verify(named.as_deref(), &options)?;
+            let root = named.or(imported).map_or_else(default, Ok)?;
+            ("data verify", root, found.join("\n"))
+        }
+        Action::Show { path } => {
+            let named = named(path, common);
+            let survey = data::show(named.as_deref(), DEFAULT_SIDE, &options)?;
+            warnings.extend(images::unused(&options, &survey.options, &survey.origin));
             output.merge(show::to_json(&survey));
-            ("data show", show::to_text(&survey))
+            let text = show::to_text(&survey);
+            warnings.extend(survey.inventory.warnings);
+            ("data show", named.map_or_else(default, Ok)?, text)
         }
-        Action::Pack { side, out, .. } => {
+        Action::Pack { path, side, out } => {
+            output::require_ending("--out", out, "safetensors")?;
             output::prepare("--out", out, Holds::Bytes)?;
-            let packed = data::write_pack(&root, *side, &options, out)?;
-            packed.inventory.warnings.iter().for_each(|warning| warn(warning));
+            let packed = data::write_pack(path, *side, &options, out)?;
+            let message = written(&packed, out)?;
+            warnings.extend(images::unused(&options, &packed.options, &path.display().to_string()));
+            warnings.extend(packed.inventory.warnings.iter().cloned());
             output.set("out", json!(out));
             output.data(&packed, "all", packed.train.len() + packed.test.len());
-            // There is no file to name after writing to a pipe.
-            let usage = match Destination::of(out)? {
-                Destination::File(_) => format!("; use it with --data {}", quoted(out)),
-                _ => String::new(),
-            };
-            ("data pack", packed.describe() + &usage)
+            ("data pack", path.clone(), message)
         }
         Action::Bundle { out } => {
-            let full = data::open(Some(&root), cifar::SIDE, &data::Options::default());
-            let full =
-                full.map_err(|e| Error::failed(format!("the subset needs the full set: {e}")))?;
+            let named = images::place(common);
+            let full = data::open(named.as_deref(), cifar::SIDE, &data::Options::default())?;
             if full.name != "CIFAR-10" {
                 return Err(Error::failed(format!(
-                    "the subset needs the full CIFAR-10, and {} holds {}",
-                    root.display(),
-                    full.name
+                    "the bundled subset is made of the full CIFAR-10, and the data named here is \
+                     {} ({}); fetch it with `soda data fetch`, or name its folder with --data",
+                    full.name, full.origin
                 )));
             }
             subset::bundle(&full.train, &full.test, out)?;
-            ("data bundle", format!("wrote the subset to {}", out.display()))
+            let message = format!("wrote the subset to {}", out.display());
+            ("data bundle", full.origin.into(), message)
         }
     };
     outln!("{message}");
+    warnings.iter().for_each(|warning| warn(warning));
     output.set("command", json!(name));
     output.set("root", json!(root));
     output.set("message", json!(message));

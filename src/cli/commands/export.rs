@@ -22,7 +22,7 @@ use soda::progress::say;
 use soda::run_dir::{RunDir, Start};
 use soda::shell::retyped;
 use soda::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
-use soda::units::{grouped, megabytes};
+use soda::units::{counted, grouped, megabytes};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ pub struct Args {
     weights: WeightsArgs,
     /// Output file: safetensors, with the recipe in its metadata. The metadata also holds the data
     /// checksum, step, images seen, version and, for weights of a run, the command that trained
-    /// them.
+    /// them. Its default name with --onnx is soda.onnx, with --torchvision resnet18.safetensors,
+    /// with --pytorch networks.safetensors.
     #[arg(long, value_name = "FILE", default_value = "soda.safetensors", default_value_ifs([("onnx", "true", "soda.onnx"), ("torchvision", "true", "resnet18.safetensors"), ("pytorch", "true", "networks.safetensors")]))]
     out: PathBuf,
     /// Store matrices and convolutions as 16-bit floats, and report the loss of accuracy. They are
@@ -82,6 +83,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("export");
     let mut weights = args.weights.open()?;
     add_beginning(&mut weights);
+    let ending = if args.onnx { "onnx" } else { "safetensors" };
+    output::require_ending("--out", &args.out, ending)?;
     output::prepare("--out", &args.out, Holds::Bytes)?;
     let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
@@ -127,11 +130,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.half {
         let (difference, n) =
             cost(&weights, &WeightsFile::parse(&args.out, &file)?, &mut output, common)?;
+        let of = counted(n, "test image");
         match difference {
-            0.0 => outln!("z of {n} test images is exactly the same"),
-            _ => outln!(
-                "z of {n} test images differs by at most {difference:.1e} of the largest |z|"
-            ),
+            0.0 => outln!("z of {of} is exactly the same"),
+            _ => outln!("z of {of} differs by at most {difference:.1e} of the largest |z|"),
         }
         output.set("z_difference", json!(difference));
     }

@@ -57,7 +57,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output::prepare("--out", &args.out, Holds::Picture)?;
     let device = device::selected(common)?;
     let dataset = images::open(common, &weights)?;
-    dataset.require_classes("a probe")?;
+    dataset.require_classes("health")?;
     let (n, train_images, classes) =
         (dataset.test.len(), dataset.train.len(), dataset.classes.len());
     if n < 2 {

@@ -35,7 +35,7 @@ pub struct Args {
     /// Origin of the checkpoint.
     #[arg(long, value_parser = ["futurexiang", "torchvision"])]
     from: String,
-    /// Weights file to write.
+    /// Weights file to write; its name ends in .safetensors.
     #[arg(long, value_name = "FILE", default_value = "weights.safetensors")]
     out: PathBuf,
     /// Weights to take: the EMA (ema) or the raw weights (model) (default: ema; for torchvision:
@@ -50,6 +50,7 @@ pub struct Args {
 /// Imports the weights of another program.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("import");
+    output::require_ending("--out", &args.out, "safetensors")?;
     output::prepare("--out", &args.out, Holds::Bytes)?;
     let encoder_alone = args.from == "torchvision";
     let which = args.which.as_deref().unwrap_or(if encoder_alone { "model" } else { "ema" });

@@ -8,7 +8,7 @@ use crate::cli::output;
 use crate::cli::session::{Session, draw_reconstructions};
 use serde_json::json;
 use soda::error::{Error, Result};
-use soda::units::grouped;
+use soda::units::{counted, grouped};
 use std::path::PathBuf;
 
 /// The default number of images.
@@ -45,10 +45,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let quality =
         draw_reconstructions(&session.generator()?, &dataset, n, args.sampling.seed, &args.out)?;
     outln!(
-        "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
+        "PSNR {:.2} dB, SSIM {:.3} over {} from z alone; picture {}",
         quality.psnr,
         quality.ssim,
-        grouped(quality.n as u64),
+        counted(quality.n, "test image"),
         output::place(&args.out)
     );
     session.used("test", n);

@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde_json::{Value, json};
 use soda::error::{Error, Result};
-use soda::run_dir::RunDir;
+use soda::run_dir::{RunDir, Start};
 use soda::train::survey::{State, Survey, below, is_run};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,8 @@ struct Listed {
     name: String,
     /// The name of the weights it started from.
     from: Option<String>,
+    /// The name of the run that it cools down.
+    cools: Option<String>,
     /// The size on disk.
     bytes: u64,
     /// The time since it was last started or saved.
@@ -82,8 +84,9 @@ impl Listed {
             .file_name()
             .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
         let from = survey.first.as_ref().and_then(weights::began_with);
+        let cools = cooled(&name).filter(|_| survey.run.read_starts().iter().any(cools_down));
         let age = survey.newest.map(|newest| newest.elapsed().unwrap_or_default());
-        Self { name, from, bytes: size(path), age, survey }
+        Self { from, cools: cools.map(str::to_owned), bytes: size(path), age, name, survey }
     }
 
     fn to_json(&self) -> Value {
@@ -100,6 +103,7 @@ impl Listed {
             "images": images,
             "loss": loss,
             "best": best,
+            "cooldown_of": self.cools,
             "from": from.map(|start| json!({ "name": self.from, "sha256": start.from, "images": start.from_images })),
             "data": last.as_ref().map(|start| json!({
                 "name": start.data, "location": start.data_location, "sha256": start.data_sha256,
@@ -119,6 +123,12 @@ impl Listed {
             .filter(|planned| *planned != step)
             .map_or(String::new(), |n| format!("/{}", HumanCount(n)));
         format!("{}{of}", HumanCount(step))
+    }
+
+    /// Returns a short name of what it started from: the run that it cools down, else weights.
+    fn from(&self) -> String {
+        let weights = || self.from.as_deref().map_or(String::new(), short);
+        self.cools.clone().unwrap_or_else(weights)
     }
 
     /// Returns a short name of the data.
@@ -156,7 +166,7 @@ fn columns(runs: &[Listed]) -> Vec<Column> {
         ),
         Column::number("k-NN", score(|e| e.knn)),
         Column::number("linear", score(|e| e.linear)),
-        Column::text("from", cells(&|run| run.from.as_deref().map_or(String::new(), short))),
+        Column::text("from", cells(&|run| run.from())),
         Column::text("data", cells(&|run| run.data())),
         Column::number("size", cells(&|run| DecimalBytes(run.bytes).to_string())),
         Column::number(
@@ -176,6 +186,17 @@ fn short(from: &str) -> String {
         .and_then(Path::parent);
     let named = run.and_then(Path::file_name).or(path.file_stem());
     named.map_or_else(|| from.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Returns the name of the run whose cooldown would be called `name`: DIR for DIR-cooldown-STEP.
+fn cooled(name: &str) -> Option<&str> {
+    let (run, step) = name.rsplit_once("-cooldown-")?;
+    step.parse::<u64>().is_ok().then_some(run)
+}
+
+/// Checks whether `start` is a call that began or continued a cooldown.
+fn cools_down(start: &Start) -> bool {
+    start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="))
 }
 
 /// Returns the size of all files in `folder`, in bytes; links are not followed.
@@ -202,6 +223,13 @@ mod tests {
         ] {
             assert_eq!(short(from), name);
         }
+    }
+
+    #[test]
+    fn a_cooldown_is_named_after_its_run() {
+        assert_eq!(cooled("c1-cooldown-3"), Some("c1"));
+        assert_eq!(cooled("c1-cooldown-3-cooldown-5"), Some("c1-cooldown-3"));
+        assert_eq!(["c1", "c1-cooldown-x"].map(cooled), [None; 2]);
     }
 
     #[test]

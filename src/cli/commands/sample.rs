@@ -13,7 +13,7 @@ use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
 use soda::eval::nearest_pixels;
 use soda::report::grid::{GridRow, SMALL, save_rows, scale};
-use soda::units::grouped;
+use soda::units::counted;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `soda sample`.
@@ -74,7 +74,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let theirs = nearest_pixels::nearest(&signed(&held, side)?, side, &dataset.train)?
         .filter(|found| !found.is_empty())
         .map(mean_squared);
-    out!("{} images in {}", grouped(n as u64), output::place(&args.out));
+    out!("{} in {}", counted(n, "image"), output::place(&args.out));
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         out!(
             "; mean squared distance to the nearest training image {ours:.4} (smallest \

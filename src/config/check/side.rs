@@ -1,12 +1,6 @@
 //! Checks the size of images.
 
-use crate::config::{Config, Sides};
-use std::ops::RangeInclusive;
-
-/// The possible sides.
-const RANGE: RangeInclusive<usize> = 16..=256;
-/// The divisor of every side, so that an image can be halved three times.
-const MULTIPLE: usize = 8;
+use crate::config::{Config, Sides, check_side};
 
 impl Config {
     /// Checks the sides; the message names the key of the first impossible one.
@@ -15,12 +9,7 @@ impl Config {
         for (key, side) in
             [("data.side", data.side), ("data.source.side", source), ("data.target.side", target)]
         {
-            if !RANGE.contains(&side) || !side.is_multiple_of(MULTIPLE) {
-                let (first, last) = RANGE.into_inner();
-                return Err(format!(
-                    "{key} = {side}: must be a multiple of {MULTIPLE} from {first} to {last}"
-                ));
-            }
+            check_side(side).map_err(|what| format!("{key} = {side}: {what}"))?;
         }
         let stages = self.model.unet.multipliers.len();
         if !target.is_multiple_of(1 << (stages - 1)) {

@@ -108,6 +108,14 @@ fn images_without_folders_have_no_classes() {
         (found.classes.len(), values(&found.test), found.train.labels()),
         (0, vec![9], &[0; 9][..])
     );
+    let described = found.describe();
+    assert!(described.contains("(9 training, 1 test image; "), "{described}");
+    let reading = "; images without class folders, one image in 10 is a test image)";
+    assert!(described.ends_with(reading), "{described}");
+    // A folder in the working directory is named once.
+    let origin = found.name.trim_start_matches("images of ").to_owned();
+    let described = Dataset { origin: origin.clone(), ..found }.describe();
+    assert_eq!(described.matches(&origin).count(), 1, "{described}");
     let half = open(&dir, &Options { split_ratio: Some(0.5), ..Options::default() }).unwrap();
     assert_eq!(values(&half.test), [1, 3, 5, 7, 9]);
     std::fs::remove_file(dir.path().join("4.png")).unwrap();

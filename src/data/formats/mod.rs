@@ -84,12 +84,18 @@ impl Kind {
             || ends(&[".tar", ".tar.gz", ".tgz"])
         {
             Some(Self::Tar)
-        } else if ends(&table::ENDINGS) || text.starts_with(b"[") || text.starts_with(b"{") {
+        } else if ends(&table::ENDINGS) || text.starts_with(b"{") || is_array_of_objects(text) {
             Some(Self::Table)
         } else {
             None
         })
     }
+}
+
+/// Checks whether `text` starts like a JSON array of objects. A TOML file may start with a bracket,
+/// too.
+fn is_array_of_objects(text: &[u8]) -> bool {
+    text.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"{"))
 }
 
 #[cfg(test)]

@@ -149,8 +149,13 @@ fn a_format_is_recognised_by_content() {
         [Some(Kind::Table); 3]
     );
     assert_eq!(
-        [kind("a.png", b"\x89PNG"), kind("a.csv.gz", b"\x1f\x8b\x08"), kind("a", b"")],
-        [None; 3]
+        [
+            kind("a.png", b"\x89PNG"),
+            kind("a.csv.gz", b"\x1f\x8b\x08"),
+            kind("a.toml", b"[train]\nsteps = 1"),
+            kind("a", b"")
+        ],
+        [None; 4]
     );
     assert!(list(&dir.path().join("a")).unwrap().is_none() && list(dir.path()).unwrap().is_none());
     let missing = refusal(&dir.path().join("no such.tar"));

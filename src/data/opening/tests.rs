@@ -6,22 +6,93 @@ fn a_named_place_without_data_is_an_error_with_the_remedy() {
     let message =
         open_from(Some(empty.path()), None, 32, &Options::default()).unwrap_err().to_string();
     assert!(message.contains(&cifar::remedy(empty.path())), "{message}");
-    let message = verify(empty.path(), &Options::default()).unwrap_err().to_string();
+    let message = verify(Some(empty.path()), &Options::default()).unwrap_err().to_string();
     assert!(
         message.contains("holds nothing; name another place")
             && message.contains(&cifar::remedy(empty.path())),
         "{message}"
     );
-    let gone = verify(&empty.path().join("gone"), &Options::default()).unwrap_err().to_string();
-    assert!(gone.contains("test_batch.bin is missing"), "{gone}");
-    let gone = open_from(Some(&empty.path().join("gone")), None, 32, &Options::default())
-        .unwrap_err()
-        .to_string();
-    assert!(gone.contains("does not exist; check the path"), "{gone}");
-    std::fs::write(empty.path().join("a.txt"), "x").unwrap();
-    let words =
-        open_from(Some(empty.path()), None, 32, &Options::default()).unwrap_err().to_string();
-    assert!(words.contains("holds no images, but files that are not images (.txt): 1"), "{words}");
+    let gone = empty.path().join("gone");
+    let opened = |place: &Path| open_from(Some(place), None, 32, &Options::default()).unwrap_err();
+    let verified = verify(Some(&gone), &Options::default()).unwrap_err();
+    let shown = show(Some(&gone), 32, &Options::default()).unwrap_err();
+    for message in [opened(&gone), verified, shown].map(|e| e.to_string()) {
+        assert!(message.contains("does not exist; check the path"), "{message}");
+        assert!(message.contains(&cifar::remedy(&gone)), "{message}");
+    }
+    // Data can't be fetched to a file, and isn't meant to go to a folder with other things.
+    let [text, image] = ["a.txt", "b.png"].map(|name| empty.path().join(name));
+    std::fs::write(&text, "x").unwrap();
+    let of_folder = opened(empty.path());
+    image::GrayImage::new(8, 8).save(&image).unwrap();
+    for (error, says) in [
+        (of_folder, "holds no images, but files that are not images (.txt): 1; "),
+        (opened(&text), "a.txt is a file in none of the formats"),
+        (opened(&image), "b.png is a single image"),
+    ] {
+        let message = error.to_string();
+        assert!(message.contains(says), "{message}");
+        assert!(message.ends_with(&Hint::Kinds.to_string()), "{message}");
+    }
+}
+
+#[test]
+fn bundled_data_is_shown_verified_and_packed() {
+    let named = Some(Path::new(BUNDLED));
+    let survey = show(named, 32, &Options::default()).unwrap();
+    assert_eq!((survey.name.as_str(), survey.images), (SUBSET, [5000, 1000]));
+    let verified = verify(named, &Options::default()).unwrap();
+    assert!(
+        verified[0].starts_with(
+            "CIFAR-10 subset in the program: 5,000 training and 1,000 test images of 10 classes, "
+        ),
+        "{}",
+        verified[0]
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("p.safetensors");
+    let packed = pack(Path::new(BUNDLED), 16, &Options::default(), &out).unwrap();
+    assert_eq!((packed.train.len(), packed.test.len(), packed.train.side()), (5000, 1000, 16));
+}
+
+#[test]
+fn options_without_an_effect_are_not_recorded() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["train/a/0.png", "train/a/1.png", "train/b/2.png", "test/a/3.png"] {
+        let file = place.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        image::GrayImage::new(8, 8).save(file).unwrap();
+    }
+    let asked = Options {
+        layout: Some(super::super::Layout::Splits),
+        split_ratio: Some(0.5),
+        skip_unreadable: true,
+    };
+    let used =
+        |named: &Path, asked: &Options| open_from(Some(named), None, 32, asked).unwrap().options;
+    // The folder has its own sets.
+    assert_eq!(used(place.path(), &asked), Options { split_ratio: None, ..asked });
+    let divided = Options { layout: None, ..asked };
+    assert_eq!(used(&place.path().join("train"), &divided), divided);
+    assert_eq!(used(Path::new(BUNDLED), &asked), Options::default());
+}
+
+#[test]
+fn a_set_that_nothing_can_be_trained_on_is_shown_with_a_warning() {
+    let place = tempfile::tempdir().unwrap();
+    for class in ["a", "b"] {
+        std::fs::create_dir(place.path().join(class)).unwrap();
+        image::GrayImage::new(8, 8).save(place.path().join(class).join("0.png")).unwrap();
+    }
+    let survey = show(Some(place.path()), 32, &Options::default()).unwrap();
+    assert_eq!((survey.images, survey.classes.len()), ([2, 0], 2));
+    let warnings = &survey.inventory.warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("none is left for the test set"),
+        "{warnings:?}"
+    );
+    let message = verify(Some(place.path()), &Options::default()).unwrap_err().to_string();
+    assert!(message.contains("none is left for the test set"), "{message}");
 }
 
 #[test]
@@ -41,7 +112,7 @@ fn a_named_place_is_recognised_by_what_it_holds() {
     );
     assert!(images.name.starts_with("images of ") && images.require_classes("a probe").is_ok());
     assert!(
-        verify(place.path(), &Options::default()).unwrap()[0]
+        verify(Some(place.path()), &Options::default()).unwrap()[0]
             .contains("18 training and 2 test images of 2 classes, every image can be read")
     );
     // A relative path is stored as an absolute one, so it is found again from any folder.
@@ -66,7 +137,10 @@ fn a_named_place_is_recognised_by_what_it_holds() {
     let message = open(place.path()).unwrap_err().to_string();
     assert!(message.contains("CIFAR-100") && message.contains("train.bin has"), "{message}");
     assert!(
-        verify(place.path(), &Options::default()).unwrap_err().to_string().contains("CIFAR-100")
+        verify(Some(place.path()), &Options::default())
+            .unwrap_err()
+            .to_string()
+            .contains("CIFAR-100")
     );
     let sample = full_100(&place.path().join(cifar100::FOLDER), cifar100::tests::SAMPLE).unwrap();
     assert_eq!(

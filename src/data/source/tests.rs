@@ -286,6 +286,14 @@ fn fetch_downloads_verifies_and_unpacks() {
         assert!(message.ends_with(&remedy), "{message}");
         assert_eq!(entries(root.path()), [""; 0], "{expected}");
     }
+    // Folders that were created for it go with a failure.
+    fetch("404 Not Found", b"", &root.path().join("new/place")).unwrap_err();
+    assert_eq!(entries(root.path()), [""; 0]);
+    let file = root.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let message = import_bytes(&good, &file, &manifest).unwrap_err().to_string();
+    assert!(message.contains("file is a file, and the data is written to a folder"), "{message}");
+    std::fs::remove_file(file).unwrap();
     assert_eq!(
         fetch("200 OK", &good, root.path()).unwrap(),
         Outcome::Installed(root.path().join(FOLDER))

@@ -115,6 +115,6 @@ pub fn pack(input: &[u8], folder: &Path) -> Outcome {
     let place = write(folder, "s.pack", input);
     let outcome = opened(&place)?;
     // The error may say that the file was changed.
-    let whole = data::verify(&place, &OPTIONS).map_err(|e| sentence(&e, &place));
+    let whole = data::verify(Some(&place), &OPTIONS).map_err(|e| sentence(&e, &place));
     Ok(format!("{outcome} {}", whole.is_ok()))
 }

@@ -52,14 +52,11 @@ pub fn to_text(survey: &Survey) -> String {
         let pairs: Vec<String> =
             inventory.in_both_first.iter().take(NAMED).map(|[a, b]| format!("{a} = {b}")).collect();
         let more = if inventory.in_both > pairs.len() { ", .." } else { "" };
-        line(
-            "in both",
-            format!(
-                "{} test images are also training images: {}{more}",
-                count(inventory.in_both),
-                pairs.join(", ")
-            ),
-        );
+        let what = match inventory.in_both {
+            1 => "1 test image is also a training image".into(),
+            n => format!("{} test images are also training images", count(n)),
+        };
+        line("in both", format!("{what}: {}{more}", pairs.join(", ")));
     }
     line("digest", survey.sha256.clone());
     text.trim_end().to_owned()

@@ -2,7 +2,7 @@
 //! the other ranks follow it.
 
 use super::refusal::may_train;
-use crate::cli::args::{Common, images};
+use crate::cli::args::{Common, count, images};
 use crate::cli::device::chosen_nth;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::launcher;

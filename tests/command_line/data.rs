@@ -1,0 +1,157 @@
+//! `soda data`, and what commands say about data that they can't use.
+
+use crate::common::program::{fails, json, program, soda, succeeds, text, train};
+use std::path::Path;
+
+/// Writes a grey image of 32 x 32 pixels to each of `names` below `at`.
+fn images(at: &Path, names: &[&str]) {
+    for (i, name) in names.iter().enumerate() {
+        let file = at.join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
+        let grey = image::GrayImage::from_pixel(32, 32, image::Luma([i as u8]));
+        grey.save(file).expect("writable");
+    }
+}
+
+#[test]
+fn the_bundled_subset_is_shown_verified_and_packed_and_is_the_default() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for args in [&["data", "show", "bundled"][..], &["data", "show", "--data", "bundled"]] {
+        let output = soda(at, args);
+        let out = succeeds(&output);
+        assert!(
+            out.contains("CIFAR-10 subset") && out.contains("5000 training, 1000 test"),
+            "{out}"
+        );
+        assert!(!text(&output.stderr).contains("fetched"), "{}", text(&output.stderr));
+    }
+    let out = succeeds(&soda(at, &["data", "verify", "bundled"]));
+    assert!(out.contains("5,000 training and 1,000 test images of 10 classes"), "{out}");
+    let pack = ["data", "pack", "bundled", "--side", "16", "--out", "p.safetensors"];
+    let out = succeeds(&soda(at, &pack));
+    assert!(out.starts_with("p.safetensors: 6,000 images at 16 x 16, "), "{out}");
+    assert!(out.trim_end().ends_with(" MB; use it with --data p.safetensors"), "{out}");
+    // Nothing has been fetched, and there may be other files in the cache folder.
+    for there in [false, true] {
+        if there {
+            std::fs::create_dir_all(at.join("cache/soda")).expect("writable");
+            std::fs::write(at.join("cache/soda/other"), "x").expect("writable");
+        }
+        for (action, says) in [("show", "5000 training, 1000 test"), ("verify", "5,000 training")] {
+            let output = soda(at, &["data", action]);
+            assert!(succeeds(&output).contains(says), "{action}: {}", text(&output.stdout));
+            let said = text(&output.stderr);
+            assert!(said.contains("no CIFAR-10 has been fetched (`soda data fetch`)"), "{said}");
+        }
+        let output = soda(at, &["data", "bundle", "--out", "b"]);
+        fails(&output, 1, &["made of the full CIFAR-10", "`soda data fetch`"]);
+        assert!(!at.join("b").exists());
+    }
+    fails(&soda(at, &["data", "fetch", "--data", "bundled"]), 2, &["name a folder with --data"]);
+    assert!(!at.join("bundled").exists());
+}
+
+#[test]
+fn fetching_is_suggested_only_where_nothing_is_in_the_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    std::fs::write(at.join("rec.toml"), "[train]\nsteps = 1\n").expect("writable");
+    std::fs::create_dir_all(at.join("notes")).expect("writable");
+    std::fs::write(at.join("notes/a.txt"), "x").expect("writable");
+    for (data, says) in [("rec.toml", "rec.toml is a file"), ("notes", "notes holds no images")] {
+        let output = soda(at, &["reconstruct", "--device", "cpu", "--data", data]);
+        fails(&output, 1, &[says, "--data takes a folder of images"]);
+        assert!(!text(&output.stderr).contains("data fetch"), "{}", text(&output.stderr));
+    }
+    fails(&soda(at, &["data", "fetch", "--data", "rec.toml"]), 2, &["rec.toml is a file"]);
+    for action in ["show", "verify"] {
+        let output = soda(at, &["data", action, "p.safetensors"]);
+        fails(&output, 1, &["p.safetensors does not exist; check the path", "soda data fetch"]);
+    }
+    // Nobody listens there.
+    let nobody = ["data", "fetch", "--url", "http://127.0.0.1:9/x", "--data", "new/place"];
+    fails(&soda(at, &nobody), 1, &["cannot download"]);
+    assert!(!at.join("new").exists(), "the folders stay after a failure");
+}
+
+#[test]
+fn a_set_that_nothing_can_be_trained_on_is_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    images(at, &["two/a/0.png", "two/b/1.png"]);
+    let output = soda(at, &["data", "show", "two", "--json", "s.json"]);
+    let (out, said) = (succeeds(&output), text(&output.stderr));
+    assert!(out.contains("2 training, 0 test"), "{out}");
+    assert!(said.contains("none is left for the test set"), "{said}");
+    assert!(!said.contains("--split-ratio"), "no ratio helps: {said}");
+    assert_eq!(json(&at.join("s.json"))["test"], 0);
+    fails(&train(at, &["--data", "two"]), 1, &["none is left for the test set"]);
+}
+
+#[test]
+fn options_without_an_effect_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    images(at, &["d/train/a/0.png", "d/train/b/1.png", "d/test/a/2.png"]);
+    let show = |more: &[&str]| {
+        let output = soda(at, &[&["data", "show"], more].concat());
+        succeeds(&output);
+        text(&output.stderr)
+    };
+    let said = show(&["d", "--split-ratio", "0.3", "--layout", "splits"]);
+    assert!(said.contains("--split-ratio is not used: d has a test set of its own"), "{said}");
+    assert!(!said.contains("--layout"), "{said}");
+    let said = show(&["d/train/a", "--layout", "classes", "--split-ratio", "0.5"]);
+    assert!(!said.contains("is not used"), "{said}");
+    let said = show(&["bundled", "--split-ratio", "0.3", "--layout", "classes"]);
+    for flag in ["--split-ratio", "--layout"] {
+        assert!(said.contains(&format!("{flag} is not used: bundled ")), "{said}");
+    }
+}
+
+#[test]
+fn pack_takes_the_sides_of_recipes_and_names_what_it_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let names: Vec<String> = (0..20).map(|i| format!("photos/{}/{i}.png", i % 2)).collect();
+    images(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    std::fs::write(at.join("photos/0/a.txt"), "x").expect("writable");
+    let pack =
+        |side: &str, out: &str| soda(at, &["data", "pack", "photos", "--side", side, "--out", out]);
+    for side in ["8", "33", "264", "x"] {
+        fails(&pack(side, "p.safetensors"), 2, &["--side", side]);
+    }
+    fails(&pack("33", "p.safetensors"), 2, &["must be a multiple of 8 from 16 to 256"]);
+    fails(&pack("32", "new/p.txt"), 2, &["--out new/p.txt", "must end in .safetensors"]);
+    assert!(!at.join("new").exists());
+    let out = succeeds(&pack("32", "p.safetensors"));
+    assert_eq!(
+        out,
+        "p.safetensors: 20 images at 32 x 32, 0.1 MB; left out: files that are not images (.txt): \
+         1; use it with --data p.safetensors\n"
+    );
+}
+
+#[test]
+fn images_without_class_folders_are_described_once_and_health_says_what_it_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let names: Vec<String> = (0..10).map(|i| format!("photos/{i}.png")).collect();
+    images(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    succeeds(&train(at, &["--run", "r"]));
+    let mut command = program(at);
+    command.args(["reconstruct", "--run", "r", "--device", "cpu", "-n", "1", "--data", "photos"]);
+    let output = command.output().expect("starts");
+    assert!(succeeds(&output).contains("over 1 test image from"), "{}", text(&output.stdout));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains(
+            "data: images of photos (9 training, 1 test image; images without class folders, one \
+             image in 10 is a test image)"
+        ),
+        "{said}"
+    );
+    let health = ["health", "--run", "r", "--device", "cpu", "--data", "photos"];
+    fails(&soda(at, &health), 1, &["health needs images of at least two classes"]);
+}
