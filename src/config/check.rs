@@ -346,8 +346,8 @@ mod tests {
         check(&of("base=512")).expect("groups of 1,024 in the blocks with skip connections");
         let error = check(&of("base=516")).expect_err("groups of 1,032");
         assert!(error.contains("model.unet.groups = 1: groups of 1032"), "{error}");
-        let error = check(&of("base=257")).expect_err("groups of 257");
-        assert!(error.contains("model.unet.groups = 1: groups of 257"), "{error}");
+        let error = check(&of("base=258")).expect_err("groups of 258");
+        assert!(error.contains("model.unet.groups = 1: groups of 258"), "{error}");
         let error = check(&["groups=5"]).expect_err("no divisor");
         assert!(error.contains("model.unet.groups = 5 does not divide"), "{error}");
         let error = check(&["final_groups=5"]).expect_err("no divisor");

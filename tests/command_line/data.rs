@@ -21,7 +21,7 @@ fn the_bundled_subset_is_shown_verified_and_packed_and_is_the_default() {
         let output = soda(at, args);
         let out = succeeds(&output);
         assert!(
-            out.contains("CIFAR-10 subset") && out.contains("5000 training, 1000 test"),
+            out.contains("CIFAR-10 subset") && out.contains("5,000 training, 1,000 test"),
             "{out}"
         );
         assert!(!text(&output.stderr).contains("fetched"), "{}", text(&output.stderr));

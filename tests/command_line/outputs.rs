@@ -22,7 +22,9 @@ fn at(name: &str) -> std::path::PathBuf {
 }
 
 fn run(args: &[&str]) -> Output {
-    soda(RUN.path(), &[args, &["--device", "cpu"]].concat())
+    // `soda devices` has no --device.
+    let device: &[&str] = if args[0] == "devices" { &[] } else { &["--device", "cpu"] };
+    soda(RUN.path(), &[args, device].concat())
 }
 
 fn reconstruct(more: &[&str]) -> Output {

@@ -85,7 +85,7 @@ fn a_report_holds_everything_in_one_file() {
     assert!(pictures >= 13, "{pictures} pictures");
     assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("<script"));
     assert_eq!(html.matches("<img ").count(), pictures);
-    fails(&run(&["report", "--run", "none"]), 2, &["--run none", "soda train"]);
+    fails(&run(&["report", "--run", "none"]), 2, &["none does not exist", "run directory"]);
 }
 
 #[test]

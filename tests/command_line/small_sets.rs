@@ -64,7 +64,7 @@ fn two_classes_of_eleven_images_in_every_command() {
     // Two images aren't significant.
     assert_eq!(out.lines().last(), Some(sentence));
     assert!(
-        sentence.contains("these 2 classes") && sentence.contains("with 2 test images"),
+        sentence.contains("these 2 classes") && sentence.contains("on 2 test images)"),
         "{sentence}"
     );
     // Cached baselines give the same verdict again; CIFAR gets none.
@@ -150,7 +150,7 @@ fn three_images_in_all_are_reported_as_such() {
     let run = |line: &str| run(at, "few", line);
     let probed = run("probe --protocol knn --json p.json");
     let out = succeeds(&probed);
-    assert!(out.contains("(1 neighbour,") && out.contains("with 1 test image)"), "{out}");
+    assert!(out.contains("(1 neighbour,") && out.contains("on 1 test image)"), "{out}");
     assert!(text(&probed.stderr).contains(
         "1 of 2 classes have no evaluation images, so the scores say nothing about them: b"
     ));

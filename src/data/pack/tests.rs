@@ -85,8 +85,8 @@ fn a_set_without_readable_images_is_refused_and_leaves_the_file_alone() {
     written.unwrap();
     let out = dir.path().join("out");
     let before = std::fs::read(&out).unwrap();
-    for i in 0..4 {
-        let path = dir.path().join(format!("damaged/{}/{i}.png", ["a", "b"][i % 2]));
+    for class in ["train/a", "train/b", "test/a", "test/b"] {
+        let path = dir.path().join("damaged").join(class).join("0.png");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "broken").unwrap();
     }

@@ -166,8 +166,7 @@ fn refuses_unsafe_and_foreign_members_and_writes_nothing() {
                 .unwrap_err()
                 .to_string();
             assert!(message.contains(expected), "{}: {message}", evil.0);
-            assert_eq!(entries(root.path()), ["data"]);
-            assert_eq!(entries(&root.path().join("data")), [""; 0], "{} left something", evil.0);
+            assert_eq!(entries(root.path()), [""; 0], "{} left something", evil.0);
         }
     }
     let mut ignored = npm;

@@ -63,8 +63,7 @@ fn import_refused(bytes: &[u8], memory: usize, parts: &[&str]) {
         .map(|e| e.expect("readable").file_name())
         .collect();
     left.sort();
-    assert_eq!(left, ["a.tar.gz", "data"]);
-    assert_eq!(std::fs::read_dir(&root).expect("readable").count(), 0, "something was left");
+    assert_eq!(left, ["a.tar.gz"], "something was left");
 }
 
 #[test]

@@ -58,7 +58,8 @@ fn weights_whose_header_lies_are_refused() {
             &format!("b is {dtype}"),
         );
     }
-    refused(safetensors(&"[".repeat(1 << 20), 0), "");
+    let list = safetensors(&"[".repeat(1 << 20), 0);
+    super::refused(list.len(), &["w.safetensors", "is not a weights file"], || open_weights(&list));
     refused(safetensors(&format!("{{\"a\":{}", "[".repeat(1 << 20)), 0), "");
 }
 
@@ -95,8 +96,10 @@ fn a_recipe_within_weights_takes_no_memory_for_the_networks_that_it_claims() {
         "model.z_dim=1048576",
         "model.encoder.base=4096",
         "model.unet.base=16384",
-        "model.unet.multipliers=[1024, 1024, 1024, 1024, 1024, 1024]",
+        "model.unet.multipliers=[16, 16, 16, 16, 16, 16]",
         "model.unet.blocks=64",
+        "model.unet.groups=512",
+        "model.unet.final_groups=256",
     ]);
     let text = largest.to_toml();
     let header =
