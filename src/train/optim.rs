@@ -28,7 +28,7 @@ pub struct AdamW {
     /// The number of updates so far. (Steps that mixed precision skips count too.)
     pub updates: u64,
     /// The state of dynamic loss scaling in mixed precision, `[4]`; see
-    /// [`adamw::loss_scale`](fn@adamw::loss_scale).
+    /// [`loss_scale`](fn@loss_scale).
     pub loss_scale: Option<Tensor<1>>,
 }
 
