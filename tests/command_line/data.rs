@@ -38,7 +38,8 @@ fn the_bundled_subset_is_shown_verified_and_packed_and_is_the_default() {
             std::fs::create_dir_all(at.join("cache/soda")).expect("writable");
             std::fs::write(at.join("cache/soda/other"), "x").expect("writable");
         }
-        for (action, says) in [("show", "5000 training, 1000 test"), ("verify", "5,000 training")] {
+        for (action, says) in [("show", "5,000 training, 1,000 test"), ("verify", "5,000 training")]
+        {
             let output = soda(at, &["data", action]);
             assert!(succeeds(&output).contains(says), "{action}: {}", text(&output.stdout));
             let said = text(&output.stderr);

@@ -88,7 +88,10 @@ fn a_set_without_readable_images_is_refused_and_leaves_the_file_alone() {
     for class in ["train/a", "train/b", "test/a", "test/b"] {
         let path = dir.path().join("damaged").join(class).join("0.png");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "broken").unwrap();
+        match class.starts_with("train") {
+            true => std::fs::write(path, "broken").unwrap(),
+            false => image::RgbImage::new(32, 32).save(path).unwrap(),
+        }
     }
     let options = Options { skip_unreadable: true, ..Options::default() };
     let message = pack(&dir.path().join("damaged"), 24, &options, &out).unwrap_err().to_string();
