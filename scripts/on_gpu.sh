@@ -139,7 +139,7 @@ step gpu 10 bash -c '
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit \
         --format=csv,noheader 2>&1 ||
         lspci 2>&1 | grep -Ei "vga|3d|display" || uname -a'
-soda_step devices 20 devices
+step devices 20 "$soda" devices --json "$work/devices.json"
 soda_step selftest 60 selftest
 step kernels 80 "${kernels:-false}"
 soda_step bench_kernels 60 bench --suite kernels --budget 45
