@@ -55,7 +55,8 @@ def evaluate(a):
         arguments += ["--device", a.device, "--quiet", "--json", "result.json"]
         subprocess.run(arguments, cwd=a.out, check=True, stdout=subprocess.DEVNULL)
         result = a.out / "result.json"
-        scores[name] = {"shell": f"soda {command.split(' --out ')[0]}", **json.loads(result.read_text())}
+        typed = f"soda {command.split(' --out ')[0]}"
+        scores[name] = {"shell": typed, **json.loads(result.read_text())}
         scores[name]["weights"]["path"] = a.weights.name
         result.unlink()
         file.write_text(json.dumps(scores, indent=1) + "\n")
@@ -69,7 +70,8 @@ def percent(score):
 
 def tables(scores):
     """Returns the scores as Markdown tables."""
-    lines = ["| features, protocol | 1 % of the labels | 10 % | all | all, top-3 |", "| --- " * 5 + "|"]
+    lines = ["| features, protocol | 1 % of the labels | 10 % | all | all, top-3 |"]
+    lines.append("| --- " * 5 + "|")
     for features in FEATURES:
         for protocol in PROTOCOLS:
             probe = scores[f"{features} {protocol}"]

@@ -182,20 +182,18 @@ impl Own {
     /// Checks that the flags don't ask for another division into sets. (Images that couldn't be
     /// read were left out of the recorded data, or there were none.)
     fn check(&self, asked: &Options) -> Result<()> {
-        let other = |is: bool, flag| is.then_some(flag);
-        let differs =
-            other(asked.layout.is_some_and(|a| Some(a) != self.options.layout), "--layout");
-        let differs = differs.or(other(
-            asked.split_ratio.is_some_and(|a| Some(a) != self.options.split_ratio),
-            "--split-ratio",
-        ));
-        differs.map_or(Ok(()), |flag| {
-            Err(Error::usage(format!(
-                "{flag}: the data of {} is divided as it was for training; to divide it \
-                 differently, name it with --data",
-                self.run.display()
-            )))
-        })
+        let flag = if asked.layout.is_some() && asked.layout != self.options.layout {
+            "--layout"
+        } else if asked.split_ratio.is_some() && asked.split_ratio != self.options.split_ratio {
+            "--split-ratio"
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage(format!(
+            "{flag}: the data of {} is divided as it was for training; to divide it differently, \
+             name it with --data",
+            self.run.display()
+        )))
     }
 
     fn open(&self, side: usize) -> Result<Dataset> {

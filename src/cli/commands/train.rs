@@ -92,11 +92,11 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     let among = among.as_ref();
     let resumed = args.resume && run.exists();
     if args.resume && !run.exists() && args.config.is_none() && args.from.is_none() {
-        return Err(Error::usage(format!(
-            "--resume: {} {}; `soda runs` lists the runs below runs/, and --config starts one",
-            run.path.display(),
-            if run.path.exists() { "holds no run" } else { "does not exist" }
-        )));
+        run.require().map_err(|e| {
+            Error::usage(format!(
+                "--resume: {e} (`soda runs` lists those below runs/), or start one with --config"
+            ))
+        })?;
     }
     refuse_occupied("--run", &run)?;
     let began = began(&run, args)?;

@@ -1,9 +1,9 @@
 //! The verdict on features of a user's own images, in one sentence: are they better than the
 //! baselines?
 
-use indicatif::HumanCount;
 use serde::Serialize;
 use soda::eval::probe::{Baselines, Probed};
+use soda::units::counted;
 
 /// The standard error, in points, above which nothing can be told.
 const FEW: f64 = 10.0;
@@ -73,12 +73,7 @@ impl Verdict {
             (!lead.counts()).then_some((lead, per_cent((*other)?), what))
         });
         let (features, classes) = (case.features, case.classes.len());
-        let images = format!(
-            "{} {} image{}",
-            HumanCount(n as u64),
-            if case.held_out { "held-out" } else { "test" },
-            if n == 1 { "" } else { "s" }
-        );
+        let images = counted(n, if case.held_out { "held-out image" } else { "test image" });
         let error = format!("standard error {standard_error:.1} points with {images}");
         let sentence = match (&unbeaten, pixels.zip(random)) {
             (Some((lead, other, what)), _) => {
