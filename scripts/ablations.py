@@ -63,6 +63,8 @@ SETS = {
     "weight+whole_z+v_high_noise": ["weight", "whole_z", "v_high_noise"],
     "weight+whole_z+decay_1d": ["weight", "whole_z", "decay_1d"],
     "weight+whole_z+target_16": ["weight", "whole_z", "target_16"],
+    "jitter+side_24": ["jitter", "side_24"],
+    "jitter+decay_1d": ["jitter", "decay_1d"],
 }
 # Evaluation protocols; the first two are decisive.
 MEASURES = ["linear-full", "knn (whitened)", "knn", "linear", "linear (whitened)"]

@@ -28,8 +28,25 @@ import tempfile
 # Seconds of one `soda bench`.
 BUDGET = 40
 HERE = pathlib.Path(__file__).resolve().parent
+# The row of configs/small.toml, the only recipe of this width.
+SMALL = ("train_step", 16)
 # (name, arguments of pytorch_step.py, (op, width) of soda's row)
 CASES = [
+    (
+        "train step, small.toml, batch 32",
+        dict(
+            mode="train",
+            base=16,
+            encoder_base=32,
+            groups=8,
+            blocks=1,
+            attention=0,
+            batch=32,
+            steps=12,
+            warmup=3,
+        ),
+        SMALL,
+    ),
     (
         "train step, width 32, batch 16",
         dict(mode="train", base=32, encoder_base=32, batch=16, steps=12, warmup=3),
@@ -87,7 +104,7 @@ def peer(device, threads, precision, arguments):
     return json.loads(last_line(done.stdout))
 
 
-def ours(soda, device, threads, suite, precision):
+def ours(soda, device, threads, what, precision):
     """Runs `soda bench` once; returns its result, or None if it refuses the precision."""
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "bench.json"
@@ -95,7 +112,7 @@ def ours(soda, device, threads, suite, precision):
             soda,
             "bench",
             f"--device={device}",
-            f"--suite={suite}",
+            what,
             f"--budget={BUDGET}",
             f"--precision={precision}",
             f"--json={out}",
@@ -140,6 +157,7 @@ def peer_row(device, case, name, results, soda_row):
         version=results[0]["torch"],
         commit=None,
         op=op,
+        variant="small" if (op, width) == SMALL else None,
         device=device,
         backend=f"pytorch {device}",
         adapter=adapter,
@@ -182,10 +200,12 @@ def main():
             if result is not None:
                 peers.append(result)
             # Straight after PyTorch; all rows of a suite come from the run after its first case.
-            suite = "step" if arguments["mode"] == "train" else "inference"
-            if (suite, mine) not in results:
-                results[suite, mine] = ours(a.soda, soda_device, a.threads, suite, mine)
-            measured = results[suite, mine]
+            what = "--suite=step" if arguments["mode"] == "train" else "--suite=inference"
+            if key == SMALL:
+                what = "--config=small"
+            if (what, mine) not in results:
+                results[what, mine] = ours(a.soda, soda_device, a.threads, what, mine)
+            measured = results[what, mine]
             if measured is None:
                 continue
             header = {k: measured[k] for k in ("version", "commit", "machine")}

@@ -74,10 +74,12 @@ say() { echo "$*" | tee -a "$out/summary.txt" >&2; }
 
 if [ "${SIZE:-paper}" = small ]; then
     train=(--config quick --set train.batch_size=8 --set sample.steps=2)
+    recipe=quick
     memory=20000000
     pytorch=(--batch 4 --base 16 --encoder-base 16 --groups 8 --steps 2)
 else
     train=(--config cifar10)
+    recipe=gpu_hour
     memory=4000000000
     pytorch=(--batch 256 --base 128 --steps 10)
 fi
@@ -153,6 +155,7 @@ soda_step train 120 train "${train[@]}" --max-minutes 1.5 --run "$work/run"
 cp "$work/run/metrics.jsonl" "$out/train_metrics.jsonl" 2>/dev/null
 soda_step train_mixed 60 \
     train "${train[@]}" --set train.precision=mixed --max-minutes 0.6 --run "$work/mixed"
+soda_step bench_recipe 40 bench --config "$recipe" --budget 30
 soda_step bench_inference 40 bench --suite inference --budget 30
 soda_step bench_inference_f16 40 bench --suite inference --precision f16 --budget 30
 # Faults from a Vulkan layer below the program: too little device memory, and a lost device.

@@ -25,6 +25,8 @@ pub struct Job {
     pub(super) precision: Precision,
     /// The largest storage binding, in bytes.
     pub(super) max_binding: Option<u64>,
+    /// The recipe of [`Size::Recipe`], with its name.
+    own: Option<(String, Config)>,
     /// Whether to profile one run of each operation.
     pub(super) profile: bool,
     /// The start of the process.
@@ -51,6 +53,7 @@ impl Job {
             gpu: device.gpu,
             precision,
             max_binding: device.adapter.as_ref().map(|a| a.limits.max_storage_binding),
+            own: None,
             profile,
             started,
             deadline: started
@@ -60,16 +63,30 @@ impl Job {
         }
     }
 
+    /// Returns the job with the recipe that [`Size::Recipe`] stands for; its rows have `name` as
+    /// their variant.
+    pub fn with_recipe(self, name: String, config: Config) -> Self {
+        Self { own: Some((name, config)), ..self }
+    }
+
     /// Returns the recipe of `size`, in the precision of the job.
     ///
     /// # Errors
     /// If the width is impossible.
     pub(super) fn recipe(&self, size: Size) -> Result<Config> {
-        let mut config = recipe(size)?;
+        let mut config = match (size, &self.own) {
+            (Size::Recipe, Some((_, config))) => config.clone(),
+            _ => recipe(size)?,
+        };
         if self.precision == Precision::F16 {
             config.train.precision = config::Precision::Mixed;
         }
         Ok(config)
+    }
+
+    /// Returns the name of the user's recipe, if `size` is its size.
+    pub(super) fn recipe_name(&self, size: Size) -> Option<String> {
+        self.own.as_ref().filter(|_| size == Size::Recipe).map(|(name, _)| name.clone())
     }
 
     /// Returns a row without measurements, of a network of `width` base channels on `batch` images.

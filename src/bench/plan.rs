@@ -44,6 +44,8 @@ pub enum Size {
     Width(usize),
     /// configs/cifar10.toml: encoder 64, denoiser 128, batch 256.
     Paper,
+    /// The sizes of the user's recipe, see [`super::job::Job::with_recipe`].
+    Recipe,
 }
 
 /// The measurements of one process.
@@ -66,6 +68,7 @@ impl fmt::Display for Group {
         match self {
             Self::Step(Size::Width(width)) => write!(f, "step:{width}"),
             Self::Step(Size::Paper) => f.write_str("step:paper"),
+            Self::Step(Size::Recipe) => f.write_str("step:recipe"),
             Self::Inference => f.write_str("inference"),
             Self::Kernels => f.write_str("kernels"),
             Self::Data => f.write_str("data"),
@@ -81,6 +84,7 @@ impl FromStr for Group {
         let all = [32, 64].map(|w| Self::Step(Size::Width(w)));
         let all = all.into_iter().chain([
             Self::Step(Size::Paper),
+            Self::Step(Size::Recipe),
             Self::Inference,
             Self::Kernels,
             Self::Data,
@@ -113,6 +117,7 @@ impl Group {
         match self {
             Self::Step(Size::Width(width)) => format!("training step, width {width}"),
             Self::Step(Size::Paper) => "training step, paper size".into(),
+            Self::Step(Size::Recipe) => "training step of the recipe".into(),
             Self::Inference => "inference".into(),
             Self::Kernels => "kernels".into(),
             Self::Data => "view pipeline".into(),
@@ -154,7 +159,7 @@ impl Planned {
         match self.group {
             Group::Step(Size::Width(..=32)) => 2.0,
             Group::Step(Size::Width(_)) | Group::Kernels => 3.0,
-            Group::Step(Size::Paper) => 4.0,
+            Group::Step(Size::Paper | Size::Recipe) => 4.0,
             Group::Inference | Group::Host => 5.0,
             Group::Data => 0.8,
         }
@@ -191,6 +196,12 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
     }
     first.extend(rest);
     first
+}
+
+/// Returns the jobs that measure a step of the user's recipe on each of `targets`.
+pub fn of_recipe(targets: &[Target]) -> Vec<Planned> {
+    let group = Group::Step(Size::Recipe);
+    targets.iter().map(|target| Planned { target: target.clone(), group }).collect()
 }
 
 /// Returns the first job's part of the `left` seconds for all of `jobs`. Time that a job doesn't

@@ -66,6 +66,7 @@ fn row(
     let timing = Timing::of(times).ok_or_else(|| Error::failed("nothing was measured"))?;
     let name = match size {
         Size::Paper => "paper".to_owned(),
+        Size::Recipe => "recipe".to_owned(),
         Size::Width(width) => format!("width{width}"),
     };
     Ok(Row {

@@ -3,7 +3,7 @@
 use super::plan::Size;
 use crate::config::{BUILT_IN, Config, Sides};
 use crate::data::bytes_of;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
 
 /// Returns configs/cifar10.toml, unchanged or with both networks at a given base width.
@@ -12,6 +12,7 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
     let (_, text) = BUILT_IN.iter().find(|(n, _)| *n == name).expect("a recipe of the program");
     let overrides = match size {
         Size::Paper => Vec::new(),
+        Size::Recipe => return Err(Error::usage("no recipe was given")),
         Size::Width(width) => vec![
             format!("model.encoder.base={width}"),
             format!("model.unet.base={width}"),

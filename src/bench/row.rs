@@ -46,7 +46,8 @@ pub struct Row {
     pub place: Place,
     /// The shape of a kernel's input, `[B, C, H, W]` or `[N]`.
     pub shape: Option<Vec<usize>>,
-    /// The remaining parameters of a kernel's case: "3x3 to 64, stride 2".
+    /// What else tells the case from others: a kernel's "3x3 to 64, stride 2", the sampler, or the
+    /// user's recipe of a training step.
     pub variant: Option<String>,
     /// Base channels of the denoiser (of the encoder in `encode`).
     pub width: Option<usize>,

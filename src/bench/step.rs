@@ -4,7 +4,7 @@
 use super::job::Job;
 use super::plan::Size;
 use super::recipe::noise;
-use super::row::{Message, ProfileRow, Skipped};
+use super::row::{Message, ProfileRow, Row, Skipped};
 use super::timing::runs;
 use crate::config::Config;
 use crate::diffusion::Schedule;
@@ -96,7 +96,8 @@ impl Training {
 pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     let config = job.recipe(size)?;
     let batch = config.train.batch_size;
-    let mut row = job.network("train_step", config.model.unet.base, batch);
+    let network = job.network("train_step", config.model.unet.base, batch);
+    let mut row = Row { variant: job.recipe_name(size), ..network };
     let name = row.name();
     job.planned(vec![name.clone()])?;
     let mut training = Training::new(config, &job.device);

@@ -1,6 +1,7 @@
 //! The benchmark: its command as a user sees it, failing jobs, and the kernels that only it uses.
 
 mod merge;
+mod recipe;
 
 use crate::common::{assert_close, error, wgpu};
 use burn::tensor::{Device, Tensor};

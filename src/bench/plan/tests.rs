@@ -41,6 +41,20 @@ fn the_first_step_of_every_device_comes_first_and_paper_size_only_on_a_gpu() {
 }
 
 #[test]
+fn a_recipe_is_the_only_job_of_each_device_and_jobs_are_named_as_they_are_read() {
+    let cpu = target("cpu", false);
+    let own = of_recipe(&[cpu.clone(), target("vulkan:0", true)]);
+    let names: Vec<String> =
+        own.iter().map(|j| format!("{} {}", j.target.place.device, j.group)).collect();
+    assert_eq!(names, ["cpu step:recipe", "vulkan:0 step:recipe"]);
+    assert!((share(100.0, &own) - 50.0).abs() < 1e-9, "both get half");
+    let others = [Suite::All, Suite::Host].map(|s| jobs(&[target("vulkan:0", true)], &cpu, s));
+    for job in own.iter().chain(others.iter().flatten()) {
+        assert_eq!(job.group.to_string().parse(), Ok(job.group));
+    }
+}
+
+#[test]
 fn shares_use_up_the_budget_and_pass_on_unused_time() {
     let cpu = target("cpu", false);
     let all = jobs(std::slice::from_ref(&cpu), &cpu, Suite::All);

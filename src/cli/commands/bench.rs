@@ -3,6 +3,7 @@
 mod estimate;
 mod merge;
 mod ranks;
+mod recipe;
 
 use crate::cli::args::Common;
 use crate::cli::args::PrecisionArgs;
@@ -14,7 +15,7 @@ use crate::cli::terminal;
 use indicatif::ProgressStyle;
 use serde_json::json;
 use soda::bench::job::Job;
-use soda::bench::plan::{Group, Planned, Suite, Target, jobs};
+use soda::bench::plan::{Group, Planned, Suite, Target, jobs, of_recipe};
 use soda::bench::row::{Message, Place, Skipped};
 use soda::bench::runner::{self, Outcome};
 use soda::bench::{chart, compare, table};
@@ -66,6 +67,8 @@ pub struct Args {
     #[arg(long, value_name = "CARD|FILE.toml", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare"])]
     estimate: Option<String>,
     #[command(flatten)]
+    recipe: recipe::Args,
+    #[command(flatten)]
     estimated: estimate::Args,
     /// Run this job in this process and print its rows as they come.
     #[arg(long, hide = true)]
@@ -113,7 +116,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return merge::run(files, args.markdown, common, output);
     }
     if let Some(card) = &args.estimate {
-        return estimate::run(card, &args.estimated, common, output);
+        return estimate::run(card, &args.estimated, &args.recipe, common, output);
     }
     if args.suite == Suite::Step
         && let Some(ranks) = launcher::join()?
@@ -126,8 +129,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
         return ranks::run(ranks, common, output);
     }
+    let recipe = args.recipe.read(args.precision)?;
     let (targets, refused) = targets(common, args.precision)?;
-    let mut planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
+    let mut planned = match recipe {
+        Some(_) => of_recipe(&targets),
+        None => jobs(&targets, &target(&Selected::cpu("")), args.suite),
+    };
     if !in_f32 && !planned.is_empty() {
         planned.retain(|job| job.group.has_networks());
         if planned.is_empty() {
@@ -158,6 +165,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("adapter", json!(only.map(|p| &p.adapter)));
     output.set("driver", json!(only.map(|p| &p.driver)));
     output.set("machine", machine::describe());
+    if let Some(path) = &args.recipe.config {
+        output.set("recipe", json!({ "config": path, "set": args.recipe.set }));
+    }
     output.set("budget_s", json!(args.budget));
     output.set("rows", json!(outcome.rows));
     output.set("skipped", json!(outcome.skipped));
@@ -249,6 +259,7 @@ fn measure(
         if args.profile {
             command.arg("--profile");
         }
+        args.recipe.pass(&mut command);
         command.args((0..verbose).map(|_| "-v"));
         command
     };
@@ -292,5 +303,10 @@ fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Resu
             .map_err(|e| Error::failed(format!("cannot write a row: {e}")))
     };
     let precision = args.precision.on(&device)?;
-    Job::new(&device, precision, started, args.job_seconds, args.profile, Box::new(send)).run(group)
+    let mut job =
+        Job::new(&device, precision, started, args.job_seconds, args.profile, Box::new(send));
+    if let Some((name, config)) = args.recipe.read(args.precision)? {
+        job = job.with_recipe(name, config);
+    }
+    job.run(group)
 }

@@ -1,5 +1,6 @@
 //! `soda bench --estimate`: an estimated training step on another card.
 
+use super::recipe;
 use crate::cli::args::{Common, count};
 use crate::cli::device;
 use crate::cli::output::Output;
@@ -10,17 +11,10 @@ use soda::config::Config;
 use soda::error::{Error, Result};
 use soda::machine;
 use soda::progress::say;
-use std::path::PathBuf;
 
 /// Arguments of an estimate.
 #[derive(clap::Args)]
 pub struct Args {
-    /// With --estimate: recipe, as for `soda train` (default: configs/cifar10.toml).
-    #[arg(long, value_name = "FILE", requires = "estimate")]
-    config: Option<PathBuf>,
-    /// With --estimate: override a value of the recipe, e.g. train.batch_size=64 (repeatable).
-    #[arg(long, value_name = "KEY=VALUE", requires = "estimate")]
-    set: Vec<String>,
     /// With --estimate check: the width at which the shares are measured, then the widths to
     /// estimate.
     #[arg(long, hide = true, value_delimiter = ',', value_parser = count::<usize>(1..), default_values_t = [32, 24, 48], requires = "estimate")]
@@ -28,9 +22,15 @@ pub struct Args {
 }
 
 /// Estimates a step on the card `name`, or checks the method if that is `check`.
-pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Result<()> {
+pub fn run(
+    name: &str,
+    args: &Args,
+    recipe: &recipe::Args,
+    common: &Common,
+    mut output: Output,
+) -> Result<()> {
     if name == "check" {
-        if args.config.is_some() || !args.set.is_empty() {
+        if recipe.config.is_some() || !recipe.set.is_empty() {
             return Err(Error::usage(
                 "--estimate check uses its own recipes; leave out --config and --set",
             ));
@@ -55,8 +55,8 @@ pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Resu
             "{name}: compiler = \"{compiler}\": expected one of {known}; or remove the line"
         )));
     }
-    let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
-    let config = Config::named(&path, &args.set)?;
+    let path = recipe.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
+    let config = Config::named(&path, &recipe.set)?;
     say("recording the launches of a step");
     let recording = launches(&config, &card, device::environment)?;
     let images = config.train.batch_size;
@@ -66,7 +66,7 @@ pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Resu
     output.set("estimate", json!(true));
     output.set("card", json!(card));
     output.set("assumed", json!(cards.assumed));
-    output.set("recipe", json!({ "config": path, "set": args.set, "batch": images, "micro_batch": config.train.micro_batch }));
+    output.set("recipe", json!({ "config": path, "set": recipe.set, "batch": images, "micro_batch": config.train.micro_batch }));
     output.merge(json!(estimate));
     output.write(common)
 }
