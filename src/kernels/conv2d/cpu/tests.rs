@@ -133,6 +133,10 @@ fn shapes() -> Vec<ConvShape> {
     shapes.push(shape(2, 96, 40, 16, 16, 3, 1));
     shapes.push(shape(8, 128, 128, 8, 8, 3, 1));
     shapes.push(shape(9, 48, 200, 8, 8, 3, 1));
+    // Large enough for its tiles of 4x4, some of them beyond the image.
+    shapes.push(shape(10, 17, 33, 13, 15, 3, 1));
+    shapes.push(shape(25, 13, 12, 8, 8, 3, 1));
+    shapes.push(shape(7, 64, 48, 16, 12, 3, 1));
     shapes.push(shape(2, 8, 8, 9, 11, 5, 1));
     shapes.push(shape(2, 8, 20, 9, 11, 5, 2));
     shapes.push(shape(2, 8, 20, 11, 10, 5, 3));

@@ -1,10 +1,9 @@
-//! The gradient of the weights of a 3x3 convolution by minimal filtering, F(3x3, 2x2): the 2x2 tile
-//! of dy serves as the kernel.
+//! The gradient of the weights of a 3x3 convolution by minimal filtering, F(3x3, 2x2) or
+//! F(3x3, 4x4): the tile of dy serves as the kernel.
 //!
 //! dw = A^T [sum over tiles of (G dy G^T) * (B^T d B)] A
 //!
-//! The products of all tiles, a matrix product over tiles for each of the 16 positions, are added
-//! up before the inverse transform, which then runs once for each pair of channels. A task owns its
+//! The products of all tiles, a matrix product over tiles for each position, are added up before the inverse transform, which then runs once for each pair of channels. A task owns its
 //! pairs of channels and walks over all tiles in order.
 
 // Loops over positions index several arrays of vectors. Iterators over such arrays aren't always
@@ -13,11 +12,13 @@
 
 use super::outer::{outer_tile, tile_rows};
 use super::tiles::BLOCK;
-use super::winograd::{POSITIONS, Tile, Winograd, load, position_step, store, transform_input};
+use super::winograd::{F2, F4, Filter, Tile, Winograd};
+use super::winograd::{load, position_step, store, transform_input};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+use std::marker::PhantomData;
 
 /// How the gradient of the weights is split: `rows` channels of x and `cols` channels of dy per
 /// task.
@@ -54,14 +55,21 @@ impl Cut {
         self.rows * self.cols
     }
 
-    /// Returns the index of the sum of a channel of x and a channel of dy, for the first position.
-    fn at(&self, row: usize, col: usize, dy_channels: usize, lanes: usize) -> usize {
+    /// Returns the index of the sum of a channel of x and a channel of dy, for the first of
+    /// `positions` positions.
+    fn at(
+        &self,
+        positions: usize,
+        (row, col): (usize, usize),
+        dy_channels: usize,
+        lanes: usize,
+    ) -> usize {
         let task = row / self.rows * self.col_tasks + col / self.cols;
         let within = col % self.cols;
         let first = within / self.block * self.block;
         let left = (dy_channels - (col - within)).min(self.cols) - first;
         let width = left.next_multiple_of(lanes).min(self.block);
-        task * POSITIONS * self.position_len()
+        task * positions * self.position_len()
             + first * self.rows
             + row % self.rows * width
             + within
@@ -72,13 +80,29 @@ impl Cut {
 /// Computes the gradient of the weights: `x` `[batch, height, width, source_channels]`, `dy`
 /// `[.., out_channels]`, `dw` `[out_channels, source_channels, 3, 3]`, overwritten.
 pub(super) fn grad_weight(path: Path, winograd: &Winograd, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if winograd.prefers_4() {
+        by::<F4, 4, 6>(path, winograd, x, dy, dw);
+    } else {
+        by::<F2, 2, 4>(path, winograd, x, dy, dw);
+    }
+}
+
+/// Is [`grad_weight`] by the algorithm `F`.
+fn by<F: Filter<M, A>, const M: usize, const A: usize>(
+    path: Path,
+    winograd: &Winograd,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+) {
     let (inputs, outputs, lanes) = (winograd.source_channels, winograd.out_channels, path.lanes());
     let cut = Cut::new(inputs, outputs, lanes);
     let mut sums =
-        Buffer::zeros(inputs.div_ceil(cut.rows) * cut.col_tasks * POSITIONS * cut.position_len());
-    sums.par_chunks_mut(POSITIONS * cut.position_len()).enumerate().for_each(|(task, sums)| {
+        Buffer::zeros(inputs.div_ceil(cut.rows) * cut.col_tasks * A * A * cut.position_len());
+    sums.par_chunks_mut(A * A * cut.position_len()).enumerate().for_each(|(task, sums)| {
         let (row, col) = (task / cut.col_tasks * cut.rows, task % cut.col_tasks * cut.cols);
-        path.run(WeightTask {
+        path.run(WeightTask::<F, M, A> {
+            filter: PhantomData,
             winograd,
             x,
             dy,
@@ -91,15 +115,16 @@ pub(super) fn grad_weight(path: Path, winograd: &Winograd, x: &[f32], dy: &[f32]
     // The first 9 positions now hold the taps.
     dw.par_chunks_mut(inputs * 9).enumerate().for_each(|(output, dw)| {
         for (input, taps) in dw.chunks_exact_mut(9).enumerate() {
-            let sums =
-                sums[cut.at(input, output, outputs, lanes)..].iter().step_by(cut.position_len());
+            let first = cut.at(A * A, (input, output), outputs, lanes);
+            let sums = sums[first..].iter().step_by(cut.position_len());
             taps.iter_mut().zip(sums).for_each(|(tap, sum)| *tap = *sum);
         }
     });
 }
 
 /// A task: the sums of some channels of x (first, count) by some of dy, over all tiles.
-struct WeightTask<'a> {
+struct WeightTask<'a, F, const M: usize, const A: usize> {
+    filter: PhantomData<F>,
     winograd: &'a Winograd,
     x: &'a [f32],
     dy: &'a [f32],
@@ -109,27 +134,29 @@ struct WeightTask<'a> {
     sums: &'a mut [f32],
 }
 
-impl WithSimd for WeightTask<'_> {
+impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for WeightTask<'_, F, M, A> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { winograd: w, x, dy, cut, rows: (row, rows), cols: (col, cols), sums } = self;
+        let Self { winograd: w, x, dy, cut, rows: (row, rows), cols: (col, cols), sums, .. } = self;
         let lanes = S::F32_LANES;
         let padded = cols.next_multiple_of(lanes);
         // By all channels, not just this task's: the groups decide how sums are rounded.
-        let group = Winograd::group(w.out_channels);
+        let group = Winograd::group(w.out_channels, A * A);
         let (mut v, mut e) = (
-            Buffer::new(POSITIONS * position_step(group * rows)),
-            Buffer::new(POSITIONS * position_step(group * padded)),
+            Buffer::new(A * A * position_step(group * rows)),
+            Buffer::new(A * A * position_step(group * padded)),
         );
-        for first in (0..w.tiles()).step_by(group) {
+        let all = w.tiles(M);
+        for first in (0..all).step_by(group) {
             let tiles: Vec<Tile> =
-                (first..(first + group).min(w.tiles())).map(|t| w.tile(t)).collect();
+                (first..(first + group).min(all)).map(|t| w.tile(t, M)).collect();
             let count = tiles.len();
-            transform_input(simd, w, x, &tiles, (w.source_channels, row, rows), &mut v);
-            transform_gradient(simd, w, dy, &tiles, (col, cols), &mut e);
-            for position in 0..POSITIONS {
+            let of_x = (w.source_channels, row, rows);
+            transform_input::<S, F, M, A>(simd, w, x, &tiles, of_x, &mut v);
+            transform_gradient::<S, F, M, A>(simd, w, dy, &tiles, (col, cols), &mut e);
+            for position in 0..A * A {
                 let v = &v[position * position_step(count * rows)..][..count * rows];
                 let e = &e[position * position_step(count * padded)..][..count * padded];
                 let sums = &mut sums[position * cut.position_len()..][..cut.position_len()];
@@ -154,22 +181,25 @@ impl WithSimd for WeightTask<'_> {
                 }
             }
         }
-        // From 16 positions to 9 taps, in place.
+        // From all positions to 9 taps, in place.
         for block in (0..cols).step_by(cut.block) {
             let width = (cols - block).next_multiple_of(lanes).min(cut.block);
             for at in (0..rows * width).step_by(lanes) {
                 let at = block * cut.rows + at;
-                let mut columns = [[simd.splat_f32s(0.0); 3]; 4];
-                for c in 0..4 {
-                    let mut m = [simd.splat_f32s(0.0); 4];
-                    for r in 0..4 {
-                        m[r] = load(simd, &sums[(r * 4 + c) * cut.position_len() + at..][..lanes]);
+                let mut columns = [[simd.splat_f32s(0.0); 3]; A];
+                for c in 0..A {
+                    let mut m = [simd.splat_f32s(0.0); A];
+                    for r in 0..A {
+                        m[r] = load(simd, &sums[(r * A + c) * cut.position_len() + at..][..lanes]);
                     }
-                    columns[c] = weight4(simd, m[0], m[1], m[2], m[3]);
+                    columns[c] = F::weight(simd, m);
                 }
                 for r in 0..3 {
-                    let taps =
-                        weight4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
+                    let mut m = [simd.splat_f32s(0.0); A];
+                    for c in 0..A {
+                        m[c] = columns[c][r];
+                    }
+                    let taps = F::weight(simd, m);
                     for c in 0..3 {
                         store(
                             simd,
@@ -183,25 +213,10 @@ impl WithSimd for WeightTask<'_> {
     }
 }
 
-/// Returns A^T m of F(3, 2): (m0 + m1 + m2, m1 - m2, m1 + m2 - m3).
-#[inline(always)]
-fn weight4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [S::f32s; 3] {
-    let both = simd.add_f32s(b, c);
-    [simd.add_f32s(a, both), simd.sub_f32s(b, c), simd.sub_f32s(both, d)]
-}
-
-/// Returns G g of F(3, 2): (g0, (g0 + g1) / 2, (g0 - g1) / 2, g1).
-#[inline(always)]
-fn gradient2<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 4] {
-    let half = simd.splat_f32s(0.5);
-    let (x, y) = (simd.mul_f32s(half, a), simd.mul_f32s(half, b));
-    [a, simd.add_f32s(x, y), simd.sub_f32s(x, y), b]
-}
-
 /// Writes G dy G^T of `count` channels from `first` on to `e` [position][tile of the
 /// group][channel, padded to whole vectors].
 #[inline(always)]
-fn transform_gradient<S: Simd>(
+fn transform_gradient<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
     simd: S,
     winograd: &Winograd,
     dy: &[f32],
@@ -215,22 +230,29 @@ fn transform_gradient<S: Simd>(
     for (t, tile) in tiles.iter().enumerate() {
         let at = ((tile.image * winograd.height + tile.row) * winograd.width + tile.col) * channels
             + first;
-        let (right, below) = (tile.col + 1 < winograd.width, tile.row + 1 < winograd.height);
+        let (height, width) = (winograd.height - tile.row, winograd.width - tile.col);
         for channel in (0..count).step_by(lanes) {
             let len = lanes.min(count - channel);
-            let mut g = [simd.splat_f32s(0.0); 4];
-            for (i, inside) in [true, right, below, right && below].into_iter().enumerate() {
-                if inside {
-                    let pixel = at + (i / 2 * winograd.width + i % 2) * channels;
-                    g[i] = load(simd, &dy[pixel + channel..][..len]);
+            let mut rows = [[simd.splat_f32s(0.0); A]; M];
+            for r in 0..M {
+                let mut g = [simd.splat_f32s(0.0); M];
+                for c in 0..M {
+                    if r < height && c < width {
+                        let pixel = at + (r * winograd.width + c) * channels;
+                        g[c] = load(simd, &dy[pixel + channel..][..len]);
+                    }
                 }
+                rows[r] = F::gradient(simd, g);
             }
-            let (upper, lower) = (gradient2(simd, g[0], g[1]), gradient2(simd, g[2], g[3]));
             let e = &mut e[t * padded + channel..];
-            for c in 0..4 {
-                let column = gradient2(simd, upper[c], lower[c]);
-                for r in 0..4 {
-                    store(simd, &mut e[(r * 4 + c) * step..][..lanes], column[r]);
+            for c in 0..A {
+                let mut g = [simd.splat_f32s(0.0); M];
+                for r in 0..M {
+                    g[r] = rows[r][c];
+                }
+                let column = F::gradient(simd, g);
+                for r in 0..A {
+                    store(simd, &mut e[(r * A + c) * step..][..lanes], column[r]);
                 }
             }
         }

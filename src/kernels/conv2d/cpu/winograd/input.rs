@@ -1,14 +1,9 @@
 //! The transform of the input, B^T d B.
 
+use super::filter::Filter;
 use super::tile::{Tile, Winograd, position_step};
 use pulp::Simd;
 use std::ops::Range;
-
-/// Returns B^T x of four rows: (x0 - x2, x1 + x2, x2 - x1, x1 - x3).
-#[inline(always)]
-fn input4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [S::f32s; 4] {
-    [simd.sub_f32s(a, c), simd.add_f32s(b, c), simd.sub_f32s(c, b), simd.sub_f32s(b, d)]
-}
 
 #[inline(always)]
 pub(in crate::kernels::conv2d::cpu) fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
@@ -29,7 +24,12 @@ pub(in crate::kernels::conv2d::cpu) fn store<S: Simd>(simd: S, to: &mut [f32], v
 /// Writes B^T d B of `count` channels from `first` on to `v` [position][tile of the
 /// group][channel].
 #[inline(always)]
-pub(in crate::kernels::conv2d::cpu) fn transform_input<S: Simd>(
+pub(in crate::kernels::conv2d::cpu) fn transform_input<
+    S: Simd,
+    F: Filter<M, A>,
+    const M: usize,
+    const A: usize,
+>(
     simd: S,
     winograd: &Winograd,
     source: &[f32],
@@ -41,25 +41,27 @@ pub(in crate::kernels::conv2d::cpu) fn transform_input<S: Simd>(
     let whole = count / S::F32_LANES * S::F32_LANES;
     let row = winograd.width * channels;
     for (t, tile) in tiles.iter().enumerate() {
-        let v = &mut v[t * count..][..15 * step + count];
+        let v = &mut v[t * count..][..(A * A - 1) * step + count];
         let mut from = 0;
         if tile.row > 0
             && tile.col > 0
-            && tile.row + 2 < winograd.height
-            && tile.col + 2 < winograd.width
+            && tile.row + M < winograd.height
+            && tile.col + M < winograd.width
         {
             let at = ((tile.image * winograd.height + tile.row - 1) * winograd.width + tile.col
                 - 1)
                 * channels
                 + first;
-            let pixels = &source[at..][..3 * (row + channels) + count];
+            let pixels = &source[at..][..(A - 1) * (row + channels) + count];
             while from < whole {
-                transform_inner(simd, (&pixels[from..], row, channels), &mut v[from..], step);
+                let pixels = (&pixels[from..], row, channels);
+                transform_inner::<S, F, M, A>(simd, pixels, &mut v[from..], step);
                 from += S::F32_LANES;
             }
         }
         if from < count {
-            transform_border(simd, winograd, source, tile, (channels, first), from..count, v, step);
+            let border = Border::<A>::new(winograd, tile, channels, first);
+            border.transform::<S, F, M>(simd, source, from..count, v, step);
         }
     }
 }
@@ -68,114 +70,115 @@ pub(in crate::kernels::conv2d::cpu) fn transform_input<S: Simd>(
 /// outside the image: `pixels` begins with its first value; its rows and columns are `row` and
 /// `col` elements apart.
 #[inline(always)]
-fn transform_inner<S: Simd>(
+fn transform_inner<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
     simd: S,
     (pixels, row, col): (&[f32], usize, usize),
     v: &mut [f32],
     step: usize,
 ) {
     assert!(
-        3 * (row + col) + S::F32_LANES <= pixels.len() && 15 * step + S::F32_LANES <= v.len(),
+        (A - 1) * (row + col) + S::F32_LANES <= pixels.len()
+            && (A * A - 1) * step + S::F32_LANES <= v.len(),
         "a tile beyond its image"
     );
-    let mut rows = [[simd.splat_f32s(0.0); 4]; 4];
-    for r in 0..4 {
-        let mut d = [simd.splat_f32s(0.0); 4];
-        for c in 0..4 {
+    let mut rows = [[simd.splat_f32s(0.0); A]; A];
+    for r in 0..A {
+        let mut d = [simd.splat_f32s(0.0); A];
+        for c in 0..A {
             let at = r * row + c * col;
             d[c] = load(simd, &pixels[at..at + S::F32_LANES]);
         }
-        rows[r] = input4(simd, d[0], d[1], d[2], d[3]);
+        rows[r] = F::input(simd, d);
     }
-    for c in 0..4 {
-        let column = input4(simd, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
-        for r in 0..4 {
-            let at = (r * 4 + c) * step;
+    for c in 0..A {
+        let mut d = [simd.splat_f32s(0.0); A];
+        for r in 0..A {
+            d[r] = rows[r][c];
+        }
+        let column = F::input(simd, d);
+        for r in 0..A {
+            let at = (r * A + c) * step;
             store(simd, &mut v[at..at + S::F32_LANES], column[r]);
         }
     }
 }
 
-/// Transforms the vectors of `range` for [`transform_input`], for any tile: pixels outside the
-/// image count as zeros.
-#[allow(clippy::too_many_arguments)] // as `transform_input`, of which it is a part
-#[inline(always)]
-fn transform_border<S: Simd>(
-    simd: S,
-    winograd: &Winograd,
-    source: &[f32],
-    tile: &Tile,
-    (channels, first): (usize, usize),
-    range: Range<usize>,
-    v: &mut [f32],
-    step: usize,
-) {
-    // Where the tile's pixels are; those outside the image are never read.
-    let mut at = [0usize; 16];
-    let mut inside = [true; 16];
-    for r in 0..4 {
-        for c in 0..4 {
-            let (y, x) = ((tile.row + r).wrapping_sub(1), (tile.col + c).wrapping_sub(1));
-            inside[r * 4 + c] = y < winograd.height && x < winograd.width;
-            if inside[r * 4 + c] {
-                at[r * 4 + c] =
-                    ((tile.image * winograd.height + y) * winograd.width + x) * channels + first;
-            }
-        }
-    }
-    for channel in range.clone().step_by(S::F32_LANES) {
-        let len = S::F32_LANES.min(range.end - channel);
-        if len == S::F32_LANES {
-            transform_vector::<S, true>(
-                simd,
-                source,
-                (&at, &inside),
-                channel,
-                len,
-                &mut v[channel..],
-                step,
-            );
-        } else {
-            transform_vector::<S, false>(
-                simd,
-                source,
-                (&at, &inside),
-                channel,
-                len,
-                &mut v[channel..],
-                step,
-            );
-        }
-    }
+/// Where the pixels of a tile are; those outside the image are never read.
+struct Border<const A: usize> {
+    at: [[usize; A]; A],
+    inside: [[bool; A]; A],
 }
 
-/// Transforms one vector of channels for [`transform_border`], `WHOLE` or of `len` channels.
-#[inline(always)]
-fn transform_vector<S: Simd, const WHOLE: bool>(
-    simd: S,
-    source: &[f32],
-    (at, inside): (&[usize; 16], &[bool; 16]),
-    channel: usize,
-    len: usize,
-    v: &mut [f32],
-    step: usize,
-) {
-    let len = if WHOLE { S::F32_LANES } else { len };
-    let mut rows = [[simd.splat_f32s(0.0); 4]; 4];
-    for r in 0..4 {
-        let mut d = [simd.splat_f32s(0.0); 4];
-        for c in 0..4 {
-            if inside[r * 4 + c] {
-                d[c] = load(simd, &source[at[r * 4 + c] + channel..][..len]);
+impl<const A: usize> Border<A> {
+    #[inline(always)]
+    fn new(winograd: &Winograd, tile: &Tile, channels: usize, first: usize) -> Self {
+        let mut border = Self { at: [[0; A]; A], inside: [[true; A]; A] };
+        for r in 0..A {
+            for c in 0..A {
+                let (y, x) = ((tile.row + r).wrapping_sub(1), (tile.col + c).wrapping_sub(1));
+                border.inside[r][c] = y < winograd.height && x < winograd.width;
+                if border.inside[r][c] {
+                    let pixel = (tile.image * winograd.height + y) * winograd.width + x;
+                    border.at[r][c] = pixel * channels + first;
+                }
             }
         }
-        rows[r] = input4(simd, d[0], d[1], d[2], d[3]);
+        border
     }
-    let v = &mut v[..15 * step + len];
-    for c in 0..4 {
-        let column = input4(simd, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
-        for r in 0..4 {
-            store(simd, &mut v[(r * 4 + c) * step..][..len], column[r]);
+
+    /// Transforms the vectors of `range` for [`transform_input`]: pixels outside the image count
+    /// as zeros.
+    #[inline(always)]
+    fn transform<S: Simd, F: Filter<M, A>, const M: usize>(
+        &self,
+        simd: S,
+        source: &[f32],
+        range: Range<usize>,
+        v: &mut [f32],
+        step: usize,
+    ) {
+        for channel in range.clone().step_by(S::F32_LANES) {
+            let len = S::F32_LANES.min(range.end - channel);
+            let v = &mut v[channel..];
+            if len == S::F32_LANES {
+                self.vector::<S, F, M, true>(simd, source, (channel, len), v, step);
+            } else {
+                self.vector::<S, F, M, false>(simd, source, (channel, len), v, step);
+            }
+        }
+    }
+
+    /// Transforms one vector of channels, `WHOLE` or of `len` channels.
+    #[inline(always)]
+    fn vector<S: Simd, F: Filter<M, A>, const M: usize, const WHOLE: bool>(
+        &self,
+        simd: S,
+        source: &[f32],
+        (channel, len): (usize, usize),
+        v: &mut [f32],
+        step: usize,
+    ) {
+        let len = if WHOLE { S::F32_LANES } else { len };
+        let mut rows = [[simd.splat_f32s(0.0); A]; A];
+        for r in 0..A {
+            let mut d = [simd.splat_f32s(0.0); A];
+            for c in 0..A {
+                if self.inside[r][c] {
+                    d[c] = load(simd, &source[self.at[r][c] + channel..][..len]);
+                }
+            }
+            rows[r] = F::input(simd, d);
+        }
+        let v = &mut v[..(A * A - 1) * step + len];
+        for c in 0..A {
+            let mut d = [simd.splat_f32s(0.0); A];
+            for r in 0..A {
+                d[r] = rows[r][c];
+            }
+            let column = F::input(simd, d);
+            for r in 0..A {
+                store(simd, &mut v[(r * A + c) * step..][..len], column[r]);
+            }
         }
     }
 }

@@ -1,16 +1,14 @@
-//! The 2x2 tiles of the output of a convolution.
-
-/// Positions of a transformed tile.
-pub(in crate::kernels::conv2d::cpu) const POSITIONS: usize = 16;
+//! The tiles of the output of a convolution.
 
 /// Returns the number of elements from one position to the next, for positions of `len` elements:
-/// one cache line more, or the 16 stores of a tile would compete for the same few lines of the
+/// one cache line more, or the stores of a tile would compete for the same few lines of the
 /// first-level cache.
 pub(in crate::kernels::conv2d::cpu) fn position_step(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
 
 /// A convolution with 3x3 kernels, stride 1 and padding 1.
+#[derive(Clone, Copy)]
 pub(in crate::kernels::conv2d::cpu) struct Winograd {
     pub batch: usize,
     pub height: usize,
@@ -21,7 +19,7 @@ pub(in crate::kernels::conv2d::cpu) struct Winograd {
     pub out_channels: usize,
 }
 
-/// A 2x2 tile of the output: its image and first pixel.
+/// A tile of the output: its image and first pixel.
 #[derive(Clone, Copy)]
 pub(in crate::kernels::conv2d::cpu) struct Tile {
     pub image: usize,
@@ -37,27 +35,41 @@ impl Winograd {
             && self.width >= 4
             && self.source_channels >= 12
             && self.out_channels >= 12
-            && self.tiles() >= 32
+            && self.tiles(2) >= 32
     }
 
     /// Checks the same for the gradient of the weights, where each task transforms its part of dy
     /// again.
     pub fn pays_for_weights(&self) -> bool {
-        self.pays() && self.tiles() >= 64 && (self.out_channels >= 48 || self.source_channels <= 64)
+        self.pays()
+            && self.tiles(2) >= 64
+            && (self.out_channels >= 48 || self.source_channels <= 64)
     }
 
-    pub fn tiles(&self) -> usize {
-        self.batch * self.height.div_ceil(2) * self.width.div_ceil(2)
+    /// Checks whether tiles of 4x4 are faster than tiles of 2x2: they need fewer multiplications,
+    /// unless much of them lies outside the image, but more transformed weights.
+    pub fn prefers_4(&self) -> bool {
+        self.tiles(4) >= 96 && self.tiles(4) * 36 * 4 <= self.tiles(2) * 16 * 3
     }
 
-    pub fn tile(&self, index: usize) -> Tile {
-        let (rows, cols) = (self.height.div_ceil(2), self.width.div_ceil(2));
-        Tile { image: index / (rows * cols), row: index / cols % rows * 2, col: index % cols * 2 }
+    /// Returns the number of tiles with `side` pixels a side.
+    pub fn tiles(&self, side: usize) -> usize {
+        self.batch * self.height.div_ceil(side) * self.width.div_ceil(side)
     }
 
-    /// Returns the number of tiles in a group, whose transform of `channels` channels takes part of
-    /// the second-level cache.
-    pub fn group(channels: usize) -> usize {
-        (4096 / channels).next_multiple_of(8).clamp(16, 64)
+    /// Returns the tile `index` of those with `side` pixels a side.
+    pub fn tile(&self, index: usize, side: usize) -> Tile {
+        let (rows, cols) = (self.height.div_ceil(side), self.width.div_ceil(side));
+        Tile {
+            image: index / (rows * cols),
+            row: index / cols % rows * side,
+            col: index % cols * side,
+        }
+    }
+
+    /// Returns the number of tiles in a group, whose transform of `channels` channels to
+    /// `positions` positions takes part of the second-level cache.
+    pub fn group(channels: usize, positions: usize) -> usize {
+        (65536 / (positions * channels)).next_multiple_of(8).clamp(16, 64)
     }
 }
