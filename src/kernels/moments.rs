@@ -1,6 +1,6 @@
 //! Sums for the mean and variance of each channel of NHWC memory, in one pass.
 
-use super::simd::{LANES, Lanes, Loop, blocks, load, store};
+use super::simd::{LANES, Lanes, Loop, blocks, load, store, whole};
 
 /// The pixels that are processed together: their values stay in the L1 cache, and their sums are
 /// f32.
@@ -23,10 +23,16 @@ pub(crate) fn pivots(x: &[f32], channels: usize) -> Vec<f32> {
 /// Returns for each channel the sums over the pixels of x - pivot and of its square.
 #[inline(always)]
 pub(crate) fn sums(x: &[f32], pivot: &[f32]) -> [Vec<f32>; 2] {
+    if whole(pivot.len()) { sums_of::<true>(x, pivot) } else { sums_of::<false>(x, pivot) }
+}
+
+/// Is [`sums`], over `WHOLE` blocks of channels or not.
+#[inline(always)]
+fn sums_of<const WHOLE: bool>(x: &[f32], pivot: &[f32]) -> [Vec<f32>; 2] {
     let channels = pivot.len();
     let (mut sums, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
     for tile in x.chunks(TILE * channels) {
-        for (first, count) in blocks(channels) {
+        for (first, count) in blocks::<WHOLE>(channels) {
             let pivot = load(&pivot[first..], count);
             let (mut s, mut q) = ([0.0; LANES], [0.0; LANES]);
             for row in tile.chunks_exact(channels) {
@@ -64,6 +70,14 @@ pub(crate) fn accumulate(totals: &mut [f32], count: usize, lanes: &Lanes) {
         total[i] += lanes[i];
     }
     store(totals, count, &total);
+}
+
+/// Replaces each value by the sum over its group of `size` channels, divided by `n`.
+pub(crate) fn group_means(sums: &mut [f32], size: usize, n: usize) {
+    for group in sums.chunks_mut(size) {
+        let mean = (group.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64) as f32;
+        group.fill(mean);
+    }
 }
 
 /// Returns `v`, or 0 if rounding made a sum of squares negative; NaN stays NaN.

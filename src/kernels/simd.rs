@@ -40,10 +40,20 @@ pub(crate) const LANES: usize = 16;
 /// One value for each of [`LANES`] channels.
 pub(crate) type Lanes = [f32; LANES];
 
-/// Returns the channels 0..n in blocks: (first channel, channels in the block).
+/// Returns the channels 0..n in blocks: (first channel, channels in the block). If all blocks are
+/// `WHOLE`, the compiler knows their size. Otherwise [`load`] and [`store`] are calls that copy
+/// memory, and nothing stays in registers across them.
 #[inline(always)]
-pub(crate) fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..channels).step_by(LANES).map(move |first| (first, LANES.min(channels - first)))
+pub(crate) fn blocks<const WHOLE: bool>(channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..channels)
+        .step_by(LANES)
+        .map(move |first| (first, if WHOLE { LANES } else { LANES.min(channels - first) }))
+}
+
+/// Returns whether all blocks of `channels` channels are whole.
+#[inline(always)]
+pub(crate) fn whole(channels: usize) -> bool {
+    channels.is_multiple_of(LANES)
 }
 
 /// Returns the first `count` values of `from`, with zeros in the other lanes.

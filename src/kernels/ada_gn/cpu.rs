@@ -9,8 +9,8 @@ use super::{
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math;
-use crate::kernels::moments::{self, TILE, accumulate};
-use crate::kernels::simd::{LANES, Lanes, Loop, blocks, load, store, vectorised};
+use crate::kernels::moments::{self, TILE, accumulate, group_means};
+use crate::kernels::simd::{LANES, Lanes, Loop, blocks, load, store, vectorised, whole};
 use crate::kernels::timer::timer;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -44,14 +44,6 @@ impl Affine<'_> {
 /// D and xhat = (h - mean) * rstd.
 fn columns(saved: &[f32]) -> [Vec<f32>; 4] {
     [0, 1, 2, 3].map(|i| saved.iter().skip(i).step_by(4).copied().collect())
-}
-
-/// Replaces each value by the sum over its group of `size` channels, divided by `n`.
-fn group_means(sums: &mut [f32], size: usize, n: usize) {
-    for group in sums.chunks_mut(size) {
-        let mean = (group.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64) as f32;
-        group.fill(mean);
-    }
 }
 
 /// Returns the mean and 1 / sqrt(var + eps) of each group of one image `[pixels, channels]`.
@@ -105,22 +97,20 @@ impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &
             &'a AdaGnOptions,
         ),
     ) {
-        let size = affine.channels / options.groups;
+        let (size, whole) = (affine.channels / options.groups, whole(affine.channels));
         let statistics = statistics(x, affine.channels, options);
         for (c, saved) in saved.chunks_exact_mut(4).enumerate() {
             let ((a, d), [mean, rstd]) = (affine.at(b, c), statistics[c / size]);
             saved.copy_from_slice(&[a, d, mean, rstd]);
         }
         let first = b * x.len();
-        match (options.activation, &options.dropout) {
-            (Activation::None, None) => apply::<FMA, false>(x, out, saved, None, first),
-            (Activation::None, dropout) => {
-                apply::<FMA, false>(x, out, saved, dropout.as_ref(), first)
-            }
-            (Activation::Silu, None) => apply::<FMA, true>(x, out, saved, None, first),
-            (Activation::Silu, dropout) => {
-                apply::<FMA, true>(x, out, saved, dropout.as_ref(), first)
-            }
+        let dropout = options.dropout.as_ref();
+        // Without dropout and over whole blocks, the loops hold no branches.
+        match (options.activation, whole && dropout.is_none()) {
+            (Activation::None, true) => apply::<FMA, false, true>(x, out, saved, None, first),
+            (Activation::Silu, true) => apply::<FMA, true, true>(x, out, saved, None, first),
+            (Activation::None, false) => apply::<FMA, false, false>(x, out, saved, dropout, first),
+            (Activation::Silu, false) => apply::<FMA, true, false>(x, out, saved, dropout, first),
         }
     }
 }
@@ -128,7 +118,7 @@ impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &
 /// Computes out = dropout(activation(A * xhat + D)) of one image, whose elements are counted in
 /// NHWC order from `first_element`.
 #[inline(always)]
-fn apply<const FMA: bool, const SILU: bool>(
+fn apply<const FMA: bool, const SILU: bool, const WHOLE: bool>(
     x: &[f32],
     out: &mut [f32],
     saved: &[f32],
@@ -140,7 +130,7 @@ fn apply<const FMA: bool, const SILU: bool>(
     for (tile, (out, x)) in
         out.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)).enumerate()
     {
-        for (first, count) in blocks(channels) {
+        for (first, count) in blocks::<WHOLE>(channels) {
             let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
             let mut element = first_element + tile * TILE * channels + first;
             for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
@@ -181,18 +171,19 @@ impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
         let (size, pixels) = (channels / options.groups, x.len() / channels);
         let first = b * x.len();
         // dh first holds g, the gradient of the activation's argument.
-        let [s0, s1] = match (options.activation, &options.dropout) {
-            (Activation::None, None) => {
-                activation_gradient::<FMA, false>(x, dy, dh, saved, None, first)
+        let (whole, dropout) = (whole(channels), options.dropout.as_ref());
+        let [s0, s1] = match (options.activation, whole && dropout.is_none()) {
+            (Activation::None, true) => {
+                activation_gradient::<FMA, false, true>(x, dy, dh, saved, None, first)
             }
-            (Activation::None, dropout) => {
-                activation_gradient::<FMA, false>(x, dy, dh, saved, dropout.as_ref(), first)
+            (Activation::Silu, true) => {
+                activation_gradient::<FMA, true, true>(x, dy, dh, saved, None, first)
             }
-            (Activation::Silu, None) => {
-                activation_gradient::<FMA, true>(x, dy, dh, saved, None, first)
+            (Activation::None, false) => {
+                activation_gradient::<FMA, false, false>(x, dy, dh, saved, dropout, first)
             }
-            (Activation::Silu, dropout) => {
-                activation_gradient::<FMA, true>(x, dy, dh, saved, dropout.as_ref(), first)
+            (Activation::Silu, false) => {
+                activation_gradient::<FMA, true, false>(x, dy, dh, saved, dropout, first)
             }
         };
         for (c, sums) in sums.chunks_exact_mut(2).enumerate() {
@@ -203,25 +194,39 @@ impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
         let (mut m0, mut m1) = (weighted(&s0), weighted(&s1));
         group_means(&mut m0, size, size * pixels);
         group_means(&mut m1, size, size * pixels);
-        // dh = rstd * (A * g - m0 - xhat * m1)
-        for (g, x) in dh.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)) {
-            for (first, count) in blocks(channels) {
-                let [a, mean, rstd, m0, m1] =
-                    [&a, &mean, &rstd, &m0, &m1].map(|v| load(&v[first..], count));
-                let (mut of_g, mut of_x, mut constant) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let coefficients = [&a, &mean, &rstd, &m0, &m1].map(Vec::as_slice);
+        if whole {
+            input_gradient::<FMA, true>(dh, x, coefficients);
+        } else {
+            input_gradient::<FMA, false>(dh, x, coefficients);
+        }
+    }
+}
+
+/// Replaces g in `dh` by dh = rstd * (A * g - m0 - xhat * m1), for one image.
+#[inline(always)]
+fn input_gradient<const FMA: bool, const WHOLE: bool>(
+    dh: &mut [f32],
+    x: &[f32],
+    coefficients: [&[f32]; 5],
+) {
+    let channels = coefficients[0].len();
+    for (g, x) in dh.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)) {
+        for (first, count) in blocks::<WHOLE>(channels) {
+            let [a, mean, rstd, m0, m1] = coefficients.map(|v| load(&v[first..], count));
+            let (mut of_g, mut of_x, mut constant) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            for i in 0..LANES {
+                of_g[i] = rstd[i] * a[i];
+                of_x[i] = -rstd[i] * rstd[i] * m1[i];
+                constant[i] = -rstd[i] * m0[i];
+            }
+            for (g, x) in g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
                 for i in 0..LANES {
-                    of_g[i] = rstd[i] * a[i];
-                    of_x[i] = -rstd[i] * rstd[i] * m1[i];
-                    constant[i] = -rstd[i] * m0[i];
+                    let rest = math::mul_add::<FMA>(of_x[i], x[i] - mean[i], constant[i]);
+                    lanes[i] = math::mul_add::<FMA>(of_g[i], lanes[i], rest);
                 }
-                for (g, x) in g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                    let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
-                    for i in 0..LANES {
-                        let rest = math::mul_add::<FMA>(of_x[i], x[i] - mean[i], constant[i]);
-                        lanes[i] = math::mul_add::<FMA>(of_g[i], lanes[i], rest);
-                    }
-                    store(&mut g[first..], count, &lanes);
-                }
+                store(&mut g[first..], count, &lanes);
             }
         }
     }
@@ -230,7 +235,7 @@ impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
 /// Writes g, the gradient of u = A * xhat + D. Returns the sums S0 = sum g and S1 = sum g * xhat
 /// over the pixels of one image.
 #[inline(always)]
-fn activation_gradient<const FMA: bool, const SILU: bool>(
+fn activation_gradient<const FMA: bool, const SILU: bool, const WHOLE: bool>(
     x: &[f32],
     dy: &[f32],
     g: &mut [f32],
@@ -245,7 +250,7 @@ fn activation_gradient<const FMA: bool, const SILU: bool>(
     for (tile, ((g, dy), x)) in
         g.chunks_mut(size).zip(dy.chunks(size)).zip(x.chunks(size)).enumerate()
     {
-        for (first, count) in blocks(channels) {
+        for (first, count) in blocks::<WHOLE>(channels) {
             let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
             let mut element = first_element + tile * size + first;
             let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);

@@ -11,7 +11,7 @@ use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math::mul_add;
 use crate::kernels::moments::{Sums, TILE, accumulate, not_below_0, pivots};
 use crate::kernels::operand::Optional;
-use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
+use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised, whole};
 use crate::kernels::timer::timer;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
@@ -48,25 +48,30 @@ impl Affine {
 
 struct ApplyImage;
 
-impl<'a> Loop<(&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool)> for ApplyImage {
+type ApplyArguments<'a> = (&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool);
+
+impl<'a> Loop<ApplyArguments<'a>> for ApplyImage {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(
-        (x, residual, y, affine, relu): (
-            &'a [f32],
-            Option<&'a [f32]>,
-            &'a mut [f32],
-            &'a Affine,
-            bool,
-        ),
-    ) {
+    fn run<const FMA: bool>(arguments: ApplyArguments<'a>) {
+        if whole(arguments.3.a.len()) {
+            Self::blocks::<FMA, true>(arguments);
+        } else {
+            Self::blocks::<FMA, false>(arguments);
+        }
+    }
+}
+
+impl ApplyImage {
+    #[inline(always)]
+    fn blocks<const FMA: bool, const WHOLE: bool>((x, residual, y, affine, relu): ApplyArguments) {
         let channels = affine.a.len();
         let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
         for (pixel, (y, x)) in
             y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).enumerate()
         {
-            for (first, count) in blocks(channels) {
+            for (first, count) in blocks::<WHOLE>(channels) {
                 let (a, mut d) = (load(&affine.a[first..], count), load(&affine.d[first..], count));
                 if let Some(residual) = residual {
                     let r = load(&residual[pixel * channels + first..], count);
@@ -114,12 +119,25 @@ enum Mask<'a> {
 /// Returns the sums of g and g * xhat.
 struct MaskedImage;
 
-impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for MaskedImage {
+type MaskedArguments<'a> = (&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>);
+
+impl<'a> Loop<MaskedArguments<'a>> for MaskedImage {
     type Output = [Vec<f32>; 2];
 
     #[inline(always)]
-    fn run<const FMA: bool>(
-        (g, x, dy, affine, mask): (&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>),
+    fn run<const FMA: bool>(arguments: MaskedArguments<'a>) -> [Vec<f32>; 2] {
+        if whole(arguments.3.a.len()) {
+            Self::blocks::<FMA, true>(arguments)
+        } else {
+            Self::blocks::<FMA, false>(arguments)
+        }
+    }
+}
+
+impl MaskedImage {
+    #[inline(always)]
+    fn blocks<const FMA: bool, const WHOLE: bool>(
+        (g, x, dy, affine, mask): MaskedArguments,
     ) -> [Vec<f32>; 2] {
         let channels = affine.a.len();
         let size = TILE * channels;
@@ -127,7 +145,7 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for M
         for (tile, ((g, x), dy)) in
             g.chunks_mut(size).zip(x.chunks(size)).zip(dy.chunks(size)).enumerate()
         {
-            for (first, count) in blocks(channels) {
+            for (first, count) in blocks::<WHOLE>(channels) {
                 let [a, d, mean, rstd] = [&affine.a, &affine.d, &affine.mean, &affine.rstd]
                     .map(|v| load(&v[first..], count));
                 let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
@@ -168,26 +186,31 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for M
 /// and g * xhat.
 struct GradientImage;
 
-impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)> for GradientImage {
+type GradientArguments<'a> = (&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine);
+
+impl<'a> Loop<GradientArguments<'a>> for GradientImage {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(
-        (dx, g, x, [m0, m1], affine): (
-            &'a mut [f32],
-            &'a [f32],
-            &'a [f32],
-            [&'a [f32]; 2],
-            &'a Affine,
-        ),
-    ) {
+    fn run<const FMA: bool>(arguments: GradientArguments<'a>) {
+        if whole(arguments.4.a.len()) {
+            Self::blocks::<FMA, true>(arguments);
+        } else {
+            Self::blocks::<FMA, false>(arguments);
+        }
+    }
+}
+
+impl GradientImage {
+    #[inline(always)]
+    fn blocks<const FMA: bool, const WHOLE: bool>((dx, g, x, [m0, m1], affine): GradientArguments) {
         let channels = affine.a.len();
         for ((dx, g), x) in dx
             .chunks_exact_mut(channels)
             .zip(g.chunks_exact(channels))
             .zip(x.chunks_exact(channels))
         {
-            for (first, count) in blocks(channels) {
+            for (first, count) in blocks::<WHOLE>(channels) {
                 let [a, mean, rstd] =
                     [&affine.a, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
                 let [m0, m1] = [m0, m1].map(|m| load(&m[first..], count));

@@ -59,7 +59,7 @@ impl<'a> Loop<(&'a [f32], &'a mut [f32], usize, Size)> for ForwardRow {
     fn run<const FMA: bool>((x, y, row, size): (&'a [f32], &'a mut [f32], usize, Size)) {
         let rows = reach(row, size.height);
         for (col, y) in y.chunks_exact_mut(size.channels).enumerate() {
-            for (first, count) in blocks(size.channels) {
+            for (first, count) in blocks::<false>(size.channels) {
                 let window = [rows.clone(), reach(col, size.width)];
                 let (best, _) = maxima(x, size, window, (first, count));
                 store(&mut y[first..], count, &best);
@@ -81,7 +81,7 @@ impl<'a> Loop<(&'a [f32], &'a [f32], &'a mut [f32], Size)> for BackwardImage {
         for (window, dy) in dy.chunks_exact(channels).enumerate() {
             let [rows, cols] =
                 [reach(window / out_width, size.height), reach(window % out_width, size.width)];
-            for (first, count) in blocks(channels) {
+            for (first, count) in blocks::<false>(channels) {
                 let (_, at) = maxima(x, size, [rows.clone(), cols.clone()], (first, count));
                 let dy = load(&dy[first..], count);
                 for pixel in

@@ -197,6 +197,9 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for ForwardTask<'
         let mut v = Buffer::new(A * A * v_step);
         transform_input::<S, F, M, A>(simd, w, source, &tiles, (inputs, 0, inputs), &mut v);
 
+        // Not in the loop, which would fill it with zeros for every tile.
+        let zero = simd.splat_f32s(0.0);
+        let (mut columns, mut y) = ([[zero; M]; A], [[zero; M]; M]);
         let mut products = Buffer::new(A * A * position_step(group * BLOCK * lanes));
         for first in (0..channels).step_by(BLOCK * lanes) {
             let width = (channels - first).next_multiple_of(lanes).min(BLOCK * lanes);
@@ -218,7 +221,8 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for ForwardTask<'
                 let products = &products[t * width..][..(A * A - 1) * step + width];
                 let bias = bias.map(|bias| &bias[first..]);
                 for at in (0..valid).step_by(lanes) {
-                    let y = transform_output::<S, F, M, A>(simd, &products[at..], step);
+                    let products = &products[at..];
+                    transform_output::<S, F, M, A>(simd, products, step, &mut columns, &mut y);
                     let len = lanes.min(valid - at);
                     let mut constant = simd.splat_f32s(0.0);
                     if let Some(bias) = bias {
@@ -251,16 +255,17 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for ForwardTask<'
     }
 }
 
-/// Returns A^T m A of one vector of channels: `products` begins with the first position's; the
-/// others follow every `step` elements.
+/// Writes A^T m A of one vector of channels to `y`: `products` begins with the first position's; the
+/// others follow every `step` elements. `columns` holds A^T m.
 #[inline(always)]
 fn transform_output<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
     simd: S,
     products: &[f32],
     step: usize,
-) -> [[S::f32s; M]; M] {
+    columns: &mut [[S::f32s; M]; A],
+    y: &mut [[S::f32s; M]; M],
+) {
     assert!((A * A - 1) * step + S::F32_LANES <= products.len(), "a tile beyond its products");
-    let mut columns = [[simd.splat_f32s(0.0); M]; A];
     for c in 0..A {
         let mut m = [simd.splat_f32s(0.0); A];
         for r in 0..A {
@@ -269,7 +274,6 @@ fn transform_output<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
         }
         columns[c] = F::output(simd, m);
     }
-    let mut y = [[simd.splat_f32s(0.0); M]; M];
     for r in 0..M {
         let mut m = [simd.splat_f32s(0.0); A];
         for c in 0..A {
@@ -277,5 +281,4 @@ fn transform_output<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
         }
         y[r] = F::output(simd, m);
     }
-    y
 }

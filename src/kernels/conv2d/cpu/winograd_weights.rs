@@ -227,13 +227,14 @@ fn transform_gradient<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
     let (lanes, channels) = (S::F32_LANES, winograd.out_channels);
     let padded = count.next_multiple_of(lanes);
     let step = position_step(tiles.len() * padded);
+    // Not in the loop, which would fill it with zeros for every tile.
+    let mut rows = [[simd.splat_f32s(0.0); A]; M];
     for (t, tile) in tiles.iter().enumerate() {
         let at = ((tile.image * winograd.height + tile.row) * winograd.width + tile.col) * channels
             + first;
         let (height, width) = (winograd.height - tile.row, winograd.width - tile.col);
         for channel in (0..count).step_by(lanes) {
             let len = lanes.min(count - channel);
-            let mut rows = [[simd.splat_f32s(0.0); A]; M];
             for r in 0..M {
                 let mut g = [simd.splat_f32s(0.0); M];
                 for c in 0..M {

@@ -40,6 +40,8 @@ pub(in crate::kernels::conv2d::cpu) fn transform_input<
     let step = position_step(tiles.len() * count);
     let whole = count / S::F32_LANES * S::F32_LANES;
     let row = winograd.width * channels;
+    // Not in the loop, which would fill it with zeros for every tile.
+    let mut rows = [[simd.splat_f32s(0.0); A]; A];
     for (t, tile) in tiles.iter().enumerate() {
         let v = &mut v[t * count..][..(A * A - 1) * step + count];
         let mut from = 0;
@@ -55,13 +57,13 @@ pub(in crate::kernels::conv2d::cpu) fn transform_input<
             let pixels = &source[at..][..(A - 1) * (row + channels) + count];
             while from < whole {
                 let pixels = (&pixels[from..], row, channels);
-                transform_inner::<S, F, M, A>(simd, pixels, &mut v[from..], step);
+                transform_inner::<S, F, M, A>(simd, pixels, &mut v[from..], step, &mut rows);
                 from += S::F32_LANES;
             }
         }
         if from < count {
             let border = Border::<A>::new(winograd, tile, channels, first);
-            border.transform::<S, F, M>(simd, source, from..count, v, step);
+            border.transform::<S, F, M>(simd, source, from..count, v, step, &mut rows);
         }
     }
 }
@@ -75,13 +77,13 @@ fn transform_inner<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
     (pixels, row, col): (&[f32], usize, usize),
     v: &mut [f32],
     step: usize,
+    rows: &mut [[S::f32s; A]; A],
 ) {
     assert!(
         (A - 1) * (row + col) + S::F32_LANES <= pixels.len()
             && (A * A - 1) * step + S::F32_LANES <= v.len(),
         "a tile beyond its image"
     );
-    let mut rows = [[simd.splat_f32s(0.0); A]; A];
     for r in 0..A {
         let mut d = [simd.splat_f32s(0.0); A];
         for c in 0..A {
@@ -136,14 +138,15 @@ impl<const A: usize> Border<A> {
         range: Range<usize>,
         v: &mut [f32],
         step: usize,
+        rows: &mut [[S::f32s; A]; A],
     ) {
         for channel in range.clone().step_by(S::F32_LANES) {
             let len = S::F32_LANES.min(range.end - channel);
             let v = &mut v[channel..];
             if len == S::F32_LANES {
-                self.vector::<S, F, M, true>(simd, source, (channel, len), v, step);
+                self.vector::<S, F, M, true>(simd, source, (channel, len), v, step, rows);
             } else {
-                self.vector::<S, F, M, false>(simd, source, (channel, len), v, step);
+                self.vector::<S, F, M, false>(simd, source, (channel, len), v, step, rows);
             }
         }
     }
@@ -157,9 +160,9 @@ impl<const A: usize> Border<A> {
         (channel, len): (usize, usize),
         v: &mut [f32],
         step: usize,
+        rows: &mut [[S::f32s; A]; A],
     ) {
         let len = if WHOLE { S::F32_LANES } else { len };
-        let mut rows = [[simd.splat_f32s(0.0); A]; A];
         for r in 0..A {
             let mut d = [simd.splat_f32s(0.0); A];
             for c in 0..A {
