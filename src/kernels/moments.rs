@@ -26,7 +26,7 @@ pub(crate) fn sums(x: &[f32], pivot: &[f32]) -> [Vec<f32>; 2] {
     if whole(pivot.len()) { sums_of::<true>(x, pivot) } else { sums_of::<false>(x, pivot) }
 }
 
-/// Is [`sums`], over `WHOLE` blocks of channels or not.
+/// Runs [`sums`] over blocks of channels that are all `WHOLE`, or not.
 #[inline(always)]
 fn sums_of<const WHOLE: bool>(x: &[f32], pivot: &[f32]) -> [Vec<f32>; 2] {
     let channels = pivot.len();

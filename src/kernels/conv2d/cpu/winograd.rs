@@ -53,7 +53,7 @@ impl Winograd {
         }
     }
 
-    /// Is [`Winograd::run`] by the algorithm `F`.
+    /// Runs [`Winograd::run`] by the algorithm `F`.
     #[allow(clippy::too_many_arguments)] // as `run`
     fn by<F: Filter<M, A> + Sync, const M: usize, const A: usize>(
         &self,

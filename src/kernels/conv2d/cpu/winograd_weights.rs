@@ -87,7 +87,7 @@ pub(super) fn grad_weight(path: Path, winograd: &Winograd, x: &[f32], dy: &[f32]
     }
 }
 
-/// Is [`grad_weight`] by the algorithm `F`.
+/// Runs [`grad_weight`] by the algorithm `F`.
 fn by<F: Filter<M, A>, const M: usize, const A: usize>(
     path: Path,
     winograd: &Winograd,
