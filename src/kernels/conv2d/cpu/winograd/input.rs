@@ -92,6 +92,19 @@ fn transform_inner<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
         }
         rows[r] = F::input(simd, d);
     }
+    transform_columns::<S, F, M, A>(simd, rows, v, S::F32_LANES, step);
+}
+
+/// Transforms the columns of a tile, whose rows are transformed already, and writes them to the
+/// first `len` elements of each position in `v`.
+#[inline(always)]
+fn transform_columns<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
+    simd: S,
+    rows: &[[S::f32s; A]; A],
+    v: &mut [f32],
+    len: usize,
+    step: usize,
+) {
     for c in 0..A {
         let mut d = [simd.splat_f32s(0.0); A];
         for r in 0..A {
@@ -99,8 +112,7 @@ fn transform_inner<S: Simd, F: Filter<M, A>, const M: usize, const A: usize>(
         }
         let column = F::input(simd, d);
         for r in 0..A {
-            let at = (r * A + c) * step;
-            store(simd, &mut v[at..at + S::F32_LANES], column[r]);
+            store(simd, &mut v[(r * A + c) * step..][..len], column[r]);
         }
     }
 }
@@ -173,15 +185,6 @@ impl<const A: usize> Border<A> {
             rows[r] = F::input(simd, d);
         }
         let v = &mut v[..(A * A - 1) * step + len];
-        for c in 0..A {
-            let mut d = [simd.splat_f32s(0.0); A];
-            for r in 0..A {
-                d[r] = rows[r][c];
-            }
-            let column = F::input(simd, d);
-            for r in 0..A {
-                store(simd, &mut v[(r * A + c) * step..][..len], column[r]);
-            }
-        }
+        transform_columns::<S, F, M, A>(simd, rows, v, len, step);
     }
 }
