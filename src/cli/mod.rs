@@ -100,6 +100,21 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+/// Makes this thread one of those that compute. Otherwise it would hand every kernel to them and
+/// sleep meanwhile: about a tenth of a training step. Where there is only one, it remains another
+/// thread: this one may wait for a thread that reads images by computing threads.
+fn compute_on_this_thread() {
+    // As rayon counts them.
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let threads = asked
+        .filter(|threads| *threads > 0)
+        .or_else(|| std::thread::available_parallelism().ok().map(std::num::NonZeroUsize::get));
+    if threads.is_some_and(|threads| threads > 1) {
+        // It fails where the threads exist already; then they compute as usual.
+        let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
+    }
+}
+
 /// Runs the command line of this process.
 ///
 /// # Errors
@@ -107,6 +122,7 @@ enum Command {
 /// code 2.
 pub fn run() -> std::result::Result<(), Failure> {
     let Cli { command, verbosity } = Cli::parse();
+    compute_on_this_thread();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"]
         [usize::from(verbosity.verbose.min(2))];
     let mut logger =

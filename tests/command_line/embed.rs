@@ -1,11 +1,13 @@
 //! Features from the program: what `embed` writes, and one clear error message for each mistake.
 
 use crate::common::program::{fails, json, program, soda, succeeds, train};
+use crate::common::run::wait_for;
 use soda::eval::features::Features;
 use soda::eval::table;
 use soda::eval::whitening::Whitening;
 use soda::model::weights::WeightsFile;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
@@ -136,6 +138,28 @@ fn image_files_have_the_features_of_the_same_images_in_the_data_set() {
     assert!(out.contains("3 x 8") && !out.contains("left out"), "{out}");
     assert_eq!(report["skipped"], 0);
     assert_eq!(std::fs::read_to_string(at("three.txt")).expect("names").lines().count(), 3);
+}
+
+#[test]
+fn images_are_read_with_any_number_of_threads() {
+    table::write_labels(&at("any.npy"), &[0; PICTURES]).expect("labels");
+    let values = ["1", "2", "5"].map(|threads| {
+        let out = format!("threads_{threads}.npy");
+        let args = ["embed", "pictures", "--skip-unreadable", "--run", "run", "--device", "cpu"];
+        let mut child = program(FOLDER.path())
+            .env("RAYON_NUM_THREADS", threads)
+            .args([&args[..], &["--out", &out]].concat())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        // It would wait for ever if the one thread that reads images also waited for them.
+        wait_for(&format!("z by {threads} threads"), || {
+            child.try_wait().expect("a child").is_some_and(|status| status.success())
+        });
+        read(&out, Some("any.npy")).values
+    });
+    assert_eq!(values[0].len(), PICTURES * 8);
+    assert!(values[1..].iter().all(|other| same(&values[0], other)));
 }
 
 #[test]

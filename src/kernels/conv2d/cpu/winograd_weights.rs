@@ -98,8 +98,9 @@ fn by<F: Filter<M, A>, const M: usize, const A: usize>(
     let (inputs, outputs, lanes) = (winograd.source_channels, winograd.out_channels, path.lanes());
     let cut = Cut::new(inputs, outputs, lanes);
     let mut sums =
-        Buffer::zeros(inputs.div_ceil(cut.rows) * cut.col_tasks * A * A * cut.position_len());
+        Buffer::new(inputs.div_ceil(cut.rows) * cut.col_tasks * A * A * cut.position_len());
     sums.par_chunks_mut(A * A * cut.position_len()).enumerate().for_each(|(task, sums)| {
+        sums.fill(0.0);
         let (row, col) = (task / cut.col_tasks * cut.rows, task % cut.col_tasks * cut.cols);
         path.run(WeightTask::<F, M, A> {
             filter: PhantomData,
