@@ -169,9 +169,11 @@ impl Pool {
             self.idle_lines -= lines;
             return (Some(buffer), Vec::new());
         }
-        // Keeps the total close to the peak use: buffers of other sizes make room for this one.
+        // Keeps the total close to the peak use: buffers of other sizes make room for this one. With
+        // room for an eighth more than the peak, a step of `configs/small.toml` allocated 80 MB of
+        // zeros, a tenth of its time; with a half it allocates next to nothing.
         let mut freed = Vec::new();
-        while self.live_lines + self.idle_lines > self.peak_lines + self.peak_lines / 8
+        while self.live_lines + self.idle_lines > self.peak_lines + self.peak_lines / 2
             && let Some(buffer) = self.remove_oldest()
         {
             freed.push(buffer);
@@ -227,7 +229,7 @@ mod tests {
         let mut pool = Pool::default();
         for size in 1..200 {
             let buffers = [take(&mut pool, size * 3), take(&mut pool, size)];
-            assert!(pool.live_lines + pool.idle_lines <= pool.peak_lines + pool.peak_lines / 8);
+            assert!(pool.live_lines + pool.idle_lines <= pool.peak_lines + pool.peak_lines / 2);
             buffers.into_iter().for_each(|b| pool.give(b));
         }
         assert_eq!((pool.live_lines, pool.peak_lines), (0, 199 * 4));
