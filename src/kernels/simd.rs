@@ -67,6 +67,21 @@ pub(crate) fn load(from: &[f32], count: usize) -> Lanes {
     lanes
 }
 
+/// Returns the `count` values of each slice from `first` on, as [`load`] does. (A closure that
+/// borrows `count` hides from the compiler that a block is whole.)
+#[inline(always)]
+pub(crate) fn load_each<const N: usize>(
+    from: [&[f32]; N],
+    first: usize,
+    count: usize,
+) -> [Lanes; N] {
+    let mut lanes = [[0.0; LANES]; N];
+    for (lanes, from) in lanes.iter_mut().zip(from) {
+        *lanes = load(&from[first..], count);
+    }
+    lanes
+}
+
 /// Writes the first `count` lanes to `to`.
 #[inline(always)]
 pub(crate) fn store(to: &mut [f32], count: usize, lanes: &Lanes) {

@@ -10,7 +10,7 @@ use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math;
 use crate::kernels::moments::{self, TILE, accumulate, group_means};
-use crate::kernels::simd::{LANES, Lanes, Loop, blocks, load, store, vectorised, whole};
+use crate::kernels::simd::{LANES, Lanes, Loop, blocks, load, load_each, store, vectorised, whole};
 use crate::kernels::timer::timer;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -127,11 +127,12 @@ fn apply<const FMA: bool, const SILU: bool, const WHOLE: bool>(
 ) {
     let channels = saved.len() / 4;
     let coefficients = columns(saved);
+    let coefficients = coefficients.each_ref().map(Vec::as_slice);
     for (tile, (out, x)) in
         out.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)).enumerate()
     {
         for (first, count) in blocks::<WHOLE>(channels) {
-            let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
+            let [a, d, mean, rstd] = load_each(coefficients, first, count);
             let mut element = first_element + tile * TILE * channels + first;
             for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
                 let mut u = load(&x[first..], count);
@@ -213,7 +214,7 @@ fn input_gradient<const FMA: bool, const WHOLE: bool>(
     let channels = coefficients[0].len();
     for (g, x) in dh.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)) {
         for (first, count) in blocks::<WHOLE>(channels) {
-            let [a, mean, rstd, m0, m1] = coefficients.map(|v| load(&v[first..], count));
+            let [a, mean, rstd, m0, m1] = load_each(coefficients, first, count);
             let (mut of_g, mut of_x, mut constant) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
             for i in 0..LANES {
                 of_g[i] = rstd[i] * a[i];
@@ -245,13 +246,14 @@ fn activation_gradient<const FMA: bool, const SILU: bool, const WHOLE: bool>(
 ) -> [Vec<f32>; 2] {
     let channels = saved.len() / 4;
     let coefficients = columns(saved);
+    let coefficients = coefficients.each_ref().map(Vec::as_slice);
     let (mut sums, mut products) = (vec![0.0f32; channels], vec![0.0f32; channels]);
     let size = TILE * channels;
     for (tile, ((g, dy), x)) in
         g.chunks_mut(size).zip(dy.chunks(size)).zip(x.chunks(size)).enumerate()
     {
         for (first, count) in blocks::<WHOLE>(channels) {
-            let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
+            let [a, d, mean, rstd] = load_each(coefficients, first, count);
             let mut element = first_element + tile * size + first;
             let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
             let rows = g

@@ -11,7 +11,7 @@ use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math::mul_add;
 use crate::kernels::moments::{Sums, TILE, accumulate, not_below_0, pivots};
 use crate::kernels::operand::Optional;
-use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised, whole};
+use crate::kernels::simd::{LANES, Loop, blocks, load, load_each, store, vectorised, whole};
 use crate::kernels::timer::timer;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
@@ -146,8 +146,8 @@ impl MaskedImage {
             g.chunks_mut(size).zip(x.chunks(size)).zip(dy.chunks(size)).enumerate()
         {
             for (first, count) in blocks::<WHOLE>(channels) {
-                let [a, d, mean, rstd] = [&affine.a, &affine.d, &affine.mean, &affine.rstd]
-                    .map(|v| load(&v[first..], count));
+                let coefficients = [&affine.a[..], &affine.d, &affine.mean, &affine.rstd];
+                let [a, d, mean, rstd] = load_each(coefficients, first, count);
                 let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
                 let rows = g
                     .chunks_exact_mut(channels)
@@ -211,9 +211,8 @@ impl GradientImage {
             .zip(x.chunks_exact(channels))
         {
             for (first, count) in blocks::<WHOLE>(channels) {
-                let [a, mean, rstd] =
-                    [&affine.a, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
-                let [m0, m1] = [m0, m1].map(|m| load(&m[first..], count));
+                let coefficients = [&affine.a[..], &affine.mean, &affine.rstd, m0, m1];
+                let [a, mean, rstd, m0, m1] = load_each(coefficients, first, count);
                 let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
                 for i in 0..LANES {
                     let xhat = (x[i] - mean[i]) * rstd[i];
