@@ -100,9 +100,9 @@ enum Command {
     Man(completions::ManArgs),
 }
 
-/// Makes this thread one of those that compute. Otherwise it would hand every kernel to them and
-/// sleep meanwhile: about a tenth of a training step. Where there is only one, it remains another
-/// thread: this one may wait for a thread that reads images by computing threads.
+/// Makes this thread one of rayon's. Otherwise it hands every kernel to them and sleeps until it is
+/// done, which costs about a tenth of a training step. If rayon has one thread only, that stays a
+/// separate one: this thread waits for images, and rayon's decode them.
 fn compute_on_this_thread() {
     // As rayon counts them.
     let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
