@@ -81,22 +81,14 @@ fn dropout_factors(dropout: &Dropout, first: usize) -> Lanes {
 /// The forward pass of one image: (x, out, saved, image index, affine, options).
 struct ForwardImage;
 
-impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions)>
-    for ForwardImage
-{
+type ForwardArguments<'a> =
+    (&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions);
+
+impl<'a> Loop<ForwardArguments<'a>> for ForwardImage {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(
-        (x, out, saved, b, affine, options): (
-            &'a [f32],
-            &'a mut [f32],
-            &'a mut [f32],
-            usize,
-            &'a Affine<'a>,
-            &'a AdaGnOptions,
-        ),
-    ) {
+    fn run<const FMA: bool>((x, out, saved, b, affine, options): ForwardArguments<'a>) {
         let (size, whole) = (affine.channels / options.groups, whole(affine.channels));
         let statistics = statistics(x, affine.channels, options);
         for (c, saved) in saved.chunks_exact_mut(4).enumerate() {
