@@ -22,6 +22,7 @@ mod plan;
 pub(super) use axis::Axis;
 pub(super) use plan::Gather;
 
+use super::operands::Operands;
 use super::tiles::{BLOCK, Pixels, gather_any, gather_dots};
 use crate::kernels::simd::Path;
 use plan::{Class, Cut};
@@ -36,24 +37,12 @@ thread_local! {
 }
 
 impl Gather {
-    /// Computes out [batch, rows, cols, out_channels] from source [batch, rows, cols,
-    /// source_channels]. The weight of (output channel o, source channel i, kernel row and column)
-    /// is w[o * out_stride + i * source_stride + row * kernel + column]. `residual`, of out's
-    /// shape, is added.
-    #[allow(clippy::too_many_arguments)] // all are different, and both callers name them
-    pub fn run(
-        &self,
-        path: Path,
-        source: &[f32],
-        w: &[f32],
-        strides: (usize, usize),
-        bias: Option<&[f32]>,
-        residual: Option<&[f32]>,
-        out: &mut [f32],
-    ) {
+    /// Computes out `[batch, rows, cols, out_channels]` from the operands.
+    pub fn run(&self, path: Path, operands: &Operands, out: &mut [f32]) {
         if out.is_empty() {
             return;
         }
+        let Operands { source, weights: w, bias, residual } = *operands;
         let lanes = path.lanes();
         let narrow = self.narrow(lanes);
         let padded =
@@ -66,9 +55,9 @@ impl Gather {
         let classes = self.classes(&cut, padded);
         let mut weights = WEIGHTS.take();
         if narrow {
-            self.pack_narrow(w, strides, &mut weights);
+            self.pack_narrow(&w, &mut weights);
         } else {
-            self.pack(lanes, w, strides, &mut weights);
+            self.pack(lanes, &w, &mut weights);
         }
 
         let out_row = self.cols.out_len * self.out_channels;

@@ -7,6 +7,7 @@
 
 mod direct;
 mod grad_weight;
+mod operands;
 mod outer;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::kernels::work::Work;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use direct::{Axis, Gather};
+use operands::{Operands, Weights};
 use rayon::prelude::*;
 use winograd::Winograd;
 
@@ -74,12 +76,13 @@ fn forward_on(
     check("y", y.len(), shape.outputs_len(), shape);
     check("bias", bias.map_or(shape.c_out, <[f32]>::len), shape.c_out, shape);
     check("residual", residual.map_or(y.len(), <[f32]>::len), y.len(), shape);
+    let weights = Weights { values: w, c_in: shape.c_in, taps: shape.taps(), transposed: false };
+    let operands = Operands { source: x, weights, bias, residual };
     if let Some(winograd) = winograd(shape, shape.c_in, shape.c_out) {
-        return winograd.run(path, x, w, (shape.c_in * 9, 9), false, bias, residual, y);
+        return winograd.run(path, &operands, y);
     }
     let axis =
         |inputs, outputs| Axis::forward(inputs, outputs, shape.kernel, shape.stride, shape.padding);
-    let taps = shape.taps();
     let gather = Gather {
         batch: shape.batch,
         source_channels: shape.c_in,
@@ -87,7 +90,7 @@ fn forward_on(
         rows: axis(shape.height, shape.out_height()),
         cols: axis(shape.width, shape.out_width()),
     };
-    gather.run(path, x, w, (shape.c_in * taps, taps), bias, residual, y);
+    gather.run(path, &operands, y);
 }
 
 /// Computes the gradient of the input, with a bias and a residual where it serves as an operation
@@ -122,13 +125,14 @@ fn transposed_on(
     check("dx", dx.len(), shape.inputs_len(), shape);
     check("bias", bias.map_or(shape.c_in, <[f32]>::len), shape.c_in, shape);
     check("residual", residual.map_or(dx.len(), <[f32]>::len), dx.len(), shape);
+    let weights = Weights { values: w, c_in: shape.c_in, taps: shape.taps(), transposed: true };
+    let operands = Operands { source: dy, weights, bias, residual };
     if let Some(winograd) = winograd(shape, shape.c_out, shape.c_in) {
-        return winograd.run(path, dy, w, (9, shape.c_in * 9), true, bias, residual, dx);
+        return winograd.run(path, &operands, dx);
     }
     let axis = |inputs, outputs| {
         Axis::backward(outputs, inputs, shape.kernel, shape.stride, shape.padding)
     };
-    let taps = shape.taps();
     let gather = Gather {
         batch: shape.batch,
         source_channels: shape.c_out,
@@ -136,7 +140,7 @@ fn transposed_on(
         rows: axis(shape.height, shape.out_height()),
         cols: axis(shape.width, shape.out_width()),
     };
-    gather.run(path, dy, w, (taps, shape.c_in * taps), bias, residual, dx);
+    gather.run(path, &operands, dx);
 }
 
 /// Computes the gradient of the weights: `x` `[batch, height, width, c_in]`, `dy`

@@ -22,6 +22,7 @@ pub(super) use filter::{F2, F4, Filter};
 pub(super) use input::{load, store, transform_input};
 pub(super) use tile::{Tile, Winograd, position_step};
 
+use super::operands::{Operands, Weights};
 use super::tiles::{BLOCK, product};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
@@ -30,40 +31,20 @@ use rayon::prelude::*;
 use std::marker::PhantomData;
 
 impl Winograd {
-    /// Computes out `[batch, height, width, out_channels]` = bias + residual + the convolution of
-    /// `source` `[batch, height, width, source_channels]`. The weight of (output channel o, source
-    /// channel i, tap k) is w[o * out_stride + i * source_stride + k], or that of tap 8 - k if
-    /// `flipped`.
-    #[allow(clippy::too_many_arguments)] // as `Gather::run`
-    pub fn run(
-        &self,
-        path: Path,
-        source: &[f32],
-        w: &[f32],
-        strides: (usize, usize),
-        flipped: bool,
-        bias: Option<&[f32]>,
-        residual: Option<&[f32]>,
-        out: &mut [f32],
-    ) {
+    /// Computes out `[batch, height, width, out_channels]` from the operands.
+    pub fn run(&self, path: Path, operands: &Operands, out: &mut [f32]) {
         if self.prefers_4() {
-            self.by::<F4, 4, 6>(path, source, w, strides, flipped, bias, residual, out);
+            self.by::<F4, 4, 6>(path, operands, out);
         } else {
-            self.by::<F2, 2, 4>(path, source, w, strides, flipped, bias, residual, out);
+            self.by::<F2, 2, 4>(path, operands, out);
         }
     }
 
     /// Runs [`Winograd::run`] by the algorithm `F`.
-    #[allow(clippy::too_many_arguments)] // as `run`
     fn by<F: Filter<M, A> + Sync, const M: usize, const A: usize>(
         &self,
         path: Path,
-        source: &[f32],
-        w: &[f32],
-        strides: (usize, usize),
-        flipped: bool,
-        bias: Option<&[f32]>,
-        residual: Option<&[f32]>,
+        operands: &Operands,
         out: &mut [f32],
     ) {
         let lanes = path.lanes();
@@ -74,11 +55,9 @@ impl Winograd {
                 path.run(TransformWeights::<F, M, A> {
                     filter: PhantomData,
                     winograd: self,
-                    w,
-                    strides,
-                    flipped,
+                    weights: operands.weights,
                     first: block * BLOCK * lanes,
-                    weights,
+                    transformed: weights,
                 });
             },
         );
@@ -103,10 +82,8 @@ impl Winograd {
             path.run(ForwardTask::<F, M, A> {
                 filter: PhantomData,
                 winograd: self,
-                source,
+                operands,
                 weights: &weights,
-                bias,
-                residual,
                 bands,
             });
         });
@@ -118,11 +95,9 @@ impl Winograd {
 struct TransformWeights<'a, F, const M: usize, const A: usize> {
     filter: PhantomData<F>,
     winograd: &'a Winograd,
-    w: &'a [f32],
-    strides: (usize, usize),
-    flipped: bool,
+    weights: Weights<'a>,
     first: usize,
-    weights: &'a mut [f32],
+    transformed: &'a mut [f32],
 }
 
 impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for TransformWeights<'_, F, M, A> {
@@ -131,15 +106,16 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for TransformWeig
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let inputs = self.winograd.source_channels;
-        let width = self.weights.len() / (A * A * inputs);
+        let width = self.transformed.len() / (A * A * inputs);
         let valid = width.min(self.winograd.out_channels - self.first);
-        let (out_stride, source_stride) = self.strides;
+        let (out_stride, source_stride) = self.weights.strides();
         let mut taps = [[0.0f32; 64]; 9];
         for input in 0..inputs {
             for o in 0..valid {
-                let w = &self.w[(self.first + o) * out_stride + input * source_stride..][..9];
+                let first = (self.first + o) * out_stride + input * source_stride;
+                let w = &self.weights.values[first..][..9];
                 for k in 0..9 {
-                    taps[k][o] = w[if self.flipped { 8 - k } else { k }];
+                    taps[k][o] = w[if self.weights.transposed { 8 - k } else { k }];
                 }
             }
             for at in (0..width).step_by(S::F32_LANES) {
@@ -155,7 +131,7 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for TransformWeig
                     let column = F::kernel(simd, [rows[0][c], rows[1][c], rows[2][c]]);
                     for r in 0..A {
                         let to = ((r * A + c) * inputs + input) * width + at;
-                        store(simd, &mut self.weights[to..to + S::F32_LANES], column[r]);
+                        store(simd, &mut self.transformed[to..to + S::F32_LANES], column[r]);
                     }
                 }
             }
@@ -167,10 +143,9 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for TransformWeig
 struct ForwardTask<'a, 'b, F, const M: usize, const A: usize> {
     filter: PhantomData<F>,
     winograd: &'a Winograd,
-    source: &'a [f32],
+    operands: &'a Operands<'a>,
+    /// The transformed ones.
     weights: &'a [f32],
-    bias: Option<&'a [f32]>,
-    residual: Option<&'a [f32]>,
     bands: &'a mut [(usize, usize, &'b mut [f32])],
 }
 
@@ -179,7 +154,8 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> WithSimd for ForwardTask<'
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { winograd: w, source, weights, bias, residual, bands, .. } = self;
+        let Self { winograd: w, operands, weights, bands, .. } = self;
+        let Operands { source, bias, residual, .. } = *operands;
         let (inputs, channels, lanes) = (w.source_channels, w.out_channels, S::F32_LANES);
         let cols = w.width.div_ceil(M);
         let out_row = w.width * channels;

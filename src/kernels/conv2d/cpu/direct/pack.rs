@@ -2,6 +2,7 @@
 
 use super::axis::Axis;
 use super::plan::Gather;
+use crate::kernels::conv2d::cpu::operands::Weights;
 use crate::kernels::conv2d::cpu::tiles::BLOCK;
 use rayon::prelude::*;
 
@@ -9,13 +10,8 @@ impl Gather {
     /// Packs the weights as [class][block of output channels][tap row][tap column][source
     /// channel][output channel of the block], with the output channels padded with zeros to whole
     /// vectors.
-    pub(super) fn pack(
-        &self,
-        lanes: usize,
-        w: &[f32],
-        (out_stride, source_stride): (usize, usize),
-        packed: &mut Vec<f32>,
-    ) {
+    pub(super) fn pack(&self, lanes: usize, weights: &Weights, packed: &mut Vec<f32>) {
+        let (out_stride, source_stride) = weights.strides();
         let kernel = |axis: &Axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>();
         let width = kernel(&self.cols);
         let padded = self.out_channels.next_multiple_of(lanes);
@@ -40,7 +36,7 @@ impl Gather {
                         if valid < nb {
                             packed.fill(0.0);
                         }
-                        let w = &w[block * BLOCK * lanes * out_stride..];
+                        let w = &weights.values[block * BLOCK * lanes * out_stride..];
                         // A few source channels at a time, whose weights stay in the first-level
                         // cache while the taps are sorted.
                         for first in (0..self.source_channels).step_by(16) {
@@ -60,12 +56,8 @@ impl Gather {
     }
 
     /// Packs the weights as [class][tap row][output channel][tap column][source channel].
-    pub(super) fn pack_narrow(
-        &self,
-        w: &[f32],
-        (out_stride, source_stride): (usize, usize),
-        packed: &mut Vec<f32>,
-    ) {
+    pub(super) fn pack_narrow(&self, weights: &Weights, packed: &mut Vec<f32>) {
+        let (out_stride, source_stride) = weights.strides();
         let width = self.cols.phases.iter().map(|p| p.taps.len()).sum::<usize>();
         packed.clear();
         for row_phase in &self.rows.phases {
@@ -73,7 +65,7 @@ impl Gather {
                 for row in &row_phase.taps {
                     for o in 0..self.out_channels {
                         for col in &col_phase.taps {
-                            let w = &w[o * out_stride + row * width + col..];
+                            let w = &weights.values[o * out_stride + row * width + col..];
                             packed
                                 .extend(w.iter().step_by(source_stride).take(self.source_channels));
                         }
