@@ -18,6 +18,21 @@ pub fn retyped(words: &[String]) -> String {
     program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
 }
 
+/// Returns `words` with each absolute path reduced to its last part, so that a command line that is
+/// published doesn't show how the folders of a machine are named.
+pub fn without_folders(words: &[String]) -> Vec<String> {
+    let last = |path: &str| {
+        let path = Path::new(path);
+        let name = path.is_absolute().then(|| path.file_name())?;
+        Some(name?.to_string_lossy().into_owned())
+    };
+    let shortened = |word: &String| match word.split_once('=') {
+        Some((flag, value)) => last(value).map(|value| format!("{flag}={value}")),
+        None => last(word),
+    };
+    words.iter().map(|word| shortened(word).unwrap_or_else(|| word.clone())).collect()
+}
+
 /// Returns `words` as the rest of a typed command line: each with a space before it.
 pub fn continued(words: &[OsString]) -> String {
     words.iter().map(|word| format!(" {}", quoted(word))).collect()
@@ -42,6 +57,19 @@ mod tests {
         assert_eq!(command[0], "soda");
         assert_eq!(command[1..], words[1..]);
         assert_eq!(retyped(&[]), "");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_absolute_paths_lose_their_folders() {
+        let words =
+            ["soda", "train", "--run", "/home/me/runs/a", "--data=/data/cifar/", "--config"]
+                .map(str::to_owned);
+        let kept = ["configs/small.toml", "--set", "train.lr=1e-3", "/", "-1/2", "vulkan:0"];
+        let words = [&words[..], &kept.map(str::to_owned)].concat();
+        let shortened = without_folders(&words);
+        assert_eq!(shortened[..6], ["soda", "train", "--run", "a", "--data=cifar", "--config"]);
+        assert_eq!(shortened[6..], kept);
     }
 
     #[test]

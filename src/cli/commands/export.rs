@@ -20,7 +20,7 @@ use soda::model::weights::{self, MORE, Tensors, WHITENING, WeightsFile};
 use soda::model::{onnx, torchvision};
 use soda::progress::say;
 use soda::run_dir::{RunDir, Start};
-use soda::shell::retyped;
+use soda::shell::{retyped, without_folders};
 use soda::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
 use soda::units::{counted, grouped, megabytes};
 use std::path::PathBuf;
@@ -287,8 +287,10 @@ fn add_beginning(weights: &mut WeightsFile) {
             start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="))
         };
         let cooled = starts[1..].iter().find(cools);
-        let calls: Vec<String> =
-            std::iter::once(first).chain(cooled).map(|start| retyped(&start.command)).collect();
+        let calls: Vec<String> = std::iter::once(first)
+            .chain(cooled)
+            .map(|start| retyped(&without_folders(&start.command)))
+            .collect();
         weights.metadata.insert("command".into(), calls.join(" && "));
     }
     weights
