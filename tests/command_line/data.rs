@@ -156,3 +156,20 @@ fn images_without_class_folders_are_described_once_and_health_says_what_it_needs
     let health = ["health", "--run", "r", "--device", "cpu", "--data", "photos"];
     fails(&soda(at, &health), 1, &["health needs images of at least two classes"]);
 }
+
+#[test]
+fn an_error_names_the_environment_where_that_chose_the_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (args, blamed) in [
+        (&["data", "verify"][..], true),
+        (&["data", "show"], true),
+        (&["reconstruct", "-n", "1", "--device", "cpu"], true),
+        (&["data", "verify", "elsewhere"], false),
+        (&["data", "show", "--data", "elsewhere"], false),
+    ] {
+        let output = program(at).args(args).env("SODA_DATA", "nowhere").output().expect("starts");
+        let place = if blamed { "error: SODA_DATA: nowhere does" } else { "error: elsewhere does" };
+        fails(&output, 2, &[place, "not exist"]);
+    }
+}

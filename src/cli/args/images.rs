@@ -81,7 +81,7 @@ impl Common {
 pub fn named(common: &Common, side: usize) -> Result<Dataset> {
     let asked = common.taking.options();
     let opened = data::open(place(common).as_deref(), side, &asked);
-    let opened = opened.map_err(|e| named_by(common, e))?;
+    let opened = opened.map_err(|e| named_by(common.data.as_deref(), e))?;
     unused(&asked, &opened.options, &opened.origin).iter().for_each(|warning| warn(warning));
     told(opened)
 }
@@ -104,9 +104,9 @@ pub fn place(common: &Common) -> Option<PathBuf> {
     common.data.clone().or_else(environment)
 }
 
-/// Adds to `error` that the place comes from the environment, where it does.
-fn named_by(common: &Common, error: Error) -> Error {
-    match (&common.data, environment(), &error) {
+/// Adds to `error` that the place comes from the environment, where the call names no `place`.
+pub fn named_by(place: Option<&Path>, error: Error) -> Error {
+    match (place, environment(), &error) {
         (None, Some(_), Error::Usage(_)) => Error::usage(format!("SODA_DATA: {error}")),
         (None, Some(_), _) => Error::failed(format!("SODA_DATA: {error}")),
         _ => error,

@@ -124,6 +124,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let options = common.taking.options();
     let mut output = Output::new("data");
     let mut warnings = Vec::new();
+    let of = |path: &Option<PathBuf>, error| {
+        images::named_by(path.as_deref().or(common.data.as_deref()), error)
+    };
     let (name, root, message) = match &args.action {
         Action::Fetch { url } => {
             let root = root(common)?;
@@ -142,13 +145,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 None if imported.is_none() => named(path, common),
                 named => named,
             };
-            let found = data::verify(named.as_deref(), &options)?;
+            let found = data::verify(named.as_deref(), &options).map_err(|e| of(path, e))?;
             let root = named.or(imported).map_or_else(default, Ok)?;
             ("data verify", root, found.join("\n"))
         }
         Action::Show { path } => {
             let named = named(path, common);
-            let survey = data::show(named.as_deref(), DEFAULT_SIDE, &options)?;
+            let survey = data::show(named.as_deref(), DEFAULT_SIDE, &options);
+            let survey = survey.map_err(|e| of(path, e))?;
             warnings.extend(images::unused(&options, &survey.options, &survey.origin));
             output.merge(show::to_json(&survey));
             let text = show::to_text(&survey);
