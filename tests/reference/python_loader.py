@@ -24,7 +24,7 @@ def main():
     z = np.load(expected)
     pixels = np.fromfile(images, np.uint8, len(z) * RECORD).reshape(len(z), RECORD)[:, 1:].reshape(-1, 3, 32, 32)
     with torch.no_grad():
-        mine = loader["encode"](*loader["load"](weights), torch.from_numpy(pixels / np.float32(255))).numpy()
+        mine = loader["encode"](*loader["load"](weights), torch.from_numpy(pixels)).numpy()
     assert mine.shape == z.shape and np.isfinite(mine).all() and np.isfinite(z).all()
     difference = lambda a: float(np.abs(a - z).max() / np.abs(z).max())
     print(f"{len(z)} images: z differs by at most {difference(mine):.1e} of the largest |z| (another image's: {difference(np.roll(mine, 1, 0)):.1e})")
