@@ -143,6 +143,22 @@ fn print_row(name: &str, losses: &Losses) {
     );
 }
 
+/// Describes z if it varies in few directions: its effective rank is `rank`, of at most `most`.
+fn few_directions(rank: f64, most: usize) -> Option<String> {
+    // Photographs vary in few directions themselves, and so does a good z of them.
+    if rank >= 0.1 * most as f64 {
+        None
+    } else if rank < 3.0 {
+        Some("warning: z has collapsed: it hardly varies in more than one or two directions".into())
+    } else {
+        Some(
+            "most of the variance of z lies in a few directions; `soda probe --whiten` gives the \
+             others the same weight"
+                .into(),
+        )
+    }
+}
+
 /// Describes the results in sentences.
 fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
     let (explained, dim, rank) = (losses.explained(), stats.dim, stats.rank_in_words());
@@ -171,9 +187,7 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
         digits(least),
         digits(most)
     ));
-    if stats.effective_rank() < stats.largest_rank() as f64 / 10.0 {
-        words.push(format!("warning: z has collapsed to an effective rank of {rank}"));
-    }
+    words.extend(few_directions(stats.effective_rank(), stats.largest_rank()));
     if apart > 0.0 {
         words.push(format!(
             "warning: z of {apart:.1} % of the images lies far from all others (more than 5 times \
@@ -191,4 +205,19 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
         ));
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::few_directions;
+
+    #[test]
+    fn few_directions_are_a_warning_only_where_z_has_collapsed() {
+        let said = |rank, most| few_directions(rank, most).unwrap_or_default();
+        assert_eq!(said(18.2, 128), "");
+        assert!(said(11.1, 128).contains("--whiten") && !said(11.1, 128).contains("warning"));
+        assert!(said(1.4, 128).starts_with("warning: z has collapsed"));
+        // Three images span two directions: one of them is no sign of anything.
+        assert_eq!(said(1.0, 2), "");
+    }
 }
