@@ -31,7 +31,8 @@ const ROUNDS: usize = 4;
 const RIDGE: f64 = 1e-3;
 /// Images per matrix product.
 const CHUNK: usize = 512;
-/// The largest gain of detail; a larger ratio means detail that no view shows.
+/// The largest gain of detail. A larger ratio means detail that no view shows: what is generated
+/// there is noise, which isn't amplified.
 const LARGEST_GAIN: f64 = 2.5;
 /// The fixed seed of the choice of images and views and of the start of the subspace iteration.
 const SEED: u64 = 0;
@@ -266,7 +267,8 @@ fn orthonormal(rows: Vec<f64>, dim: usize) -> Vec<f64> {
     })
 }
 
-/// Returns the amplitudes of plain images over those of target views, per band; at least 1.
+/// Returns the amplitudes of plain images over those of target views, per band: from 1 to
+/// [`LARGEST_GAIN`], and 1 where the ratio is larger.
 fn detail(images: &Images, data: &DataConfig) -> Result<Vec<f64>> {
     let (side, n) = (data.sides().target, images.len().min(SPECTRA));
     let cosines = Cosines::new(side);
@@ -285,7 +287,8 @@ fn detail(images: &Images, data: &DataConfig) -> Result<Vec<f64>> {
         Ok(())
     })?;
     let ratio = |(plain, viewed): (f64, f64)| {
-        if viewed > 0.0 { (plain / viewed).sqrt().clamp(1.0, LARGEST_GAIN) } else { 1.0 }
+        let ratio = (plain / viewed).sqrt();
+        if ratio <= LARGEST_GAIN { ratio.max(1.0) } else { 1.0 }
     };
     let mut gains: Vec<f64> =
         cosines.power(&plain).into_iter().zip(cosines.power(&viewed)).map(ratio).collect();

@@ -123,6 +123,12 @@ fn detail_is_restored_if_views_are_enlarged_crops() {
     // The gain of the mean colour is 1.
     let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / v.len() as f64;
     assert!((mean(&sharper) - mean(&half)).abs() < 1e-3);
+    // No view of a few pixels shows detail, so that what is generated there is noise.
+    let mut few_pixels = recipe(1.0);
+    few_pixels.target.crop_scale = [0.01, 0.01];
+    let blurred = fit(&z, Z, &images, &few_pixels).expect("a fit");
+    let same = fine(&blurred.detailed(half.clone(), SIDE));
+    assert!((same - fine(&half)).abs() < 1e-3 * same, "{same} from {}", fine(&half));
 }
 
 #[test]
