@@ -60,7 +60,7 @@ enum Command {
     Diagnose(With<diagnose::Args, OnImages>),
     /// Interpolate between two images in z.
     Interpolate(With<interpolate::Args, OnImages>),
-    /// Combine sections of z from different images: content and style by resolution.
+    /// Combine z of different images by resolution: content and style.
     Mix(With<mix::Args, OnImages>),
     /// Invert images to z and the noise x_T, and back (DDIM inversion).
     Invert(With<invert::Args, OnImages>),

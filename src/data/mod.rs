@@ -26,7 +26,7 @@ pub mod loader;
 pub mod names;
 mod opening;
 mod options;
-mod pack;
+pub(crate) mod pack;
 mod packed;
 #[doc(hidden)]
 pub mod picture;

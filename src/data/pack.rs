@@ -40,7 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The value of `format` in the metadata.
-const FORMAT: &str = "soda.pack";
+pub(crate) const FORMAT: &str = "soda.pack";
 /// The version that is written and read.
 const VERSION: &str = "1";
 /// The longest header that is read. The names of 65,535 classes and the list of what was left out

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 const MOST_ROWS: usize = 2000;
 
 /// Returns the mean squared distance between the normalised features of two views of an image, rows
-/// `a` and `b` `[N, dim]`: 0 if the encoder maps both views to the same point, 2 if the views are
-/// unrelated (Wang and Isola 2020, alpha = 2).
+/// `a` and `b` `[N, dim]`: 0 if the encoder maps both views to the same point (Wang and Isola 2020,
+/// alpha = 2). Compare it with [`separation`].
 ///
 /// # Errors
 /// If there are no rows.
@@ -20,6 +20,24 @@ pub fn alignment(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     let (a, b) = (unit_rows(a, dim)?, unit_rows(b, dim)?);
     Ok(a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(|(a, b)| squared(a, b)).sum::<f64>()
         / (a.len() / dim) as f64)
+}
+
+/// Returns the mean squared distance between the normalised features of different images, over all
+/// pairs of the rows `[N, dim]`: 2 if they lie evenly around the origin, less if they have a
+/// direction in common.
+///
+/// # Errors
+/// If there are fewer than two rows.
+pub fn separation(values: &[f32], dim: usize) -> Result<f64> {
+    let rows = unit_rows(values, dim)?;
+    let n = (rows.len() / dim) as f64;
+    if n < 2.0 {
+        return Err(Error::failed("the distance of different images needs at least two"));
+    }
+    // sum over pairs of |a - b|^2 = n^2 (1 - |mean|^2), and each row is at 0 from itself.
+    let mean = |c: usize| rows.iter().skip(c).step_by(dim).map(|v| f64::from(*v)).sum::<f64>() / n;
+    let shared = (0..dim).map(|c| mean(c).powi(2)).sum::<f64>();
+    Ok(2.0 * (1.0 - shared).max(0.0) * n / (n - 1.0))
 }
 
 /// Returns ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 if all
@@ -105,6 +123,20 @@ mod tests {
         let unrelated = alignment(&a, &draws(n * dim, 1), dim).unwrap();
         assert!((unrelated - 2.0).abs() < 10.0 / ((dim * n) as f64).sqrt(), "{unrelated}");
         assert!(alignment(&[], &[], dim).is_err());
+    }
+
+    #[test]
+    fn separation_is_the_mean_over_all_pairs() {
+        let (dim, n) = (8, 40);
+        let values: Vec<f32> = draws(n * dim, 7).iter().map(|v| v + 0.5).collect();
+        let rows = unit_rows(&values, dim).unwrap();
+        let row = |i: usize| &rows[i * dim..][..dim];
+        let pairs = (0..n).flat_map(|i| (0..i).map(move |j| (i, j)));
+        let sum: f64 = pairs.map(|(i, j)| squared(row(i), row(j))).sum();
+        let (all, mean) = (separation(&values, dim).unwrap(), 2.0 * sum / (n * (n - 1)) as f64);
+        assert!(mean > 0.1 && (all - mean).abs() < 1e-5 * mean, "{all}, pair by pair {mean}");
+        assert!(separation(&[0.3; 640], 64).unwrap() < 1e-6, "all in one point");
+        assert!(separation(&[1.0; 64], 64).is_err(), "one row");
     }
 
     #[test]

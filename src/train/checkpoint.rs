@@ -32,7 +32,7 @@ use position::encoded;
 
 pub use marker::{damage, verify_weights};
 pub use position::{Continued, IMAGES_BEFORE, Position, images_behind, position, trained_beside};
-pub use state::{State, other_networks};
+pub use state::{State, check_networks, other_networks};
 
 /// A copy of a state on the host, which is written while training continues.
 pub struct Snapshot {

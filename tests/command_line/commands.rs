@@ -86,8 +86,11 @@ fn mix_draws_a_matrix_of_sections_or_of_stages() {
     succeeds(&mixed(&["--sections", "0,1,2"]));
     assert!(picture("m.png") != some);
     fails(&mixed(&["--sections", "3"]), 2, &["--sections 3", "sections 0 to 2"]);
+    fails(&mixed(&["--sections", "x"]), 2, &["--sections", "expected numbers of sections"]);
     // Without sections, images are mixed by the stages of the denoiser.
-    succeeds(&run(&[&base[..], &["--run", "whole", "--sections", "0,2"]].concat()));
+    let whole = |which| run(&[&base[..], &["--run", "whole", "--sections", which]].concat());
+    assert!(succeeds(&whole("0,2")).starts_with("stages 0, 2 of 3 from the columns"));
+    fails(&whole("3"), 2, &["--sections 3", "stages 0 to 2"]);
     assert!(picture("m.png") != some);
 }
 

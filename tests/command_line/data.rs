@@ -32,6 +32,8 @@ fn the_bundled_subset_is_shown_verified_and_packed_and_is_the_default() {
     let out = succeeds(&soda(at, &pack));
     assert!(out.starts_with("p.safetensors: 6,000 images at 16 x 16, "), "{out}");
     assert!(out.trim_end().ends_with(" MB; use it with --data p.safetensors"), "{out}");
+    let pack = ["probe", "--weights", "p.safetensors", "--device", "cpu"];
+    fails(&soda(at, &pack), 2, &["p.safetensors holds images", "not weights"]);
     // Nothing has been fetched, and there may be other files in the cache folder.
     for there in [false, true] {
         if there {

@@ -105,7 +105,7 @@ fn image_files_have_the_features_of_the_same_images_in_the_data_set() {
     );
     assert_eq!(
         (&report["n"], &report["skipped"], &report["names"]),
-        (&150.into(), &2.into(), &"p.txt".into())
+        (&150.into(), &2.into(), &"p.npy.txt".into())
     );
     assert!(report["skipped_first"][0].as_str().is_some_and(|why| why.contains("text.jpg")));
 
@@ -113,7 +113,7 @@ fn image_files_have_the_features_of_the_same_images_in_the_data_set() {
     let set = read("s.safetensors", None);
     table::write_labels(&at("zeros.npy"), &[0; PICTURES]).expect("labels");
     let pictures = read("p.npy", Some("zeros.npy"));
-    let names = std::fs::read_to_string(at("p.txt")).expect("names");
+    let names = std::fs::read_to_string(at("p.npy.txt")).expect("names");
     let mut order: Vec<usize> = Vec::new();
     for (row, name) in names.lines().enumerate() {
         let i: usize = Path::new(name)
@@ -594,7 +594,7 @@ fn tables_hold_names_labels_and_classes_next_to_the_features() {
     assert!(table.iter().all(|(name, split, label, class, _)| {
         name.ends_with(".png") && (split, label, class) == (&None, &None, &None)
     }));
-    assert!(!at("files.txt").exists());
+    assert!(!at("files.parquet.txt").exists());
     fails(
         &run(&["embed", "pictures", "--out", "p.csv"]),
         2,
@@ -677,7 +677,10 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     succeeds(&merge("s/z.parquet"));
     // For an array, the names are in a separate file.
     succeeds(&merge("s/z.npy"));
-    assert_eq!(std::fs::read_to_string(at("s/z.txt")).expect("names").lines().count(), PICTURES);
+    assert_eq!(
+        std::fs::read_to_string(at("s/z.npy.txt")).expect("names").lines().count(),
+        PICTURES
+    );
     std::fs::rename(at("s/z.2-of-3.json"), at("s/kept")).expect("renamed");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet is missing or not finished"]);
     std::fs::write(at("s/z.2-of-3.json"), "{\"shard\": 2}").expect("written");

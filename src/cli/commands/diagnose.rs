@@ -143,20 +143,13 @@ fn print_row(name: &str, losses: &Losses) {
     );
 }
 
-/// Describes z if it varies in few directions: its effective rank is `rank`, of at most `most`.
-fn few_directions(rank: f64, most: usize) -> Option<String> {
-    // Photographs vary in few directions themselves, and so does a good z of them.
-    if rank >= 0.1 * most as f64 {
-        None
-    } else if rank < 3.0 {
-        Some("warning: z has collapsed: it hardly varies in more than one or two directions".into())
-    } else {
-        Some(
-            "most of the variance of z lies in a few directions; `soda probe --whiten` gives the \
-             others the same weight"
-                .into(),
-        )
-    }
+/// Warns of a z that hardly varies in more than one or two directions: its effective rank is `rank`,
+/// of at most `most`.
+fn collapsed(rank: f64, most: usize) -> Option<String> {
+    // A tenth of the directions is no sign of it: photographs vary in few themselves.
+    (rank < f64::min(3.0, 0.1 * most as f64)).then(|| {
+        "warning: z has collapsed: it hardly varies in more than one or two directions".into()
+    })
 }
 
 /// Describes the results in sentences.
@@ -187,7 +180,7 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
         digits(least),
         digits(most)
     ));
-    words.extend(few_directions(stats.effective_rank(), stats.largest_rank()));
+    words.extend(collapsed(stats.effective_rank(), stats.largest_rank()));
     if apart > 0.0 {
         words.push(format!(
             "warning: z of {apart:.1} % of the images lies far from all others (more than 5 times \
@@ -209,15 +202,13 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::few_directions;
+    use super::collapsed;
 
     #[test]
-    fn few_directions_are_a_warning_only_where_z_has_collapsed() {
-        let said = |rank, most| few_directions(rank, most).unwrap_or_default();
-        assert_eq!(said(18.2, 128), "");
-        assert!(said(11.1, 128).contains("--whiten") && !said(11.1, 128).contains("warning"));
-        assert!(said(1.4, 128).starts_with("warning: z has collapsed"));
-        // Three images span two directions: one of them is no sign of anything.
-        assert_eq!(said(1.0, 2), "");
+    fn z_has_collapsed_if_it_varies_in_one_or_two_of_many_directions() {
+        assert!(collapsed(1.4, 128).expect("a warning").starts_with("warning: z has collapsed"));
+        assert_eq!([collapsed(11.1, 128), collapsed(18.2, 128)], [None, None]);
+        // Three images span two directions: that one of them prevails is chance.
+        assert_eq!(collapsed(1.0, 2), None);
     }
 }

@@ -279,7 +279,8 @@ impl Work<'_> {
             args.features,
             output::place(out)
         );
-        outln!("{}", missing.describe());
+        let named = names.as_deref().map(|path| format!("; names in {}", output::place(path)));
+        outln!("{}{}", missing.describe(), named.unwrap_or_default());
         // With shards, these fields would describe only the last one.
         if shard.is_none() {
             output.set("names", json!(names));

@@ -10,7 +10,7 @@ use crate::cli::fitted::frozen;
 use crate::cli::output::{self, Holds, Output, TEST_SET_TOO_SMALL};
 use serde_json::json;
 use soda::error::{Error, Result};
-use soda::eval::alignment_uniformity::{alignment, purity, uniformity};
+use soda::eval::alignment_uniformity::{alignment, purity, separation, uniformity};
 use soda::eval::calibration::verdicts;
 use soda::eval::features::{Augmented, FeatureKind};
 use soda::eval::knn::Rule;
@@ -96,6 +96,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let [one, other] =
         [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
     let aligned = alignment(&one.values, &other.values, test.dim)?;
+    let separate = separation(&test.values, test.dim)?;
     let uniform = uniformity(&test.values, test.dim)?;
     let stats = statistics(&test.values, test.dim)?;
     let pure = purity(&test, k)?;
@@ -131,8 +132,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let c = &found.calibration;
     outln!("z of {} test images:", grouped(test.rows() as u64));
     outln!(
-        "  alignment   {aligned:.3}   (squared distance between two views of an image; 0: \
-         identical, 2: unrelated)"
+        "  alignment   {aligned:.3}   (squared distance between two views of an image; between \
+         different images {separate:.3})"
     );
     outln!("  uniformity  {uniform:.3}  (0: all in one point, -4: spread over the whole sphere)");
     outln!("  rank        {}", stats.rank_in_words());
@@ -150,6 +151,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.weights(&weights);
     output.data(&dataset, "test", test.rows());
     output.set("alignment", json!(aligned));
+    output.set("separation", json!(separate));
     output.set("uniformity", json!(uniform));
     output.set("effective_rank", json!(stats.effective_rank()));
     output.set("purity", json!({ "k": k, "same_class": pure }));

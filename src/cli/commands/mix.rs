@@ -23,14 +23,14 @@ use std::path::PathBuf;
                   z, and the chosen ones receive the columns' z."
 )]
 pub struct Args {
-    /// Row images, which provide the rest of z: files, or e.g. test:17 (default: the first four
+    /// Row images, whose z the other sections have: files, or e.g. test:17 (default: the first four
     /// test images).
     images: Vec<String>,
-    /// Column images, which provide the sections (default: the next four test images).
+    /// Column images, whose z the chosen sections have (default: the next four test images).
     #[arg(long, num_args = 1.., value_name = "IMAGE")]
     with: Vec<String>,
-    /// Sections of z taken from the column images (default: the finer half).
-    #[arg(long, value_delimiter = ',', value_name = "0,1,..")]
+    /// Sections of z, or stages of the denoiser, that have the columns' z (default: the finer half).
+    #[arg(long, value_delimiter = ',', value_name = "0,1,..", value_parser = section)]
     sections: Option<Vec<usize>>,
     #[command(flatten)]
     weights: WeightsArgs,
@@ -39,6 +39,10 @@ pub struct Args {
     /// Output picture: a matrix of the mixed images, with the originals along its sides.
     #[arg(long, value_name = "FILE", default_value = "mix.png")]
     out: PathBuf,
+}
+
+fn section(text: &str) -> std::result::Result<usize, String> {
+    text.parse().map_err(|_| "expected numbers of sections, such as 0,1".into())
 }
 
 /// Opens the images of the rows and of the columns. Defaults are the first test images, divided
@@ -65,9 +69,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     session.deterministic("mix")?;
     let all = session.config().model.mixable();
     let chosen = args.sections.clone().unwrap_or_else(|| (0..all.len() / 2).collect());
+    let sections = session.config().model.unet.layer_modulation;
+    let part = if sections { "section" } else { "stage" };
     if let Some(bad) = chosen.iter().find(|i| **i >= all.len()) {
         return Err(Error::usage(format!(
-            "--sections {bad}: these weights have sections 0 to {}",
+            "--sections {bad}: these weights have {part}s 0 to {}",
             all.len() - 1
         )));
     }
@@ -76,7 +82,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (mut own, mut theirs) =
         (generator.encode(&rows.images)?, generator.encode(&columns.images)?);
     let model = &session.config().model;
-    if !model.unet.layer_modulation {
+    if !sections {
         [&mut own, &mut theirs].into_iter().for_each(|z| *z = by_stage(z, model.z_dim, all.len()));
     }
     let z = mix(&own, &theirs, &all, &chosen);
@@ -113,8 +119,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_table(&args.out, &headings, &grid, side, scale(side, LARGE))?;
     let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     outln!(
-        "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on \
+        "{part}{} {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on \
          average; picture {}",
+        if chosen.len() == 1 { "" } else { "s" },
         all.len(),
         output::place(&args.out)
     );

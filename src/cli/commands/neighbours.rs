@@ -167,12 +167,12 @@ fn class(dataset: &Dataset, label: u16) -> Option<&str> {
     dataset.classes.get(usize::from(label)).map(String::as_str)
 }
 
-/// Names a neighbour in a line of text: `train:4083 (cat) 0.19`, `cats/3.jpg 0.19`.
+/// Names a neighbour in a line of text: `train:4083 (cat) 0.187`, `cats/3.jpg 0.187`.
 fn in_words(dataset: &Dataset, found: &Found) -> String {
     let own = dataset.train.own_name(found.index);
     match (class(dataset, dataset.train.label(found.index)), own) {
         (Some(class), None) => {
-            format!("{} ({class}) {:.2}", dataset.train.name(found.index), distance(found))
+            format!("{} ({class}) {:.3}", dataset.train.name(found.index), distance(found))
         }
         _ => caption(dataset, found),
     }
@@ -184,11 +184,11 @@ fn caption(dataset: &Dataset, found: &Found) -> String {
     match (class(dataset, dataset.train.label(found.index)), dataset.train.own_name(found.index)) {
         // The path already names the class.
         (Some(class), Some(name)) if name.contains(class) => {
-            format!("{name} {:.2}", distance(found))
+            format!("{name} {:.3}", distance(found))
         }
-        (Some(class), Some(name)) => format!("{class}, {name} {:.2}", distance(found)),
-        (Some(class), None) => format!("{class} {:.2}", distance(found)),
-        (None, _) => format!("{name} {:.2}", distance(found)),
+        (Some(class), Some(name)) => format!("{class}, {name} {:.3}", distance(found)),
+        (Some(class), None) => format!("{class} {:.3}", distance(found)),
+        (None, _) => format!("{name} {:.3}", distance(found)),
     }
 }
 

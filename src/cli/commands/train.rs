@@ -29,6 +29,7 @@ use soda::model::weights::WeightsFile;
 use soda::progress::say;
 use soda::ranks::watch;
 use soda::run_dir::RunDir;
+use soda::train::checkpoint::check_networks;
 use soda::train::cooldown::cool_down;
 use soda::train::exchange::{Among, dismiss};
 use soda::train::run::{Called, Options, Summary, train};
@@ -112,6 +113,9 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         None => Config::named(&path, &args.set)?,
     };
     if args.dry_run {
+        if let Some(weights) = from.as_ref().filter(|_| !resumed) {
+            check_networks(&config, weights)?;
+        }
         out!("{}", config.to_toml());
     }
     let mut output = Output::new("train");

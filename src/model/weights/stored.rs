@@ -1,5 +1,6 @@
 //! Named tensors and metadata as safetensors files.
 
+use crate::data::pack::FORMAT;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::parameters::Named;
@@ -127,6 +128,12 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<Strin
         ))
     };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(&e))?;
+    if header.metadata().as_ref().and_then(|data| data.get("format")).is_some_and(|f| f == FORMAT) {
+        return Err(Error::usage(format!(
+            "{} holds images (`soda data pack` wrote it), not weights",
+            path.display()
+        )));
+    }
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(&e))?;
     let mut tensors = Tensors::new();
     for (name, view) in file.tensors() {

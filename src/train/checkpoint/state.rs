@@ -1,7 +1,7 @@
 //! The whole state of training, and how it begins.
 
 use super::position::{Continued, Position, trained_beside};
-use crate::config::Config;
+use crate::config::{Config, differences};
 use crate::device::lasting;
 use crate::error::{Error, Hint, Result};
 use crate::model::Soda;
@@ -42,16 +42,7 @@ impl State {
         data_sha256: &str,
         device: &Device,
     ) -> Result<Self> {
-        let other = |what: &str| {
-            let path = weights.path.display();
-            Err(Error::usage(format!(
-                "{path} differs from the recipe in {what}; {}",
-                Hint::RecipeOfWeights
-            )))
-        };
-        if let Some(what) = other_networks(&weights.config, config) {
-            return other(what);
-        }
+        check_networks(config, weights)?;
         lasting(device, || {
             Ok(Self::beginning(
                 weights.model_of(&config.model, &device.clone().autodiff())?,
@@ -132,6 +123,24 @@ impl State {
             tally: Tally::new(device),
         }
     }
+}
+
+/// Refuses `weights` of other networks than those of `config`.
+///
+/// # Errors
+/// See [`State::trained`].
+pub fn check_networks(config: &Config, weights: &WeightsFile) -> Result<()> {
+    let Some(what) = other_networks(&weights.config, config) else { return Ok(()) };
+    let of_model = |difference: &String| difference.starts_with("model.");
+    let changed: Vec<_> =
+        differences(&weights.config, config).into_iter().filter(of_model).collect();
+    let changed =
+        if changed.is_empty() { String::new() } else { format!(" ({})", changed.join(", ")) };
+    Err(Error::usage(format!(
+        "{} differs from the recipe in {what}{changed}; {}",
+        weights.path.display(),
+        Hint::RecipeOfWeights
+    )))
 }
 
 /// Returns the part of two recipes that makes the weights of one useless to the other. Dropout may

@@ -117,8 +117,13 @@ impl Args {
         let beside = named
             && matches!(Destination::of(&self.out)?, Destination::File(_))
             && !Table::holds_names(&self.out)?;
-        let names = self.names.clone().or_else(|| beside.then(|| self.out.with_extension("txt")));
+        let names = self.names.clone().or_else(|| beside.then(|| names_beside(&self.out)));
         names.iter().try_for_each(|path| output::prepare("--names", path, Holds::Text))?;
         Ok(names)
     }
+}
+
+/// Returns the file for the names of the rows of `out`, next to it: `photos.npy.txt`.
+pub fn names_beside(out: &Path) -> PathBuf {
+    out.with_added_extension("txt")
 }

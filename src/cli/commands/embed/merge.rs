@@ -1,5 +1,6 @@
 //! Merges the shards of a table.
 
+use super::args::names_beside;
 use super::lines::Lines;
 use super::manifest::Manifest;
 use super::shard::Shard;
@@ -103,11 +104,8 @@ pub fn merge(out: &Path, labels_to: Option<&Path>) -> Result<(usize, usize)> {
     };
     let mut table =
         Table::create(out, column, first.1.dim, known, labelled.then_some(&labels[..]), metadata)?;
-    let mut lines = if Table::holds_names(out)? {
-        None
-    } else {
-        Some(Lines::create(&out.with_extension("txt"))?)
-    };
+    let mut lines =
+        if Table::holds_names(out)? { None } else { Some(Lines::create(&names_beside(out))?) };
     for (path, manifest) in &shards {
         let before = table.rows();
         read_parquet(path, |names, own, values| {

@@ -74,9 +74,9 @@ fn health_table(v: &Value) -> Table {
         (
             "alignment",
             number("alignment", 3),
-            "squared distance between two views of an image on the sphere: 0 identical, 2 \
-             unrelated",
+            "squared distance between two views of an image on the sphere",
         ),
+        ("separation", number("separation", 3), "the same between different images"),
         (
             "uniformity",
             number("uniformity", 3),
