@@ -7,7 +7,7 @@
 #            ~/.local/state/soda-long-run): the run is in DIR/run, and a copy of the program that
 #            started it in DIR/soda, so that builds don't disturb it. Remove DIR/soda to continue
 #            with a newer program.
-# --config   the recipe of a new run (default: tiny); a resumed run keeps its own.
+# --config   the recipe of a new run (default: small); a resumed run keeps its own.
 # --data     the data set, passed on to soda.
 # --snapshot doesn't train: writes the newest checkpoint as f16 weights to
 #            assets/long_run/snapshot.safetensors, replacing the previous snapshot. Where DIR holds
@@ -20,7 +20,7 @@
 set -euo pipefail
 tree=$(cd "$(dirname "$0")/.." && pwd)
 
-config=tiny dir=${XDG_STATE_HOME:-$HOME/.local/state}/soda-long-run data=() snapshot=
+config=small dir=${XDG_STATE_HOME:-$HOME/.local/state}/soda-long-run data=() snapshot=
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
 while [ $# -gt 0 ]; do
     case $1 in

@@ -11,6 +11,7 @@ interrupted evaluation continues. The test set is read: choose between weights b
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 
@@ -53,11 +54,18 @@ def evaluate(a):
         print(f"soda {command}", flush=True)
         arguments = [program, *command.split(), "--weights", weights, "--data", data]
         arguments += ["--device", a.device, "--quiet", "--json", "result.json"]
-        subprocess.run(arguments, cwd=a.out, check=True, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(arguments, cwd=a.out, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            raise SystemExit(f"error: soda {command} failed")
         result = a.out / "result.json"
         typed = f"soda {command.split(' --out ')[0]}"
-        scores[name] = {"shell": typed, **json.loads(result.read_text())}
+        # Commands that the program suggests name both files.
+        text = result.read_text().replace(weights, a.weights.name)
+        text = text.replace(data, "DIR") if pathlib.Path(data).exists() else text
+        scores[name] = {"shell": typed, **json.loads(text)}
         scores[name]["weights"]["path"] = a.weights.name
+        scores[name]["peak_memory_mb"] = round(usage.ru_maxrss * 1024 / 1e6)  # KiB on Linux
         result.unlink()
         file.write_text(json.dumps(scores, indent=1) + "\n")
     return scores
@@ -106,6 +114,8 @@ def tables(scores):
         f"| {best['top1']:.1f} %, z {scores['grid']['z']['top1']:.1f} % "
         f"| `{scores['grid']['shell']}` |"
     )
+    lines += ["", "| command | peak memory |", "| --- " * 2 + "|"]
+    lines += [f"| `{s['shell']}` | {s['peak_memory_mb']} MB |" for s in scores.values()]
     return "\n".join(lines) + "\n"
 
 

@@ -6,10 +6,10 @@ use std::path::Path;
 
 /// Their path in the source tree, next to notes on their training, which also names them in
 /// messages and results. The name to open them by is `shipped`.
-pub const PATH: &str = "assets/weights/tiny.safetensors";
+pub const PATH: &str = "assets/weights/small.safetensors";
 
 /// The EMA weights, with matrices and convolutions in f16.
-const BYTES: &[u8] = include_bytes!("../../assets/weights/tiny.safetensors");
+const BYTES: &[u8] = include_bytes!("../../assets/weights/small.safetensors");
 
 /// Opens the shipped weights.
 ///

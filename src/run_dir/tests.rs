@@ -39,7 +39,7 @@ fn weights_in_a_checkpoint_belong_to_its_run() {
     assert_eq!(found(&roundabout), std::fs::canonicalize(&run.path).ok());
     for other in [
         run.path.join("ema.safetensors"),
-        "assets/weights/tiny.safetensors".into(),
+        "assets/weights/small.safetensors".into(),
         "w.safetensors".into(),
     ] {
         assert_eq!(found(&other), None, "{}", other.display());

@@ -41,9 +41,13 @@ fn they_state_their_training_and_the_finetuning_recipe_has_their_networks() {
     // Sampling starts from more than noise.
     let linear = LinearDecoder::stored(&weights).expect("whole").expect("with them");
     assert_eq!((linear.z_dim(), linear.side()), (weights.config.model.z_dim, 32));
-    // They were trained with the recipe in the source tree.
-    let tiny = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
-    assert_eq!((&tiny.model, &tiny.diffusion), (&weights.config.model, &weights.config.diffusion));
+    // They were trained with the recipe in the source tree. They see whole images enlarged.
+    let small = Config::load(Path::new("configs/small.toml"), &["data.source.side=48".into()])
+        .expect("a recipe");
+    assert_eq!(
+        (&small.model, &small.diffusion),
+        (&weights.config.model, &weights.config.diffusion)
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn without_a_recipe_a_cpu_gets_two_commands_and_no_run_starts() {
         said.lines().filter_map(|line| line.strip_prefix("  soda ")).collect();
     assert_eq!(commands.len(), 2, "{said}");
     for (command, wanted) in
-        commands.iter().zip(["--config quick ", "--config tiny --max-minutes 120 "])
+        commands.iter().zip(["--config quick ", "--config small --max-minutes 120 "])
     {
         assert!(command.contains(wanted), "{command}");
         // The command as printed, without the remark after it.
@@ -112,6 +112,13 @@ fn a_dry_run_prints_the_recipe_and_reports_what_it_needs() {
         std::fs::read_dir(folder.path()).expect("readable").count(),
         0,
         "something was written"
+    );
+    // What the run would refuse.
+    let other = ["train", "--dry-run", "--config", "tiny", "--from", "shipped", "--device", "cpu"];
+    fails(
+        &soda(folder.path(), &other),
+        2,
+        &["differs from the recipe in [model]", "layer_modulation: false -> true"],
     );
 }
 

@@ -96,8 +96,8 @@ pub fn began_with(start: &Start) -> Option<String> {
     start.from_name.clone().or_else(|| is_shipped().then(|| "shipped".into()))
 }
 
-/// Describes the shipped weights: `shipped weights assets/weights/tiny.safetensors (6,000 steps,
-/// 384,000 images seen)`.
+/// Describes the shipped weights: `shipped weights assets/weights/small.safetensors (6,000
+/// steps, 192,000 images seen)`.
 pub fn describe(weights: &WeightsFile) -> String {
     let seen = weights.trained().map_or(String::new(), |t| {
         format!(" ({} steps, {} images seen)", HumanCount(t.step), HumanCount(t.images))

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// The recipes for which expected rates are shown: the defaults on a GPU and on a CPU.
 const OF_GPUS: &str = "cifar10";
-const OF_CPUS: &str = "tiny";
+const OF_CPUS: &str = "small";
 
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 

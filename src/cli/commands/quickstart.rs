@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, value_parser = crate::cli::args::minutes)]
     max_minutes: Option<f64>,
     /// Train configs/quick.toml for some minutes, and score the trained network too. The default is
-    /// to train the start of configs/tiny.toml for one minute, without a score.
+    /// to train the start of configs/small.toml for one minute, without a score.
     #[arg(long)]
     from_scratch: bool,
     /// Override a value of the training recipe, e.g. train.steps=100 (repeatable).
@@ -48,9 +48,8 @@ pub struct Args {
     set: Vec<String>,
 }
 
-/// The changes to configs/tiny.toml for the minute of training: it trains as the shipped weights
-/// were, so that both share the untrained-encoder baseline, but with a shorter warmup and a log
-/// that shows how the loss falls.
+/// The changes to configs/small.toml for the minute of training: it trains as the shipped weights
+/// were, but with a shorter warmup and a log that shows how the loss falls.
 const MINUTE: [&str; 8] = [
     "train.steps=200",
     "train.warmup_steps=20",
@@ -175,7 +174,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let out = args.out.display();
         say(&format!("already there: {kept}; delete {out} or choose --out to repeat it"));
     }
-    let train = if device.gpu { "cifar10" } else { "tiny --max-minutes 120" };
+    let train = if device.gpu { "cifar10" } else { "small --max-minutes 120" };
     outln!(
         "Next: `soda data fetch`, then `soda train --config {train}` (`soda devices` lists the \
          devices)."
@@ -220,7 +219,7 @@ fn score_trained(
 }
 
 fn recipe_name(from_scratch: bool) -> &'static str {
-    if from_scratch { "configs/quick.toml" } else { "configs/tiny.toml" }
+    if from_scratch { "configs/quick.toml" } else { "configs/small.toml" }
 }
 
 /// Returns the training recipe.

@@ -23,7 +23,7 @@ pub(super) fn too_much(common: &Common) -> Error {
     Error::Usage(format!(
         "`soda train` without --config trains configs/cifar10.toml, which takes days on a GPU and months to years on a CPU. Try:
   soda train --config quick{place}    (minutes, on the bundled images)
-  soda train --config tiny --max-minutes 120{place}    (the recipe of the shipped weights; `soda data fetch` gets the full CIFAR-10 for it)
+  soda train --config small --max-minutes 120{place}    (the recipe of the shipped weights; `soda data fetch` gets the full CIFAR-10 for it)
 --config cifar10 starts it anyway, and --dry-run estimates how long it would take"
     ))
 }
