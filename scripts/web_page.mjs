@@ -136,8 +136,9 @@ async function check(page) {
 
   // A batch of eight gives the same as eight single images.
   const apart = await page.evaluate(async (image) => {
-    const { player } = soda.networks;
-    const one = Float32Array.from(image, (v) => v / 255 - 0.5);
+    const { player, model } = soda.networks;
+    const seen = SodaPicture.view(image, model.side, model.source_side);
+    const one = Float32Array.from(seen, (v) => v / 255 - 0.5);
     const eight = new Float32Array(8 * one.length);
     for (let i = 0; i < 8; i++) eight.set(one.map((v) => v * (1 + i / 8)), i * one.length);
     const { z: all } = await player.run('encode_8', { image: eight });

@@ -82,21 +82,14 @@ globalThis.SodaNetworks = (() => {
       return 3 * this.model.target_side ** 2;
     }
 
-    /** Bytes [side, side, 3] of a gallery image, at the encoder's side. @param {number} i */
-    pixels(i) {
-      const { side, pixels } = this.gallery;
-      const own = pixels.subarray(i * side * side * 3, (i + 1) * side * side * 3);
-      if (side === this.model.source_side) return own;
-      return globalThis.SodaPicture.resized(own, side, side, 3, this.model.source_side);
-    }
-
-    /** z of bytes [side, side, 3] at the encoder's side. @param {Uint8Array} pixels */
+    /** z of bytes [own, own, 3] of any side, which the encoder sees at its own. @param {ArrayLike<number>} pixels */
     async encode(pixels) {
       const { mean, std, source_side: side, normalise_z: normalise } = this.model;
-      if (pixels.length !== 3 * side * side) {
-        throw new SodaError(`The encoder takes images of ${side} x ${side} pixels.`);
+      const own = Math.round(Math.sqrt(pixels.length / 3));
+      if (own === 0 || pixels.length !== 3 * own * own) {
+        throw new SodaError('The encoder takes square images.');
       }
-      const image = Float32Array.from(pixels, (v, i) => (v / 255 - mean[i % 3]) / std[i % 3]);
+      const image = Float32Array.from(globalThis.SodaPicture.view(pixels, own, side), (v, i) => (v / 255 - mean[i % 3]) / std[i % 3]);
       const { z } = await this.player.run('encode_1', { image });
       if (!z.every(Number.isFinite)) {
         throw new SodaError('The GPU calculates wrongly: the encoder put out what is no number.');

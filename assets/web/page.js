@@ -166,7 +166,7 @@
     return [...found];
   }
 
-  /** @typedef {{bytes: Uint8Array, shown: ArrayLike<number>, index: number | null, name: string, z: Float32Array | null}} Chosen */
+  /** @typedef {{bytes: ArrayLike<number>, index: number | null, name: string, z: Float32Array | null}} Chosen */
 
   /** @returns {Chosen} */
   function fromGallery(index) {
@@ -175,11 +175,11 @@
     const stored = Float32Array.from(z.subarray(index * dim, (index + 1) * dim));
     const name = classes.length > 1 ? `${article(className(index))} of the ${split === 'train' ? 'training' : split} pictures`
       : `a picture of the ${split} set`;
-    return { bytes: networks.pixels(index), shown: galleryBytes(index), index, name, z: gpu ? null : stored };
+    return { bytes: galleryBytes(index), index, name, z: gpu ? null : stored };
   }
 
   /** @returns {Chosen} */
-  const fromBytes = (bytes, name) => ({ bytes, shown: bytes, index: null, name, z: null });
+  const fromBytes = (bytes, name) => ({ bytes, index: null, name, z: null });
 
   async function numbersOf(chosen) {
     if (!chosen.z) {
@@ -191,9 +191,20 @@
 
   // ---- z as bubbles.
 
-  let typical = 1;
+  /** Mean and standard deviation of each number over the gallery: numbers are shown relative to them. */
+  let usual = null;
 
-  /** A bubble for each number: its area tells the size, filled is above 0, a ring below. */
+  /** @param {ArrayLike<number>} all z of several pictures @param {number} dim */
+  function spread(all, dim) {
+    const n = all.length / dim;
+    const over = (i, of) => Array.from({ length: n }, (_, k) => of(all[k * dim + i])).reduce((sum, v) => sum + v, 0) / n;
+    return Array.from({ length: dim }, (_, i) => {
+      const mean = over(i, (v) => v);
+      return { mean, deviation: Math.sqrt(over(i, (v) => (v - mean) ** 2)) || 1 };
+    });
+  }
+
+  /** A bubble for each number: its area tells how far it is from the mean, filled is above, a ring below. */
   function showZ(z) {
     const { sections, stage_sides: sides } = networks.model;
     const bands = sections.length > 1 ? sections : [[0, z.length]];
@@ -209,18 +220,20 @@
         parts.push(`<text x="0" y="${y + rows / 2 + 0.18}">${label}</text>`);
       }
       for (let i = from; i < to; i++) {
-        const v = z[i] / (2.6 * typical);
+        const { mean, deviation } = usual?.[i] ?? { mean: 0, deviation: 1 };
+        const v = (z[i] - mean) / (2.6 * deviation);
         const r = Math.max(0.05, 0.47 * Math.sqrt(Math.min(1, Math.abs(v))));
         const [cx, cy] = [left + ((i - from) % columns) + 0.5, y + Math.floor((i - from) / columns) + 0.5];
         const kind = r < 0.09 ? 'none' : v > 0 ? 'plus' : 'minus';
         const radius = kind === 'minus' ? r - 0.05 : r;
-        parts.push(`<circle class="${kind}" cx="${cx}" cy="${cy}" r="${radius.toFixed(3)}"><title>number ${i + 1}: ${format(z[i])}</title></circle>`);
+        parts.push(`<circle class="${kind}" cx="${cx}" cy="${cy}" r="${radius.toFixed(3)}"><title>number ${i + 1}: ${format(z[i])}${usual ? `, usually ${format(mean)}` : ''}</title></circle>`);
       }
       y += rows + (sections.length > 1 ? 0.45 : 0);
     });
     $('z').innerHTML = `<svg viewBox="0 0 ${left + columns} ${(y - (sections.length > 1 ? 0.45 : 0)).toFixed(2)}" role="img" aria-label="The ${z.length} numbers as bubbles">${parts.join('')}</svg>`;
     const [low, high] = [Math.min(...z), Math.max(...z)];
-    $('z-caption').textContent = `${z.length} numbers, from ${format(low, 1)} to ${format(high, 1)}: filled bubbles are above 0, rings below, `
+    const middle = usual ? 'above what is usual' : 'above 0';
+    $('z-caption').textContent = `${z.length} numbers, from ${format(low, 1)} to ${format(high, 1)}: filled bubbles are ${middle}, rings below, `
       + (sections.length > 1 ? 'and each row pair speaks to one resolution of the denoiser.' : 'and the denoiser sees them all at each resolution.');
   }
 
@@ -230,8 +243,8 @@
     const found = networks.nearest(z, NEIGHBOURS, chosen.index);
     $('neighbours').replaceChildren(...found.map(({ index, distance }) => {
       const name = className(index);
-      const button = thumb(galleryBytes(index), `${name}, distance ${format(distance)}: look at it`, () => look(fromGallery(index)));
-      button.append(make('span', { className: 'name' }, classes.length > 1 ? name : ''), make('span', { className: 'far' }, format(distance)));
+      const button = thumb(galleryBytes(index), `${name}, distance ${format(distance, 3)}: look at it`, () => look(fromGallery(index)));
+      button.append(make('span', { className: 'name' }, classes.length > 1 ? name : ''), make('span', { className: 'far' }, format(distance, 3)));
       return make('li', {}, button);
     }));
     const votes = new Map();
@@ -264,8 +277,8 @@
     return start('Looking at the picture', async (token) => {
       first = chosen;
       resetSliders();
-      const { source_side: side } = networks.model;
-      paint($('original'), chosen.shown, `The picture: ${chosen.name}`);
+      const { side } = networks.model;
+      paint($('original'), chosen.bytes, `The picture: ${chosen.name}`);
       $('original-caption').textContent = `${chosen.name}, ${side}\u00a0×\u00a0${side} pixels.`;
       markPressed();
       const z = await numbersOf(chosen);
@@ -418,8 +431,8 @@
   function showPair() {
     for (const picker of document.querySelectorAll('[data-second]')) {
       const [a, b] = picker.querySelectorAll('canvas.chosen');
-      if (first) paint(a, first.shown, `The first picture: ${first.name}`);
-      if (second) paint(b, second.shown, `The second picture: ${second.name}`);
+      if (first) paint(a, first.bytes, `The first picture: ${first.name}`);
+      if (second) paint(b, second.bytes, `The second picture: ${second.name}`);
     }
     if (!first?.z || !second?.z) return;
     const way = line(first.z, second.z);
@@ -555,7 +568,7 @@
         const bytes = toBytes(image);
         const near = networks.gallery ? className(networks.nearest(zs[i], 1)[0].index) : null;
         const button = thumb(bytes, `${what} ${i + 1}${near ? `, like ${article(near)}` : ''}${done ? ': look at it' : ''}`,
-          () => { if (done) look(fromBytes(sized(bytes), 'a picture that the denoiser made up')); });
+          () => { if (done) look(fromBytes(bytes, 'a picture that the denoiser made up')); });
         if (near) button.append(make('span', { className: 'far' }, `nearest: ${near}`));
         return make('li', {}, button);
       }));
@@ -574,12 +587,6 @@
     $('new-button').textContent = 'Draw others';
     $('new-caption').textContent = 'Press one to look at its numbers. Below each stands the class of the training image whose numbers are nearest.';
   }, 'New pictures are drawn.');
-
-  /** Bytes at the encoder's side. @param {ArrayLike<number>} bytes */
-  function sized(bytes) {
-    const [own, side] = [Math.round(Math.sqrt(bytes.length / 3)), networks.model.source_side];
-    return own === side ? Uint8Array.from(bytes) : Picture.resized(bytes, own, own, 3, side);
-  }
 
   // ---- The benchmark.
 
@@ -658,7 +665,7 @@
     if (!networks) return;
     if (!file) return void notice('There was no picture in that.');
     try {
-      const bytes = await Picture.open(file, networks.model.source_side);
+      const bytes = await Picture.open(file, networks.model.side);
       await then(fromBytes(bytes, name ?? (file.name ? `your “${file.name}”` : 'your picture')));
     } catch (error) {
       tell(error);
@@ -723,7 +730,7 @@
     $('close-button').addEventListener('click', () => dialog.close());
     $('shoot-button').addEventListener('click', () => {
       if (!video.videoWidth) return;
-      const bytes = Picture.square(video, video.videoWidth, video.videoHeight, networks.model.source_side);
+      const bytes = Picture.square(video, video.videoWidth, video.videoHeight, networks.model.side);
       dialog.close();
       look(fromBytes(bytes, 'your photo'));
     });
@@ -868,8 +875,7 @@
     const examples = fillExamples();
     $('shuffle-button').hidden = !examples;
     if (networks.gallery) {
-      const z = networks.gallery.z;
-      typical = Math.sqrt(z.reduce((sum, v) => sum + v * v, 0) / z.length) || 1;
+      usual = spread(networks.gallery.z, networks.model.z_dim);
     }
     try {
       await job('Compiling', async (token) => {
@@ -904,7 +910,7 @@
     }),
     /** z of bytes [n, side, side, 3]: [n, Z]. */
     async encode(pixels) {
-      const size = 3 * networks.model.source_side ** 2;
+      const size = 3 * networks.model.side ** 2;
       const out = [];
       for (let at = 0; at < pixels.length; at += size) out.push(await networks.encode(pixels.slice(at, at + size)));
       return Float32Array.from(out.flatMap((z) => [...z]));

@@ -23,9 +23,11 @@ globalThis.SodaPicture = (() => {
     },
   };
 
+  /** Bilinear, for what the encoder sees. */
+  const triangle = { reach: 1, at: (x) => Math.max(0, 1 - Math.abs(x)) };
+
   /** Where each of `to` pixels looks among `from`, and how much it takes from there. */
-  function taps(from, to) {
-    const filter = from > to ? lanczos : cubic;
+  function taps(from, to, filter = from > to ? lanczos : cubic) {
     const scale = from / to;
     const wide = Math.max(scale, 1);
     return Array.from({ length: to }, (_, i) => {
@@ -68,6 +70,36 @@ globalThis.SodaPicture = (() => {
       }
     }
     return new Uint8Array(out.buffer);
+  }
+
+  /**
+   * A picture at the side that the encoder sees, resized as the program and PIL do it: with weights in
+   * units of 2^-22, and rounded to bytes after each axis.
+   * @param {ArrayLike<number>} from [own, own, 3] @returns {Uint8Array} [side, side, 3]
+   */
+  function view(from, own, side) {
+    if (own === side) return Uint8Array.from(from);
+    const whole = ({ first, weights }) => ({ first, weights: weights.map((w) => Math.floor(w * 2 ** 22 + 0.5)) });
+    const places = taps(own, side, triangle).map(whole);
+    const half = new Uint8Array(own * side * 3);
+    const out = new Uint8Array(side * side * 3);
+    const mix = (weights, at) => {
+      const sum = weights.reduce((total, weight, k) => total + weight * at(k), 0);
+      return Math.min(255, (sum + 2 ** 21) >> 22);
+    };
+    for (let y = 0; y < own; y++) {
+      places.forEach(({ first, weights }, x) => {
+        for (let c = 0; c < 3; c++) {
+          half[(y * side + x) * 3 + c] = mix(weights, (k) => from[(y * own + first + k) * 3 + c]);
+        }
+      });
+    }
+    places.forEach(({ first, weights }, y) => {
+      for (let at = 0; at < side * 3; at++) {
+        out[y * side * 3 + at] = mix(weights, (k) => half[(first + k) * side * 3 + at]);
+      }
+    });
+    return out;
   }
 
   /**
@@ -121,6 +153,6 @@ globalThis.SodaPicture = (() => {
     }
   }
 
-  return { open, square, resized };
+  return { open, square, resized, view };
 })();
 if (typeof module !== 'undefined') module.exports = globalThis.SodaPicture;

@@ -1,5 +1,5 @@
 'use strict';
-// Tests of tensors.js and sampler.js without a browser: node test.cjs [REFERENCE.json]
+// Tests of tensors.js, sampler.js and picture.js without a browser: node test.cjs [REFERENCE.json]
 // REFERENCE.json holds numbers that the program drew: {"normal": {"seed", "purpose", "index", "values"}, ..}.
 
 const test = require('node:test');
@@ -261,4 +261,23 @@ test('data that is whole is decoded, and what is cut short or altered is refused
   for (const bad of [text.slice(4), '', text.slice(0, 5) + altered + text.slice(6), `*${text.slice(1)}`]) {
     await assert.rejects(decodeBlob(bad, expected), SodaError);
   }
+});
+
+// ---- Pictures.
+
+test('the encoder\'s view of a picture is Pillow\'s, byte for byte', () => {
+  require('./picture.js');
+  const { view } = globalThis.SodaPicture;
+  const picture = Uint8Array.from({ length: 48 }, (_, i) => (i * 73 + 19) % 256);
+  // Image.fromarray(picture.reshape(4, 4, 3)).resize((side, side), Image.BILINEAR)
+  const smaller = [
+    94, 113, 133, 176, 69, 142, 131, 150, 97, 170, 115, 99, 126, 135, 144, 81, 154, 99, 120, 117, 190,
+    76, 111, 146, 157, 104, 101,
+  ];
+  assert.deepEqual([...view(picture, 4, 3)], smaller);
+  const larger = view(picture, 4, 6);
+  assert.deepEqual([...larger.slice(0, 18)], [19, 92, 165, 129, 74, 147, 232, 49, 122, 207, 24, 97, 183, 128, 73, 164, 237, 54]);
+  assert.deepEqual([...larger.slice(38, 56)], [35, 127, 157, 124, 102, 139, 205, 77, 143, 180, 53, 126, 156, 34, 107, 137, 217, 77]);
+  assert.equal(larger.reduce((a, b) => a + b, 0), 13393);
+  assert.deepEqual([...view(picture, 4, 4)], [...picture]);
 });

@@ -151,7 +151,7 @@ impl Contents<'_> {
         json!({
             "name": self.weights.0, "sha256": self.weights.1,
             "step": self.trained.as_ref().map(|t| t.step), "images": self.trained.as_ref().map(|t| t.images),
-            "z_dim": model.z_dim, "source_side": model.sides.source, "target_side": side,
+            "z_dim": model.z_dim, "side": self.config.data.side, "source_side": model.sides.source, "target_side": side,
             "mean": self.config.data.mean, "std": self.config.data.std, "normalise_z": model.encoder.normalise_z,
             "base": model.unet.base, "time_scale": model.unet.time_scale,
             "sections": sections.iter().map(|s| [s.start, s.end]).collect::<Vec<_>>(),

@@ -172,6 +172,6 @@ fn an_error_names_the_environment_where_that_chose_the_data() {
     ] {
         let output = program(at).args(args).env("SODA_DATA", "nowhere").output().expect("starts");
         let place = if blamed { "error: SODA_DATA: nowhere does" } else { "error: elsewhere does" };
-        fails(&output, 2, &[place, "not exist"]);
+        fails(&output, 1, &[place, "not exist"]);
     }
 }

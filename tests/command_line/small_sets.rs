@@ -136,7 +136,7 @@ fn two_classes_of_eleven_images_in_every_command() {
     let metadata = header.metadata().clone().expect("metadata");
     assert_eq!(metadata["classes"], r#"["cats","dogs"]"#);
     assert_eq!(
-        std::fs::read_to_string(at.join("z.txt")).expect("names"),
+        std::fs::read_to_string(at.join("z.safetensors.txt")).expect("names"),
         "cats/09.png\ndogs/09.png\n"
     );
 }

@@ -122,7 +122,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (points, axes, by) = if args.method == "pca" {
         let (points, shares) = pca(&features)?;
         let axis = |i: usize| {
-            format!("principal component {}, {:.1} % of the variance", i + 1, 100.0 * shares[i])
+            format!(
+                "principal component {}, {:.1} % of the variance at length 1",
+                i + 1,
+                100.0 * shares[i]
+            )
         };
         (points, [axis(0), axis(1)], "principal components".to_owned())
     } else {

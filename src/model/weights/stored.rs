@@ -130,7 +130,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<Strin
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(&e))?;
     if header.metadata().as_ref().and_then(|data| data.get("format")).is_some_and(|f| f == FORMAT) {
         return Err(Error::usage(format!(
-            "{} holds images (`soda data pack` wrote it), not weights",
+            "{} holds images, not weights: it is a packed data set",
             path.display()
         )));
     }
