@@ -105,7 +105,8 @@ def tables(scores):
         f"| effective rank of z | {health['effective_rank']:.1f} of 128 | `{health['shell']}` |"
     )
     lines.append(
-        f"| alignment, uniformity | {health['alignment']:.3f}, {health['uniformity']:.3f} "
+        f"| alignment, separation, uniformity | {health['alignment']:.3f}, "
+        f"{health['separation']:.3f}, {health['uniformity']:.3f} "
         f"| `{health['shell']}` |"
     )
     best = scores["grid"]["best"]

@@ -9,9 +9,9 @@
 # --card     where finished evaluations are kept, so that an interrupted call continues (default:
 #            target/card). Use a new folder for other weights.
 #
-# Further flags go to soda export. By default the encoder sees whole images at 48 pixels
-# (docs/recipes.md, "The size at which z is made"), and BatchNorm's statistics are computed for
-# that size. SODA names another program than target/release/soda.
+# EXPORT-FLAG replaces the flags of soda export, --set data.source.side=48: the encoder then sees
+# whole images at 48 pixels (docs/recipes.md, "The size at which z is made"), and BatchNorm's
+# statistics are computed for that size. SODA names another program than target/release/soda.
 #
 # Afterwards: build the program again, which holds the weights; look at every picture; put the new
 # scores into README.md and docs/evaluation.md.
@@ -34,17 +34,20 @@ done
 soda=${SODA:-target/release/soda}
 shipped=assets/weights/small
 
-# Kept next to the card, so that a call that continues evaluates the same weights.
+# Kept next to the card, so that a call that continues evaluates the same weights while the run goes
+# on: their scores in training, and the losses of every thousandth step.
 mkdir -p "$card"
 weights=$card/$(basename $shipped).safetensors
-[ -e "$weights" ] ||
+if [ ! -e "$weights" ]; then
+    grep -E '"(linear|knn)":|"step":[0-9]*000,' "$run/metrics.jsonl" >"$card/metrics.jsonl"
     "$soda" export --run "$run" --half "${flags[@]}" --data "$data" --out "$weights"
+fi
 python3 scripts/model_card.py --soda "$soda" --weights "$weights" --data "$data" --out "$card"
 
 cp "$weights" $shipped.safetensors
 cp "$card/scores.json" $shipped.json
-cp "$card/tables.md" assets/weights/scores.md
-# Scores, and the losses of every thousandth step.
-grep -E '"(linear|knn)":|"step":[0-9]*000,' "$run/metrics.jsonl" >assets/weights/metrics.jsonl
+{ printf '# Scores of %s on CIFAR-10\n\n' "$(basename $shipped).safetensors" && cat "$card/tables.md"; } \
+    >assets/weights/scores.md
+cp "$card/metrics.jsonl" assets/weights/
 cp "$card/pictures/reconstruction.png" assets/readme/
 cp "$card"/pictures/{diagnosis,directions,interpolation,inversion,mix,samples}.png docs/pictures/

@@ -277,7 +277,7 @@
     return start('Looking at the picture', async (token) => {
       first = chosen;
       resetSliders();
-      const { side } = networks.model;
+      const side = Math.round(Math.sqrt(chosen.bytes.length / 3));
       paint($('original'), chosen.bytes, `The picture: ${chosen.name}`);
       $('original-caption').textContent = `${chosen.name}, ${side}\u00a0×\u00a0${side} pixels.`;
       markPressed();

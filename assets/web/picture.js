@@ -153,6 +153,6 @@ globalThis.SodaPicture = (() => {
     }
   }
 
-  return { open, square, resized, view };
+  return { open, square, view };
 })();
 if (typeof module !== 'undefined') module.exports = globalThis.SodaPicture;
