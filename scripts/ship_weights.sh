@@ -35,19 +35,30 @@ soda=${SODA:-target/release/soda}
 shipped=assets/weights/small
 
 # Kept next to the card, so that a call that continues evaluates the same weights while the run goes
-# on: their scores in training, and the losses of every thousandth step.
+# on: their scores in training, and the losses of every thousandth step. Rows of steps before the
+# first of the run, which continued other weights, are those shipped so far.
 mkdir -p "$card"
 weights=$card/$(basename $shipped).safetensors
 if [ ! -e "$weights" ]; then
-    grep -E '"(linear|knn)":|"step":[0-9]*000,' "$run/metrics.jsonl" >"$card/metrics.jsonl"
+    step() { sed -E 's/^\{"step":([0-9]+),.*/\1/' <<<"$1"; }
+    first=$(step "$(head -n 1 "$run/metrics.jsonl")")
+    {
+        while read -r row; do
+            [ "$(step "$row")" -ge "$first" ] || printf '%s\n' "$row"
+        done <assets/weights/metrics.jsonl
+        grep -E '"(linear|knn)":|"step":[0-9]*000,' "$run/metrics.jsonl"
+    } >"$card/metrics.jsonl"
     "$soda" export --run "$run" --half "${flags[@]}" --data "$data" --out "$weights"
 fi
 python3 scripts/model_card.py --soda "$soda" --weights "$weights" --data "$data" --out "$card"
 
 cp "$weights" $shipped.safetensors
 cp "$card/scores.json" $shipped.json
-{ printf '# Scores of %s on CIFAR-10\n\n' "$(basename $shipped).safetensors" && cat "$card/tables.md"; } \
-    >assets/weights/scores.md
+{
+    printf '# Scores of %s on CIFAR-10\n\n' "$(basename $shipped).safetensors"
+    printf 'Commands take all of CIFAR-10, `--data DIR`.\n\n'
+    cat "$card/tables.md"
+} >assets/weights/scores.md
 cp "$card/metrics.jsonl" assets/weights/
 cp "$card/pictures/reconstruction.png" assets/readme/
 cp "$card"/pictures/{diagnosis,directions,interpolation,inversion,mix,samples}.png docs/pictures/

@@ -53,13 +53,13 @@ pub fn bytes(n: f64) -> String {
     }
 }
 
-/// Formats a rate in up to three digits: "0.72", "4.6", "152".
+/// Formats a rate in up to three digits, or as an integer: "0.72", "4.6", "152", "75,294".
 pub fn rate(n: f64) -> String {
     match n {
         n if n < 0.0995 => format!("{n:.3}"),
         n if n < 0.995 => format!("{n:.2}"),
         n if n < 99.95 => format!("{n:.1}"),
-        n => format!("{n:.0}"),
+        n => grouped(n.round() as u64),
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(about(Duration::from_secs_f64(seconds)), words, "{seconds} s");
         }
         assert_eq!([1, 2000].map(|n| counted(n, "image")), ["1 image", "2,000 images"]);
-        assert_eq!([0.004, 4.58, 152.3].map(rate), ["0.004", "4.6", "152"]);
+        assert_eq!([0.004, 4.58, 152.3, 999.6].map(rate), ["0.004", "4.6", "152", "1,000"]);
         assert_eq!([3e5, 36.5e6, 7.6e9].map(bytes), ["1 MiB", "35 MiB", "7.1 GiB"]);
     }
 }

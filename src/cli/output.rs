@@ -33,6 +33,9 @@ macro_rules! out {
 pub const TEST_SET_TOO_SMALL: &str =
     "use more test images, or a larger --split-ratio where the data has no test set of its own";
 
+/// The number of test images below which percentages of them are mostly chance.
+pub const ENOUGH_TO_SCORE: usize = 30;
+
 /// The JSON of one command, filled in as the command proceeds.
 pub struct Output {
     fields: Map<String, Value>,

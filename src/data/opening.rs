@@ -185,11 +185,12 @@ pub fn root(named: Option<&Path>) -> Result<PathBuf> {
 
 /// Checks all data at `named` and returns a sentence about each data set there, saying what was
 /// verified. If no place is named, this is the data that was fetched or imported to the user's
-/// cache folder, or the bundled subset if there is none.
+/// cache folder, or the bundled subset if there is none. Also returns the options that had an
+/// effect on how it was read.
 ///
 /// # Errors
 /// No data; a file that is missing, truncated, altered or unreadable.
-pub fn verify(named: Option<&Path>, options: &Options) -> Result<Vec<String>> {
+pub fn verify(named: Option<&Path>, options: &Options) -> Result<(Vec<String>, Options)> {
     let cache = dirs::cache_dir();
     let own = || cache.as_ref().map(|cache| cache.join("soda"));
     let place = named.map(Path::to_owned).or_else(own);
@@ -211,7 +212,7 @@ pub fn verify(named: Option<&Path>, options: &Options) -> Result<Vec<String>> {
         ));
     }
     if !found.is_empty() {
-        return Ok(found);
+        return Ok((found, Options::default()));
     }
     let (whole, survey) = match Place::of(named, cache.as_deref(), options)? {
         Place::Bundled => ("as its manifest lists them", Survey::of(&bundled()?)),
@@ -243,7 +244,7 @@ pub fn verify(named: Option<&Path>, options: &Options) -> Result<Vec<String>> {
         counted(test, "test image"),
         survey.inventory.line()
     ));
-    Ok(found)
+    Ok((found, survey.options))
 }
 
 /// Surveys the data that [`open`] opens, at `side` pixels a side. Images that can't be read are

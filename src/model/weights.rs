@@ -40,6 +40,9 @@ pub const NETWORKS: &str = "networks";
 /// Its value for an encoder without a denoiser.
 pub const ENCODER_ALONE: &str = "encoder";
 
+/// The metadata key of a file exported for another program, which names that program.
+pub const LAYOUT: &str = "layout";
+
 /// The training that weights come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trained {
@@ -128,6 +131,13 @@ impl WeightsFile {
                  that training wrote"
             )));
         };
+        if let Some(program) = metadata.get(LAYOUT) {
+            return Err(Error::failed(format!(
+                "{} holds networks in the layouts of {program}, exported from other weights; name \
+                 the file they were exported from",
+                path.display()
+            )));
+        }
         let config =
             Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
         let is_more = |name: &str| name.starts_with(MORE) || name.starts_with(WHITENING);

@@ -97,19 +97,22 @@ fn options_without_an_effect_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     images(at, &["d/train/a/0.png", "d/train/b/1.png", "d/test/a/2.png"]);
-    let show = |more: &[&str]| {
-        let output = soda(at, &[&["data", "show"], more].concat());
+    let warned = |action: &str, more: &[&str]| {
+        let output = soda(at, &[&["data", action], more].concat());
         succeeds(&output);
         text(&output.stderr)
     };
+    let show = |more: &[&str]| warned("show", more);
     let said = show(&["d", "--split-ratio", "0.3", "--layout", "splits"]);
     assert!(said.contains("--split-ratio is not used: d has a test set of its own"), "{said}");
     assert!(!said.contains("--layout"), "{said}");
     let said = show(&["d/train/a", "--layout", "classes", "--split-ratio", "0.5"]);
     assert!(!said.contains("is not used"), "{said}");
-    let said = show(&["bundled", "--split-ratio", "0.3", "--layout", "classes"]);
-    for flag in ["--split-ratio", "--layout"] {
-        assert!(said.contains(&format!("{flag} is not used: bundled ")), "{said}");
+    for action in ["show", "verify"] {
+        let said = warned(action, &["bundled", "--split-ratio", "0.3", "--layout", "classes"]);
+        for flag in ["--split-ratio", "--layout"] {
+            assert!(said.contains(&format!("{flag} is not used: bundled ")), "{said}");
+        }
     }
 }
 

@@ -163,6 +163,11 @@ fn weights_written_for_pytorch_are_read_back_unchanged() {
     succeeds(&train(at, &["--run", "r"]));
     let out = succeeds(&soda(at, &["export", "--run", "r", "--pytorch", "--out", "p.safetensors"]));
     assert!(out.contains("networks in PyTorch's layouts"), "{out}");
+    fails(
+        &soda(at, &["reconstruct", "--weights", "p.safetensors"]),
+        1,
+        &["p.safetensors", "layouts of PyTorch", "name the file they were exported from"],
+    );
     let (tensors, _) = weights::read(&at.join("p.safetensors")).expect("tensors");
     let shape = |name: &str| {
         tensors

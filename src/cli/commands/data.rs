@@ -145,8 +145,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 None if imported.is_none() => named(path, common),
                 named => named,
             };
-            let found = data::verify(named.as_deref(), &options).map_err(|e| of(path, e))?;
+            let (found, used) =
+                data::verify(named.as_deref(), &options).map_err(|e| of(path, e))?;
             let root = named.or(imported).map_or_else(default, Ok)?;
+            warnings.extend(images::unused(&options, &used, &root.display().to_string()));
             ("data verify", root, found.join("\n"))
         }
         Action::Show { path } => {

@@ -16,7 +16,7 @@ use soda::error::{Error, Result};
 use soda::eval::features::{FeatureKind, calibrate, encode};
 use soda::eval::whitening::Whitening;
 use soda::files;
-use soda::model::weights::{self, MORE, Tensors, WHITENING, WeightsFile};
+use soda::model::weights::{self, LAYOUT, MORE, Tensors, WHITENING, WeightsFile};
 use soda::model::{onnx, torchvision};
 use soda::progress::say;
 use soda::run_dir::{RunDir, Start};
@@ -155,6 +155,11 @@ fn elsewhere(
     // Checks that the tensors match the recipe.
     weights.model(&Device::flex())?;
     let (tensors, config) = (weights.networks(), &weights.config);
+    let metadata = |layout: &str| {
+        let mut metadata = weights.metadata.clone();
+        metadata.insert(LAYOUT.into(), layout.into());
+        metadata
+    };
     let (file, what) = if args.onnx {
         let metadata = [("config", config.to_toml()), ("weights_sha256", weights.sha256.clone())];
         (
@@ -163,12 +168,12 @@ fn elsewhere(
         )
     } else if args.torchvision {
         (
-            weights::encode(&torchvision::export(&tensors, config)?, weights.metadata.clone())?,
+            weights::encode(&torchvision::export(&tensors, config)?, metadata("torchvision"))?,
             "encoder as torchvision's resnet18",
         )
     } else {
         (
-            weights::encode(&torchvision::pytorch(&tensors), weights.metadata.clone())?,
+            weights::encode(&torchvision::pytorch(&tensors), metadata("PyTorch"))?,
             "networks in PyTorch's layouts",
         )
     };

@@ -7,7 +7,7 @@ use crate::cli::args::count;
 use crate::cli::args::images;
 use crate::cli::device;
 use crate::cli::fitted::frozen;
-use crate::cli::output::{self, Holds, Output, TEST_SET_TOO_SMALL};
+use crate::cli::output::{self, ENOUGH_TO_SCORE, Holds, Output, TEST_SET_TOO_SMALL};
 use serde_json::json;
 use soda::error::{Error, Result};
 use soda::eval::alignment_uniformity::{alignment, purity, separation, uniformity};
@@ -24,8 +24,6 @@ use std::path::PathBuf;
 
 /// The number of neighbours that purity considers, if there are enough images.
 const NEIGHBOURS: usize = 10;
-/// The number of test images below which percentages of them are mostly chance.
-const ENOUGH: usize = 30;
 
 /// Arguments of `soda health`.
 #[derive(clap::Args)]
@@ -123,7 +121,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         },
     )?;
 
-    if n < ENOUGH {
+    if n < ENOUGH_TO_SCORE {
         warn(&format!(
             "warning: with {n} test images, purity, accuracy and calibration are mostly chance; \
              {TEST_SET_TOO_SMALL}"

@@ -5,7 +5,8 @@ use image::metadata::Orientation;
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba,
 };
-use std::io::Cursor;
+use std::error::Error;
+use std::io::{self, Cursor};
 
 /// The fewest pixels a side; a smaller image is just a patch of colour.
 pub const SMALLEST_SIDE: u32 = 8;
@@ -50,6 +51,10 @@ pub(in crate::data) enum Trouble {
 }
 
 impl Trouble {
+    fn truncated() -> Self {
+        Self::Damaged("it is truncated: the end of the image is missing".into())
+    }
+
     /// Returns what is wrong without the remedy, for lists.
     pub(in crate::data) fn brief(&self) -> String {
         let whole = self.to_string();
@@ -57,12 +62,24 @@ impl Trouble {
     }
 }
 
+/// Returns whether a decoder met the end of the file too early.
+fn ends_early(e: &ImageError) -> bool {
+    let first: &(dyn Error + 'static) = match e {
+        // Its source is only what is behind `e`.
+        ImageError::IoError(e) => e,
+        e => e,
+    };
+    std::iter::successors(Some(first), |&e| e.source())
+        .filter_map(|e| e.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::UnexpectedEof)
+}
+
 impl From<ImageError> for Trouble {
     fn from(e: ImageError) -> Self {
         match e {
             ImageError::Limits(_) => Self::TooLarge,
             ImageError::Unsupported(_) => Self::Foreign(None),
-            // This includes files that end too early.
+            e if ends_early(&e) => Self::truncated(),
             e => Self::Damaged(e.to_string()),
         }
     }
@@ -91,7 +108,7 @@ pub(in crate::data) fn decode(bytes: &[u8], side: usize) -> Result<Decoded, Trou
         return Err(Trouble::TooLarge);
     }
     if format == ImageFormat::Jpeg && !whole::jpeg_has_its_end(bytes) {
-        return Err(Trouble::Damaged("it is truncated: the end of the image is missing".into()));
+        return Err(Trouble::truncated());
     }
     let orientation = decoder.orientation()?;
     let image = DynamicImage::from_decoder(decoder)?;

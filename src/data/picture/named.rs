@@ -64,6 +64,15 @@ pub fn resolve(
     // An existing file of that name takes precedence.
     let Some((set, index)) = indexed.filter(|_| !Path::new(spec).exists()) else {
         let path = Path::new(spec);
+        if let Some((set, index)) = spec.split_once(':')
+            && index.parse::<usize>().is_ok()
+            && !path.exists()
+        {
+            return Err(Error::usage(format!(
+                "{spec}: there is no such file, and no set {set}; images of the data set are \
+                 test:N and train:N"
+            )));
+        }
         let name = path.file_name().map_or_else(|| spec.into(), |name| name.to_string_lossy());
         return Ok(Picture {
             pixels: read_picture(path, side)?,

@@ -272,6 +272,15 @@ fn a_spec_is_a_position_in_the_data_set_or_a_file() {
             "{spec}"
         );
     }
+    let other = error("valid:1");
+    assert_eq!(
+        (other.exit_code(), other.to_string().as_str()),
+        (
+            2,
+            "valid:1: there is no such file, and no set valid; images of the data set are test:N \
+             and train:N"
+        )
+    );
     let dir = tempfile::tempdir().unwrap();
     GrayImage::from_pixel(32, 32, Luma([5])).save(dir.path().join("five.png")).unwrap();
     let unused = || -> Result<Dataset> { panic!("a file needs no data set") };

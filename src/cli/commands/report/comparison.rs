@@ -1,6 +1,8 @@
 //! The comparison of z with raw pixels, in words.
 
+use crate::cli::output::ENOUGH_TO_SCORE;
 use serde_json::Value;
+use soda::units::counted;
 
 /// The number of standard deviations that a difference must exceed to count.
 const DEVIATIONS: f64 = 2.0;
@@ -31,6 +33,11 @@ impl Comparison {
         Some(Self { z, pixels, deviation: variance.sqrt(), images })
     }
 
+    /// Whether there are enough test images for a verdict.
+    pub fn is_measurable(&self) -> bool {
+        self.images >= ENOUGH_TO_SCORE as u64
+    }
+
     fn margin(&self) -> f64 {
         DEVIATIONS * self.deviation
     }
@@ -42,6 +49,15 @@ impl Comparison {
 
     /// Describes the comparison under the probe `protocol`.
     pub fn in_words(&self, protocol: &str) -> String {
+        if !self.is_measurable() {
+            return format!(
+                "Under `{protocol}`, z scores {:.1} % and raw pixels {:.1} %, but {} cannot show \
+                 which is better.",
+                self.z,
+                self.pixels,
+                counted(self.images as usize, "test image")
+            );
+        }
         let (difference, margin) = (self.z - self.pixels, self.margin());
         let verdict = match difference {
             d if d > margin => "z beats raw pixels",
@@ -86,11 +102,14 @@ mod tests {
         );
         assert!(clear.contains("20.5 points is more than the 4.4"), "{clear}");
         // The same lead on 20 images is luck.
-        let few = comparison(45.0, 43.3, 5.0, 20).in_words("linear");
+        let few = comparison(45.0, 43.3, 5.0, 40).in_words("linear");
         assert!(
             few.starts_with("It is unclear") && few.contains("1.7 points is no more than"),
             "{few}"
         );
+        // Two of two images against none seems clear to a formula, but isn't.
+        let two = comparison(100.0, 0.0, 0.0, 2).in_words("linear");
+        assert!(two.ends_with("2 test images cannot show which is better."), "{two}");
         assert!(
             comparison(20.0, 40.0, 0.3, 1000)
                 .in_words("knn")

@@ -2,9 +2,11 @@
 
 use super::subcommands::{Subcommands, add};
 use super::words::{per_cent, sentence};
+use crate::cli::output::ENOUGH_TO_SCORE;
 use indicatif::HumanCount;
 use serde_json::Value;
 use soda::report::html::{Section, Table};
+use soda::units::counted;
 
 impl Subcommands<'_> {
     /// Builds the section on the probe's errors and the distribution of z.
@@ -17,6 +19,7 @@ impl Subcommands<'_> {
         let health = self.run("health", "health", true);
         if let Ok(v) = &health.result {
             section.tables.push(health_table(v));
+            section.words.extend(chance(self.images));
         }
         let caption = "Confusion matrix of the linear probe: each row is a true class, its values \
                        are per cent of that class's test images.";
@@ -66,6 +69,16 @@ fn map_caption(v: &Value) -> String {
     format!("t-SNE of z{coloured}, of {n} {which}.")
 }
 
+/// Returns a warning where scores of `n` test images are mostly chance.
+fn chance(n: usize) -> Option<String> {
+    (n < ENOUGH_TO_SCORE).then(|| {
+        format!(
+            "With {}, purity, accuracy and calibration are mostly chance.",
+            counted(n, "test image")
+        )
+    })
+}
+
 fn health_table(v: &Value) -> Table {
     let number = |key: &str, digits: usize| {
         v[key].as_f64().map_or(String::new(), |n| format!("{n:.digits$}"))
@@ -99,6 +112,12 @@ fn health_table(v: &Value) -> Table {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_small_test_set_is_called_chance() {
+        assert!(chance(2).is_some_and(|words| words.starts_with("With 2 test images, ")));
+        assert_eq!(chance(30), None);
+    }
 
     #[test]
     fn the_caption_of_a_map_says_which_images_it_shows() {

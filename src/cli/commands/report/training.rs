@@ -93,7 +93,9 @@ pub fn facts(
                     scored(&pixels["top1"], &pixels["top1_spread"]),
                     "linear probe of raw pixels, top-1",
                 );
-                add(comparison.points(), "points that z adds to raw pixels");
+                if comparison.is_measurable() {
+                    add(comparison.points(), "points that z adds to raw pixels");
+                }
             }
         }
     }

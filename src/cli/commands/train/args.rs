@@ -8,8 +8,8 @@ use std::path::PathBuf;
 #[derive(Clone, clap::Args)]
 pub struct Args {
     /// Recipe: a file, or one of the built-in recipes. These are cifar10 (the default on a GPU),
-    /// cifar10-generate, paper, report, futurexiang, small, tiny, finetune and quick; for your own
-    /// images folder64 (GPU) and tiny64 (CPU).
+    /// cifar10-generate, paper, report, futurexiang, gpu_hour, small, tiny, finetune and quick; for
+    /// your own images folder64 (GPU) and tiny64 (CPU).
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Override a value of the recipe, e.g. train.batch_size=64 (repeatable).
