@@ -63,12 +63,7 @@ impl Config {
     /// For an unreadable file, an unknown key, a wrong type or an impossible value; the message
     /// names the file and the field.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        // Built-in recipes are available from any folder; a file of that name takes precedence.
-        let built_in = BUILT_IN.iter().find(|(name, _)| path == Path::new(name) && !path.exists());
-        let text = match built_in {
-            Some((_, text)) => (*text).to_owned(),
-            None => std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?,
-        };
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
         Self::parse(&text, &path.display().to_string(), overrides)
     }
 

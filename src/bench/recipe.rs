@@ -1,15 +1,13 @@
 //! The recipe of the networks that are measured, and the images of noise that they are given.
 
 use super::plan::Size;
-use crate::config::{BUILT_IN, Config, Sides};
+use crate::config::{Config, Sides};
 use crate::data::bytes_of;
 use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
 
 /// Returns configs/cifar10.toml, unchanged or with both networks at a given base width.
 pub(super) fn recipe(size: Size) -> Result<Config> {
-    let name = "configs/cifar10.toml";
-    let (_, text) = BUILT_IN.iter().find(|(n, _)| *n == name).expect("a recipe of the program");
     let overrides = match size {
         Size::Paper => Vec::new(),
         Size::Recipe => return Err(Error::usage("no recipe was given")),
@@ -24,7 +22,7 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
             "train.batch_size=16".to_owned(),
         ],
     };
-    Config::parse(text, name, &overrides)
+    Config::built_in("cifar10", &overrides)
 }
 
 /// Returns `images` source and target images of noise in [-1, 1].

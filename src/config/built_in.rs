@@ -55,6 +55,18 @@ impl Config {
         })
     }
 
+    /// Returns the built-in recipe `name`, such as `quick` or `configs/quick.toml`, with overrides.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], because of an override.
+    ///
+    /// # Panics
+    /// If there is no such recipe.
+    pub fn built_in(name: &str, overrides: &[String]) -> Result<Self> {
+        let (file, text) = built_in(name);
+        Self::parse(text, file, overrides)
+    }
+
     /// Resolves the built-in recipe `name` with the `overrides` that the foreign checkpoint `path`
     /// and the user give.
     ///
@@ -64,13 +76,16 @@ impl Config {
     /// # Panics
     /// If there is no such recipe.
     pub(crate) fn of_checkpoint(name: &str, path: &Path, overrides: &[String]) -> Result<Self> {
-        let (_, text) = BUILT_IN
-            .iter()
-            .find(|(built_in, _)| *built_in == name)
-            .expect("a recipe of the program");
+        let (_, text) = built_in(name);
         let origin = format!("{} with {name} ({} changes it)", path.display(), Hint::Override);
         Self::parse(text, &origin, overrides)
     }
+}
+
+/// Returns the path and the text of the recipe `name`.
+fn built_in(name: &str) -> (&'static str, &'static str) {
+    let found = BUILT_IN.into_iter().find(|(file, _)| [*file, short(file)].contains(&name));
+    found.expect("a recipe of the program")
 }
 
 fn all() -> String {

@@ -42,7 +42,7 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
         if [EntryType::XGlobalHeader, EntryType::XHeader].contains(&entry_type) {
             continue;
         }
-        let name = safe_name(&entry.path_bytes(), origin)?;
+        let name = checked_name(&entry.path_bytes(), origin)?;
         let foreign = |reason: &str| {
             Error::failed(format!(
                 "{origin} holds {name:?}, {reason}; nothing was extracted from it"
@@ -120,7 +120,7 @@ pub fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> 
     let mut archive = tar::Archive::new(Bounded { inner: GzDecoder::new(reader), left: LARGEST });
     for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
-        let name = safe_name(&entry.path_bytes(), origin)?;
+        let name = checked_name(&entry.path_bytes(), origin)?;
         let wanted =
             cifar100::FILES.into_iter().find(|file| name == format!("{}/{file}", cifar100::FOLDER));
         if let Some(file) = wanted.filter(|_| entry.header().entry_type().is_file()) {
@@ -175,19 +175,26 @@ fn npm_member(name: &str, manifest: &Manifest) -> Option<u64> {
     Some(file.bytes as u64 / 8 * 9 + (64 << 10))
 }
 
-/// Returns the member's name with its parts joined by `/`, or an error if it leads out of the
-/// folder that it is unpacked to.
-fn safe_name(bytes: &[u8], origin: &str) -> Result<String> {
-    let name = String::from_utf8_lossy(bytes);
+/// Returns the name of a member with its parts joined by `/`, or `None` if it leads out of the folder
+/// that the archive is unpacked to.
+pub(super) fn safe_name(name: &str) -> Option<String> {
     let parts = || name.split(['/', '\\']);
     // A drive letter is absolute on Windows.
-    if name.starts_with(['/', '\\']) || parts().any(|p| p == ".." || p.ends_with(':')) {
-        return Err(Error::failed(format!(
+    if name.starts_with(['/', '\\']) || parts().any(|part| part == ".." || part.ends_with(':')) {
+        return None;
+    }
+    Some(parts().filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/"))
+}
+
+/// Returns the [`safe_name`] of a member of the archive `origin`, or an error.
+fn checked_name(bytes: &[u8], origin: &str) -> Result<String> {
+    let name = String::from_utf8_lossy(bytes);
+    safe_name(&name).ok_or_else(|| {
+        Error::failed(format!(
             "{origin} holds {name:?}, a name that leads out of its folder; nothing was extracted \
              from it"
-        )));
-    }
-    Ok(parts().filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/"))
+        ))
+    })
 }
 
 fn stem_of(name: &str) -> &str {

@@ -19,7 +19,7 @@ use super::dataset::Dataset;
 use super::gather::{PixelDigest, digest, gather};
 use super::images::Images;
 use super::inventory::Inventory;
-use super::listing::Listing;
+use super::listing::{LeftOut, Listing};
 use super::names::Names;
 use super::options::Options;
 use super::packed::Pack;
@@ -68,9 +68,13 @@ pub(super) fn write(
         numbers.iter().for_each(|&number| home[number as usize] = Some(set as u8));
     }
     // Space for the header, which comes first but is known last: twice the size of the parts known
-    // now, plus a reserve for what will be left out.
+    // now, plus a reserve for what will be left out and for the names of images that are unreadable
+    // or in both sets.
+    let longest =
+        listing.entries.iter().map(|e| json!(e.name).to_string().len()).max().unwrap_or_default();
     let room = 2 * json!(listing.classes).to_string().len()
         + 2 * json!(listing.left_out).to_string().len()
+        + 2 * 3 * LeftOut::NAMED * longest
         + (64 << 10);
     let failed = |e: std::io::Error| Error::io("write", out, &e);
     let mut file = BufWriter::with_capacity(1 << 20, files::partial(out)?);

@@ -10,12 +10,15 @@ use crate::files::hex;
 use crate::progress::Progress;
 use md5::{Digest, Md5};
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 /// The unit in which the progress of a download is counted, bytes.
 const KB: u64 = 1000;
+/// How long a server may send nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What [`fetch`] and [`import`] did. `Display` gives a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,15 +134,16 @@ struct Archive {
     bytes: u64,
     md5: String,
     agent: ureq::Agent,
+    /// How long the server may send nothing in the middle of the file.
+    patience: Duration,
 }
 
 impl Archive {
     fn official(url: Option<&str>) -> Self {
-        let patience = Some(Duration::from_secs(30));
         // There is no limit on the whole download: 170 MB may take an hour.
         let agent = ureq::Agent::config_builder()
-            .timeout_connect(patience)
-            .timeout_recv_response(patience)
+            .timeout_connect(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
             .build()
             .into();
         Self {
@@ -147,6 +151,7 @@ impl Archive {
             bytes: 170_052_171,
             md5: "c32a1d4ab5d03f1284b67883e8d87530".into(),
             agent,
+            patience: PATIENCE,
         }
     }
 
@@ -171,19 +176,22 @@ impl Archive {
             ))
         };
         let response = self.agent.get(&self.url).call().map_err(|e| failed(e.to_string()))?;
-        let mut body = response.into_body().into_reader();
+        let parts = read_aside(response.into_body().into_reader());
         let progress = Progress::new("downloading, kB", Some((self.bytes / KB) as usize));
-        let (mut md5, mut received, mut buffer) = (Md5::new(), 0, vec![0; 1 << 16]);
+        let (mut md5, mut received) = (Md5::new(), 0);
         loop {
-            let n = body.read(&mut buffer).map_err(|e| failed(e.to_string()))?;
-            progress.add(((received + n as u64) / KB - received / KB) as usize);
-            received += n as u64;
+            let part = parts.recv_timeout(self.patience).map_err(|_| {
+                failed(format!("the server sent nothing for {} s", self.patience.as_secs()))
+            })?;
+            let part = part.map_err(|e| failed(e.to_string()))?;
+            let n = part.len() as u64;
+            progress.add(((received + n) / KB - received / KB) as usize);
+            received += n;
             if n == 0 || received > self.bytes {
                 break;
             }
-            md5.update(&buffer[..n]);
-            file.write_all(&buffer[..n])
-                .map_err(|e| Error::io("write the download to", root, &e))?;
+            md5.update(&part);
+            file.write_all(&part).map_err(|e| Error::io("write the download to", root, &e))?;
         }
         progress.finish();
         if received != self.bytes {
@@ -201,6 +209,26 @@ impl Archive {
             Ok(())
         }
     }
+}
+
+/// Reads `body` in a thread of its own, because a read may wait for ever. The parts arrive in order;
+/// an empty one is the end.
+fn read_aside(mut body: impl Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, parts) = sync_channel(4);
+    std::thread::spawn(move || {
+        loop {
+            let mut buffer = vec![0; 1 << 16];
+            let part = body.read(&mut buffer).map(|n| {
+                buffer.truncate(n);
+                buffer
+            });
+            let is_last = part.as_ref().map_or(true, Vec::is_empty);
+            if sender.send(part).is_err() || is_last {
+                break;
+            }
+        }
+    });
+    parts
 }
 
 fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome> {

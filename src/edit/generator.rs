@@ -11,6 +11,7 @@ use crate::eval::features;
 use crate::model::Soda;
 use crate::progress::Progress;
 use crate::rng::{self, Purpose};
+use crate::units::counted;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
@@ -262,9 +263,8 @@ impl<'a> Generator<'a> {
 
     /// Starts a progress line that counts the sampling steps of all images, `n * steps` in total.
     fn progress(&self, what: &str, n: usize, steps: usize) -> Progress {
-        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         Progress::new(
-            format!("{what} {} in {}", count(n, "image"), count(steps, "step")),
+            format!("{what} {} in {}", counted(n, "image"), counted(steps, "step")),
             Some(n * steps),
         )
     }

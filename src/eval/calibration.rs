@@ -1,6 +1,7 @@
 //! The confusion matrix and calibration of a probe.
 
 use serde::Serialize;
+use std::cmp::Reverse;
 
 /// A classifier's predictions on test rows, summarised.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -9,6 +10,25 @@ pub struct Verdicts {
     pub confusion: Vec<Vec<usize>>,
     /// Confidence compared with accuracy.
     pub calibration: Calibration,
+}
+
+impl Verdicts {
+    /// Returns the `most` classes with the most errors, of their own rows or in favour of them, in
+    /// their order; all classes if there are no more.
+    pub fn most_confused(&self, most: usize) -> Vec<usize> {
+        let mut errors = vec![0; self.confusion.len()];
+        for (class, row) in self.confusion.iter().enumerate() {
+            for (predicted, &n) in row.iter().enumerate().filter(|(p, _)| *p != class) {
+                errors[class] += n;
+                errors[predicted] += n;
+            }
+        }
+        let mut classes: Vec<usize> = (0..errors.len()).collect();
+        classes.sort_by_key(|&class| Reverse(errors[class]));
+        classes.truncate(most);
+        classes.sort_unstable();
+        classes
+    }
 }
 
 /// Computes the confusion matrix and calibration of `logits` `[N, C]` on rows of classes `labels`
@@ -82,6 +102,19 @@ fn likeliest(logits: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_confused_classes_are_those_with_the_most_errors() {
+        // One row of class 1 is taken for class 3; two of class 4 for class 3.
+        let mut confusion = vec![vec![0; 5]; 5];
+        (0..5).for_each(|class| confusion[class][class] = 9);
+        (confusion[1][3], confusion[4][3]) = (1, 2);
+        let mut found = verdicts(&[0.0, 1.0], &[1], 2);
+        found.confusion = confusion;
+        assert_eq!(found.most_confused(2), [3, 4]);
+        assert_eq!(found.most_confused(3), [1, 3, 4]);
+        assert_eq!(found.most_confused(9), [0, 1, 2, 3, 4]);
+    }
 
     #[test]
     fn a_confusion_matrix_and_calibration_worked_by_hand() {

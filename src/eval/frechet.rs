@@ -205,7 +205,7 @@ pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
         within(&kernel(&x, &x), size.0) + within(&kernel(&y, &y), size.1)
             - 2.0 * across.iter().sum::<f64>() / across.len() as f64
     };
-    (0..sets).into_par_iter().map(one).sum::<f64>() / sets as f64
+    (0..sets).into_par_iter().map(one).collect::<Vec<f64>>().iter().sum::<f64>() / sets as f64
 }
 
 /// Returns exp of the mean Kullback-Leibler divergence of each image's class distribution from the

@@ -8,6 +8,8 @@ use rayon::prelude::*;
 
 /// The number of bytes compared between checks whether a candidate can still win.
 const PART: usize = 512;
+/// The bytes of images that are held in memory at once.
+const HELD: usize = 64 << 20;
 
 /// Finds, for each of `images` `[n, 3, side, side]` in [-1, 1], the nearest image of `among`,
 /// resized to that side, and the mean squared difference of their pixels in [0, 1], both rounded to
@@ -22,38 +24,41 @@ pub fn nearest(images: &[f32], side: usize, among: &Images) -> Result<Option<Vec
     if among.is_empty() {
         return Ok(None);
     }
-    // Resized once up front, if necessary.
+    let bytes = |image: &[f32]| image.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
+    let queries: Vec<Vec<u8>> = images.par_chunks_exact(bytes_of(side)).map(bytes).collect();
+    let mut best = vec![(0, u64::MAX); queries.len()];
+    let progress = Progress::new("searching training images", Some(among.len()));
     let one = |i| among.image(i).map(|image| resized(&image, side).into_owned());
-    let others: Vec<Vec<u8>> = (0..among.len()).into_par_iter().map(one).collect::<Result<_>>()?;
-    let find = |image: &[f32]| {
-        let image: Vec<u8> = image.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
-        let mut best = (0, u64::MAX);
-        for (i, other) in others.iter().enumerate() {
-            let mut sum = 0;
-            for (a, b) in image.chunks(PART).zip(other.chunks(PART)) {
-                sum += u64::from(
-                    a.iter().zip(b).map(|(&a, &b)| u32::from(a.abs_diff(b)).pow(2)).sum::<u32>(),
-                );
-                if sum >= best.1 {
-                    break;
-                }
-            }
-            if sum < best.1 {
-                best = (i, sum);
+    let at_once = (HELD / bytes_of(side)).max(1);
+    for first in (0..among.len()).step_by(at_once) {
+        let last = among.len().min(first + at_once);
+        let others: Vec<Vec<u8>> = (first..last).into_par_iter().map(one).collect::<Result<_>>()?;
+        best.par_iter_mut().zip(&queries).for_each(|(best, query)| {
+            improve(best, query, &others, first);
+        });
+        progress.add(others.len());
+    }
+    let mean = |(index, sum)| (index, sum as f64 / (255.0 * 255.0 * bytes_of(side) as f64));
+    Ok(Some(best.into_iter().map(mean).collect()))
+}
+
+/// Sets `best` to the index and the sum of squared differences of the image of `others` that is
+/// nearest to `query`, if it is nearer than `best`. The first of `others` has the index `first`.
+fn improve(best: &mut (usize, u64), query: &[u8], others: &[Vec<u8>], first: usize) {
+    for (i, other) in others.iter().enumerate() {
+        let mut sum = 0;
+        for (a, b) in query.chunks(PART).zip(other.chunks(PART)) {
+            sum += u64::from(
+                a.iter().zip(b).map(|(&a, &b)| u32::from(a.abs_diff(b)).pow(2)).sum::<u32>(),
+            );
+            if sum >= best.1 {
+                break;
             }
         }
-        (best.0, best.1 as f64 / (255.0 * 255.0 * bytes_of(side) as f64))
-    };
-    let progress = Progress::new(
-        "looking for the nearest training images",
-        Some(images.len() / bytes_of(side)),
-    );
-    let seen = |image: &[f32]| {
-        let found = find(image);
-        progress.add(1);
-        found
-    };
-    Ok(Some(images.par_chunks_exact(bytes_of(side)).map(seen).collect()))
+        if sum < best.1 {
+            *best = (first + i, sum);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,20 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
 use std::sync::Once;
 
-/// Supersampling factor of text and lines: pictures are drawn this many times larger and averaged
-/// down, as plotters itself antialiases neither well.
-const SUPER: usize = 3;
+/// The largest supersampling factor.
+const FINEST: usize = 3;
+
+/// Returns the supersampling factor of text and lines: a picture of so many pixels is drawn this many
+/// times larger and averaged down, as plotters itself antialiases neither well. Large pictures would
+/// take too much memory.
+fn supersampling(pixels: usize) -> usize {
+    match pixels {
+        ..=4_000_000 => FINEST,
+        ..=16_000_000 => 2,
+        _ => 1,
+    }
+}
+
 /// The reason why drawing can't fail.
 const MEMORY: &str = "drawing into memory with an embedded font";
 pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
@@ -41,21 +52,25 @@ pub(super) fn draw_sharp(
 ) -> Vec<u8> {
     register();
     let (width, height) = (width * pixels, height * pixels);
-    let mut large = vec![255; width * height * SUPER * SUPER * 3];
-    let size = ((width * SUPER) as u32, (height * SUPER) as u32);
+    let over = supersampling(width * height);
+    let mut large = vec![255; width * height * over * over * 3];
+    let size = ((width * over) as u32, (height * over) as u32);
     work(&Canvas(
         BitMapBackend::with_buffer(&mut large, size).into_drawing_area(),
-        (SUPER * pixels) as f64,
+        (over * pixels) as f64,
     ));
+    if over == 1 {
+        return large;
+    }
     let mut out = Vec::with_capacity(width * height * 3);
-    for rows in large.chunks_exact(width * SUPER * 3 * SUPER) {
+    for rows in large.chunks_exact(width * over * 3 * over) {
         for x in 0..width {
             for channel in 0..3 {
                 let at = |y: usize, dx: usize| {
-                    u32::from(rows[(y * width * SUPER + x * SUPER + dx) * 3 + channel])
+                    u32::from(rows[(y * width * over + x * over + dx) * 3 + channel])
                 };
-                let sum: u32 = (0..SUPER * SUPER).map(|i| at(i / SUPER, i % SUPER)).sum();
-                out.push(((sum + (SUPER * SUPER / 2) as u32) / (SUPER * SUPER) as u32) as u8);
+                let sum: u32 = (0..over * over).map(|i| at(i / over, i % over)).sum();
+                out.push(((sum + (over * over / 2) as u32) / (over * over) as u32) as u8);
             }
         }
     }
@@ -144,8 +159,8 @@ impl Canvas<'_> {
 /// Returns the width in pixels of `text` at `size` pixels.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     register();
-    let font = ("sans-serif", size * SUPER as f64).into_font();
-    f64::from(font.box_size(text).expect(MEMORY).0) / SUPER as f64
+    let font = ("sans-serif", size * FINEST as f64).into_font();
+    f64::from(font.box_size(text).expect(MEMORY).0) / FINEST as f64
 }
 
 /// Registers the embedded font with plotters, so that no fonts of the machine are needed.

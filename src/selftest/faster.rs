@@ -1,7 +1,7 @@
 //! The choice between an integrated GPU and the CPU, by speed.
 
 use super::outcome::key;
-use crate::config::{BUILT_IN, Config};
+use crate::config::Config;
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::files::{kept, write_atomically};
@@ -61,11 +61,7 @@ fn race(gpu: &Selected, cpu: &Selected) -> Result<bool> {
 
 /// Returns the time of encoding once the shaders are compiled.
 fn seconds(device: &Device) -> Result<f64> {
-    let (name, text) = BUILT_IN
-        .iter()
-        .find(|(name, _)| name.ends_with("tiny.toml"))
-        .expect("a recipe of that name");
-    let config = Config::parse(text, name, &[])?;
+    let config = Config::built_in("tiny", &[])?;
     let model = Soda::new(&config.model, config.seed, device);
     let side = config.model.sides.source;
     let encode = || {

@@ -3,7 +3,7 @@
 //! arXiv 2405.18392: as good as a schedule that knew the end from the start).
 
 use super::checkpoint::{self, Position};
-use crate::config::LrSchedule;
+use crate::config::{Config, LrSchedule};
 use crate::error::{Error, Hint, Result};
 use crate::files::{self, create_dir, write_atomically};
 use crate::run_dir::RunDir;
@@ -71,11 +71,16 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
         )));
     };
     let cooled = beside(run, step)?;
+    let to = cooled.path.display();
     if cooled.exists() {
-        let to = cooled.path.display();
         return Err(Error::usage(format!(
             "cooldown: {to} already exists; {}, or move it away",
             Hint::Continue(cooled.path.clone())
+        )));
+    }
+    if cooled.path.exists() {
+        return Err(Error::usage(format!(
+            "cooldown: {to} already exists and holds no run; move it away"
         )));
     }
     let steps = step + length.steps(step);
@@ -84,8 +89,24 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     let before = checkpoint::position(&run.checkpoint(step))?;
     let progress = step as f64 / steps as f64;
     let position = Position { planned: steps, progress, finished: false, ..before };
+    if let Err(e) = fill(&cooled, run, step, &position, &config) {
+        let _ = std::fs::remove_dir_all(&cooled.path);
+        return Err(e);
+    }
+    Ok(cooled)
+}
+
+/// Copies the checkpoint of `step` and the records of `run` to `cooled`, which has the given
+/// position and recipe.
+fn fill(
+    cooled: &RunDir,
+    run: &RunDir,
+    step: u64,
+    position: &Position,
+    config: &Config,
+) -> Result<()> {
     create_dir(&cooled.path.join("checkpoints"))?;
-    checkpoint::copy(run, step, &cooled, &position)?;
+    checkpoint::copy(run, step, cooled, position)?;
     for (from, to) in [(run.starts(), cooled.starts()), (run.metrics(), cooled.metrics())] {
         let bytes = files::read_if_exists(&from)?;
         if !bytes.is_empty() {
@@ -93,8 +114,7 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
         }
     }
     // The recipe comes last: it is what makes a directory a run.
-    cooled.create(&config)?;
-    Ok(cooled)
+    cooled.create(config)
 }
 
 /// Returns the directory of a cooldown of `run` from `step`.

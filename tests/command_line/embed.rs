@@ -223,6 +223,21 @@ fn mistakes_are_reported_and_leave_nothing_behind() {
     }
     assert_eq!(std::fs::read_dir(at("pictures/a")).expect("a folder").count(), before);
 
+    // What comes after the last image isn't read, even if an image before it can't be.
+    std::fs::create_dir_all(at("limited")).expect("a folder");
+    for i in 0..PICTURES {
+        let path = at(&format!("limited/{i:03}.png"));
+        match i {
+            1 | 2 => drop(std::fs::copy(at("pictures/a/0000.png"), path).expect("a copy")),
+            _ => std::fs::write(path, "no image").expect("a file"),
+        }
+    }
+    fails(
+        &run(&["embed", "limited", "--limit", "2", "--out", "limited.npy"]),
+        1,
+        &["one image can't be read", "limited/000.png"],
+    );
+
     // Images without classes have no labels to write.
     std::fs::create_dir_all(at("plain")).expect("a folder");
     for i in 0..20 {
@@ -709,6 +724,12 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     succeeds(&run(&[&base[..], &["--shard", "all/4", "--out", "s/t.parquet"]].concat()));
     succeeds(&merge("s/t.safetensors"));
     succeeds(&run(&[&base[..], &["--out", "s/whole.safetensors"]].concat()));
+    let classes = |name: &str| {
+        let bytes = std::fs::read(at(name)).expect("a file");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("safetensors");
+        header.metadata().as_ref().expect("metadata")["classes"].clone()
+    };
+    assert_eq!(classes("s/t.safetensors"), classes("s/whole.safetensors"));
     let (merged, whole) = (read("s/t.safetensors", None), read("s/whole.safetensors", None));
     assert!(merged.labels == whole.labels && same(&merged.values, &whole.values));
     succeeds(&soda(
@@ -716,6 +737,7 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
         &["embed", "--merge", "--out", "s/t.npy", "--labels", "s/labels.npy"],
     ));
     assert_eq!(read("s/t.npy", Some("s/labels.npy")).labels, whole.labels);
+    assert!(!at("s/t.npy.txt").exists(), "images of CIFAR have no names of their own");
     // Those of folders without labels have none to write.
     fails(
         &soda(FOLDER.path(), &["embed", "--merge", "--out", "s/u.npy", "--labels", "s/none.npy"]),
@@ -740,6 +762,15 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     );
     succeeds(&run(&["embed", "few", "--out", "s/f.parquet", "--shard", "0/3"]));
     fails(&merge("s/f.parquet"), 1, &["shards of 2", "and of 3"]);
+
+    // Whitened by the images of other data, rows aren't comparable.
+    let white = |shard: &str, data: &str| {
+        let more = ["--whiten", "--skip-unreadable", "--data", data, "--shard", shard];
+        run(&[&["embed", "few", "--out", "s/w.parquet"][..], &more].concat())
+    };
+    succeeds(&white("0/2", "bundled"));
+    succeeds(&white("1/2", "pictures"));
+    fails(&merge("s/w.parquet"), 1, &["w.1-of-2.parquet differ in whitening"]);
 
     fails(&embed(&["--shard", "3/3"]), 2, &["3/16"]);
     fails(&embed(&["--shard", "auto"]), 2, &["no scheduler", "--shard 0/4"]);

@@ -43,7 +43,7 @@ fn every_long_command_reports_its_progress_and_none_does_with_quiet() {
         ("reconstruct -n 1 --steps 40", &["generating 1 image in 40 steps"]),
         (
             "sample -n 1 --components 3",
-            &["fitting 3 Gaussians to z, rounds", "looking for the nearest training images"],
+            &["fitting 3 Gaussians to z, rounds", "searching training images"],
         ),
         ("diagnose -n 40 --bins 2", &["measuring losses, images at each noise level"]),
         ("map --limit 60", &["t-SNE, iterations"]),

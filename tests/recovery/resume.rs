@@ -283,6 +283,13 @@ fn a_cooldown_ends_a_copy_of_a_run_that_can_itself_be_resumed() {
             .collect::<std::collections::BTreeMap<_, _>>()
     };
     assert!(tensors("r") == tensors("uninterrupted"));
+    // A call that fails before it trains leaves no copy behind.
+    let args = ["train", "--resume", "--run", "r", "--cooldown", "2"];
+    fails(&soda(at, &[&args[..], &["--device", "nope"]].concat()), 2, &["nope"]);
+    assert!(!at.join("r-cooldown-6").exists());
+    std::fs::create_dir(at.join("r-cooldown-6")).expect("a folder");
+    fails(&cool("r", "2"), 2, &["r-cooldown-6 already exists and holds no run"]);
+    std::fs::remove_dir(at.join("r-cooldown-6")).expect("an empty folder");
     // A cooldown is refused for a run that is one itself, if the copy exists already, or without a
     // constant rate.
     let again = cool("r-cooldown-4", "4");

@@ -81,8 +81,11 @@ pub fn named(name: &str, cards: &Cards) -> Result<Card> {
     }
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     let card: Card = toml::from_str(&text).map_err(|e| Error::usage(format!("{name}: {e}")))?;
-    if !(card.tflops > 0.0 && card.gb_per_s > 0.0) {
-        return Err(Error::usage(format!("{name}: tflops and gb_per_s must be above 0")));
+    let matrices = card.matrix_tflops.is_none_or(|tflops| tflops > 0.0);
+    if !(card.tflops > 0.0 && card.gb_per_s > 0.0 && matrices) {
+        return Err(Error::usage(format!(
+            "{name}: tflops, gb_per_s and matrix_tflops must be above 0"
+        )));
     }
     Ok(card)
 }
@@ -120,6 +123,8 @@ mod tests {
         let card = write("1.5").expect("a card");
         assert!(card.tflops == 1.5 && card.compiler.is_none() && card.integrated);
         assert!(write("0.0").expect_err("no peak").to_string().contains("above 0"));
+        let no_matrices = write("1.5\nmatrix_tflops = 0.0").expect_err("no peak of matrices");
+        assert!(no_matrices.to_string().contains("above 0"));
         assert!(write("'fast'").expect_err("a word").to_string().contains("mine.toml"));
         assert!(named("gtx9", &cards).expect_err("unknown").to_string().contains("rx6800"));
         assert!(

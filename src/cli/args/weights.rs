@@ -96,6 +96,11 @@ pub fn began_with(start: &Start) -> Option<String> {
     start.from_name.clone().or_else(|| is_shipped().then(|| "shipped".into()))
 }
 
+/// Returns whether `start` is a call that began or continued a cooldown.
+pub fn cools_down(start: &Start) -> bool {
+    start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="))
+}
+
 /// Describes the shipped weights: `shipped weights assets/weights/small.safetensors (6,000
 /// steps, 192,000 images seen)`.
 pub fn describe(weights: &WeightsFile) -> String {

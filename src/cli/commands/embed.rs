@@ -56,11 +56,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = device::selected(common)?;
     let dataset = args.split.as_ref().map(|_| images::open(common, &weights)).transpose()?;
     let model = args.precision.model(&weights, &device, &mut output)?;
+    let mut whitened_to = None;
     let whitening = args.whiten.then(|| {
         whitening(&weights, &args.features, || {
             let opened =
                 if dataset.is_none() { Some(images::open(common, &weights)?) } else { None };
             let dataset = dataset.as_ref().or(opened.as_ref()).expect("either");
+            whitened_to = Some(dataset.sha256.clone());
             frozen(&weights, &model, dataset, &device).train(&args.features, false)
         })
     });
@@ -71,6 +73,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         dim: args.features.dim(&weights.config)?,
         extractor: Extractor::new(&model, &weights.config, &kinds, &device.device)?,
         whitening: whitening.transpose()?,
+        whitened_to,
         weights: &weights,
         dataset,
         interrupt: Interrupt::listen()?,
@@ -89,7 +92,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.merge(json!({ "side": weights.config.data.side, "source_side": sides.source, "target_side": sides.target }));
     let mut rows = 0;
     match &shards {
-        None => (rows, _) = work.table(&args.out, None, &mut output)?,
+        None => (rows, ..) = work.table(&args.out, None, &mut output)?,
         Some(shards) => {
             for shard in shards {
                 rows += work.shard(*shard, &mut output)?;
@@ -114,6 +117,9 @@ struct Work<'a> {
     dim: usize,
     extractor: Extractor<'a>,
     whitening: Option<Whitening>,
+    /// The SHA-256 of the data that the whitening was fitted to; `None` if it is stored with the
+    /// weights.
+    whitened_to: Option<String>,
     weights: &'a WeightsFile,
     dataset: Option<Dataset>,
     interrupt: Interrupt,
@@ -161,6 +167,7 @@ impl Work<'_> {
             ("precision", json!(args.precision.name())),
             ("from", from),
             ("limit", json!(args.limit)),
+            ("whitening", json!(self.whitened_to)),
         ];
         let mut settings: BTreeMap<String, Value> =
             settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
@@ -180,6 +187,7 @@ impl Work<'_> {
             weights_sha256,
             settings,
             listed: None,
+            named: false,
             split,
             classes,
         };
@@ -192,20 +200,22 @@ impl Work<'_> {
             return Ok(rows);
         }
         Manifest::remove(&path)?;
-        (manifest.rows, manifest.listed) = self.table(&path, Some(shard), output)?;
+        (manifest.rows, manifest.named, manifest.listed) =
+            self.table(&path, Some(shard), output)?;
         manifest.table_sha256 = files::sha256_of(&path)?;
         manifest.write(&path)?;
         Ok(manifest.rows)
     }
 
     /// Writes the table `out` of all images, or of those of a shard. Returns the number of rows,
-    /// and for files a digest of the names of all images.
+    /// whether the images have names of their own, and for files a digest of the names of all
+    /// images.
     fn table(
         &self,
         out: &Path,
         shard: Option<Shard>,
         output: &mut Output,
-    ) -> Result<(usize, Option<String>)> {
+    ) -> Result<(usize, bool, Option<String>)> {
         let (args, dim) = (self.args, self.dim);
         let source = Source::open(args, self.weights, self.dataset.as_ref(), shard)?;
         let names = args.names(source.named)?;
@@ -227,7 +237,7 @@ impl Work<'_> {
             let (mut pixels, mut names) = (Vec::new(), Vec::new());
             for found in batch? {
                 match found {
-                    _ if table.rows() + pixels.len() == most => break,
+                    _ if missing.of + pixels.len() == most => break,
                     Found::Image(name, image) => {
                         pixels.push(image);
                         lines.as_mut().map_or(Ok(()), |lines| lines.add(&name))?;
@@ -240,8 +250,8 @@ impl Work<'_> {
                 }
             }
             missing.of += pixels.len();
-            // After the first unreadable image nothing will be written; the rest is only searched
-            // for more of them.
+            // After the first unreadable image nothing will be written; the rest, up to the limit,
+            // is only searched for more of them.
             if !pixels.is_empty() && (self.skip || missing.unreadable == 0) {
                 let features = self.features(&pixels)?;
                 let first = table.rows();
@@ -259,7 +269,7 @@ impl Work<'_> {
                     grouped(table.rows() as u64)
                 )));
             }
-            if table.rows() == most {
+            if missing.of == most {
                 break;
             }
         }
@@ -287,7 +297,7 @@ impl Work<'_> {
             output.merge(json!({ "images_per_s": images_per_s, "skipped": missing.unreadable, "skipped_first": missing.first }));
             output.set("left_out", json!(missing.left_out));
         }
-        Ok((n, source.listed.map(|listed| listed.digest())))
+        Ok((n, source.named, source.listed.map(|listed| listed.digest())))
     }
 
     /// Returns the rows of a batch of images.

@@ -5,6 +5,7 @@ mod page;
 use crate::cli::args::Common;
 use crate::cli::args::WeightsArgs;
 use crate::cli::args::images;
+use crate::cli::args::weights::cools_down;
 use crate::cli::device;
 use crate::cli::fitted::{frozen, linear_decoder};
 use crate::cli::output::{self, Holds, Output};
@@ -19,7 +20,7 @@ use soda::files;
 use soda::model::weights::{self, LAYOUT, MORE, Tensors, WHITENING, WeightsFile};
 use soda::model::{onnx, torchvision};
 use soda::progress::say;
-use soda::run_dir::{RunDir, Start};
+use soda::run_dir::RunDir;
 use soda::shell::{retyped, without_folders};
 use soda::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
 use soda::units::{counted, grouped, megabytes};
@@ -288,10 +289,7 @@ fn add_beginning(weights: &mut WeightsFile) {
     let Some(first) = starts.first() else { return };
     if !first.command.is_empty() {
         // A cooldown is a separate call, after the one that started the run.
-        let cools = |start: &&Start| {
-            start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="))
-        };
-        let cooled = starts[1..].iter().find(cools);
+        let cooled = starts[1..].iter().find(|start| cools_down(start));
         let calls: Vec<String> = std::iter::once(first)
             .chain(cooled)
             .map(|start| retyped(&without_folders(&start.command)))

@@ -24,6 +24,8 @@ use std::path::PathBuf;
 
 /// The number of neighbours that purity considers, if there are enough images.
 const NEIGHBOURS: usize = 10;
+/// The largest number of classes in the picture.
+const DRAWN: usize = 100;
 
 /// Arguments of `soda health`.
 #[derive(clap::Args)]
@@ -104,19 +106,26 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let probe = LinearProbe::trained(&train, classes, &probe, 0, "linear probe")?;
     let top1 = probe.score(&test)?.top1;
     let found = verdicts(&probe.logits(&test), &test.labels, classes);
-    let share = |row: &Vec<usize>| {
+    let shown = found.most_confused(DRAWN);
+    let names: Vec<String> = shown.iter().map(|&class| dataset.classes[class].clone()).collect();
+    let share = |&class: &usize| {
+        let row = &found.confusion[class];
         let rows = row.iter().sum::<usize>().max(1) as f64;
-        row.iter().map(move |&n| 100.0 * n as f64 / rows).collect::<Vec<_>>()
+        shown.iter().map(|&other| 100.0 * row[other] as f64 / rows).collect::<Vec<_>>()
+    };
+    let of = match shown.len() == classes {
+        true => String::new(),
+        false => format!("; the {DRAWN} most confused of {} classes", grouped(classes as u64)),
     };
     save_heatmap(
         &args.out,
         &Heatmap {
-            title: "Confusion matrix of the linear probe (% of each true class)".into(),
+            title: format!("Confusion matrix of the linear probe (% of each true class{of})"),
             row_title: "true class".into(),
             column_title: "predicted class".into(),
-            rows: dataset.classes.clone(),
-            columns: dataset.classes.clone(),
-            values: found.confusion.iter().flat_map(share).collect(),
+            rows: names.clone(),
+            columns: names,
+            values: shown.iter().flat_map(share).collect(),
             range: (0.0, 100.0),
         },
     )?;

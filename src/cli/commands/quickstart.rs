@@ -11,7 +11,7 @@ use crate::cli::scores;
 use crate::cli::session::draw_reconstructions;
 use crate::cli::summary::{self, Summary};
 use serde_json::{Value, json};
-use soda::config::{BUILT_IN, Config, ProbeConfig};
+use soda::config::{Config, ProbeConfig};
 use soda::data::{self, Dataset};
 use soda::device::Selected;
 use soda::edit::generator::Generator;
@@ -226,10 +226,8 @@ fn recipe_name(from_scratch: bool) -> &'static str {
 fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
     let (out, name) = (args.out.display(), recipe_name(args.from_scratch));
     if !run.exists() {
-        let (name, text) =
-            BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a recipe of that name");
         let shortened = MINUTE.into_iter().filter(|_| !args.from_scratch).map(str::to_owned);
-        return Config::parse(text, name, &shortened.chain(args.set.clone()).collect::<Vec<_>>());
+        return Config::built_in(name, &shortened.chain(args.set.clone()).collect::<Vec<_>>());
     }
     match summary::read(&args.out)["recipe"].as_str() {
         Some(own) if own == name => {}

@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde_json::{Value, json};
 use soda::error::{Error, Result};
-use soda::run_dir::{RunDir, Start};
+use soda::run_dir::RunDir;
 use soda::train::survey::{State, Survey, below, is_run};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,8 @@ impl Listed {
             .file_name()
             .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
         let from = survey.first.as_ref().and_then(weights::began_with);
-        let cools = cooled(&name).filter(|_| survey.run.read_starts().iter().any(cools_down));
+        let cools =
+            cooled(&name).filter(|_| survey.run.read_starts().iter().any(weights::cools_down));
         let age = survey.newest.map(|newest| newest.elapsed().unwrap_or_default());
         Self { from, cools: cools.map(str::to_owned), bytes: size(path), age, name, survey }
     }
@@ -192,11 +193,6 @@ fn short(from: &str) -> String {
 fn cooled(name: &str) -> Option<&str> {
     let (run, step) = name.rsplit_once("-cooldown-")?;
     step.parse::<u64>().is_ok().then_some(run)
-}
-
-/// Checks whether `start` is a call that began or continued a cooldown.
-fn cools_down(start: &Start) -> bool {
-    start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="))
 }
 
 /// Returns the size of all files in `folder`, in bytes; links are not followed.

@@ -55,7 +55,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let images = generator.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
     let side = generator.side();
-    let nearest = nearest_pixels::nearest(&images, side, &dataset.train)?;
+    // For comparison: the same distance of images that were not trained on.
+    let held = signed(&dataset.test.first(n), side)?;
+    let mut nearest =
+        nearest_pixels::nearest(&[&images[..], &held].concat(), side, &dataset.train)?;
+    let theirs = nearest.as_mut().map(|found| found.split_off(n));
     draw(
         &args.out,
         &images,
@@ -69,11 +73,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
     let smallest = nearest.iter().flatten().map(|f| f.1).fold(f64::INFINITY, f64::min);
     let ours = nearest.map(mean_squared);
-    // For comparison: the same distance of images that were not trained on.
-    let held = dataset.test.first(n);
-    let theirs = nearest_pixels::nearest(&signed(&held, side)?, side, &dataset.train)?
-        .filter(|found| !found.is_empty())
-        .map(mean_squared);
+    let theirs = theirs.filter(|found| !found.is_empty()).map(mean_squared);
     out!("{} in {}", counted(n, "image"), output::place(&args.out));
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         out!(

@@ -1,7 +1,7 @@
 //! `soda shaders`, hidden: writes the source of all shaders, for tools that check or compile them.
 
 use serde_json::{Value, json};
-use soda::config::{BUILT_IN, Config};
+use soda::config::Config;
 use soda::error::{Error, Result};
 use soda::files::{create_dir, sha256, write_atomically};
 use soda::kernels::catalog::{launched, operations, shaders};
@@ -31,11 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut recipes = BTreeMap::<String, Vec<&str>>::new();
     let mut all = shaders(operations());
     for name in RECIPES {
-        let (file, text) = BUILT_IN
-            .iter()
-            .find(|(file, _)| *file == format!("configs/{name}.toml"))
-            .expect("a recipe of the program");
-        let config = Config::parse(text, file, &[])?;
+        let config = Config::built_in(name, &[])?;
         let batch = config.train.at_once();
         let encoder = launched(operations(), &encoder(&config.model), batch);
         let denoiser =

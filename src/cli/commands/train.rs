@@ -59,6 +59,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
 }
 
+/// A directory that is removed again if the call fails before training starts.
+struct Tentative(Option<PathBuf>);
+
+impl Drop for Tentative {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
 /// Implements [`run`] as the only process, or as rank 0 of several.
 fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> {
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
@@ -75,8 +86,13 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         },
         None => RunDir::numbered(&name),
     };
+    let mut tentative = Tentative(None);
     let run = match args.cooldown {
-        Some(length) if args.fits.is_none() => cool_down(&run, length)?,
+        Some(length) if args.fits.is_none() => {
+            let cooled = cool_down(&run, length)?;
+            tentative.0 = Some(cooled.path.clone());
+            cooled
+        }
         // The cooldown that ran out of memory already exists; the command that resumes it names its
         // directory.
         Some(_) => cooled(&run),
@@ -179,6 +195,7 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         device.describe(),
         dataset.describe()
     ));
+    tentative.0 = None;
     let called = weights::called(began.as_ref().map(|(name, _)| name.as_path()));
     let summary =
         train_with(&config, &dataset, &device, &run, (from, called), allow_change, args, among)?;

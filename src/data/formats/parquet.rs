@@ -8,9 +8,10 @@ mod features;
 pub(crate) use fault::{Fault, guarded};
 
 use super::pages::Source;
-use super::shared::{Shard, check_count, choose, classes_of, counted, shards_of, title, unique};
+use super::shared::{Shard, check_count, choose, classes_of, shards_of, title, unique};
 use crate::data::listing::{Content, Contents, Entry, LeftOut, Listing, Set};
 use crate::error::{Error, Result};
+use crate::units::counted;
 use columns::{Columns, Labels};
 use std::cell::Cell;
 use std::collections::HashSet;

@@ -227,11 +227,6 @@ pub(super) fn some_of(names: &[String]) -> String {
     }
 }
 
-/// Returns "1 file", "2 files".
-pub(super) fn counted(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
 /// Returns the last part of a place's name.
 pub(super) fn title(place: &Path) -> String {
     let full = || {

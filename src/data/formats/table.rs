@@ -3,9 +3,10 @@
 
 mod rows;
 
-use super::shared::{OfSet, choose, classes_of, counted, some_of, title};
+use super::shared::{OfSet, choose, classes_of, some_of, title};
 use crate::data::listing::{Entry, LeftOut, Listing, Set, files};
 use crate::error::{Error, Result};
+use crate::units::counted;
 use rows::Rows;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! sizes an archive states.
 
 use super::shared::is_hidden;
+use crate::data::archive::safe_name;
 use crate::data::listing::LeftOut;
 use crate::error::{Error, Result};
 use flate2::read::MultiGzDecoder;
@@ -133,7 +134,7 @@ fn members<R: Read>(
         if kind.is_dir() {
             continue;
         }
-        let Some(name) = safe(&written) else {
+        let Some(name) = safe_name(&written).filter(|name| !name.is_empty()) else {
             LeftOut::add(left_out, "members whose names lead out of the archive", || written);
             continue;
         };
@@ -159,16 +160,4 @@ fn long_name(kind: EntryType, bytes: &[u8]) -> Option<Vec<u8>> {
     }
     let path = tar::PaxExtensions::new(bytes).flatten().filter(|e| e.key_bytes() == b"path").last();
     path.map(|e| e.value_bytes().to_vec())
-}
-
-/// Returns the name with its parts joined by `/`, or `None` if it leads outside.
-fn safe(name: &str) -> Option<String> {
-    let parts = || name.split(['/', '\\']);
-    // A drive letter is absolute on Windows.
-    if name.starts_with(['/', '\\']) || parts().any(|part| part == ".." || part.ends_with(':')) {
-        return None;
-    }
-    let name =
-        parts().filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/");
-    (!name.is_empty()).then_some(name)
 }

@@ -1,10 +1,11 @@
 //! Tiny-ImageNet as downloaded: one folder per class under `train`, a table of labels under `val`,
 //! no labels under `test`.
 
-use super::shared::{check_count, counted, entries as entries_of, some_of};
+use super::shared::{check_count, entries as entries_of, some_of};
 use crate::data::listing::{Entry, LeftOut, Listing, Set, files};
 use crate::data::picture::named_image;
 use crate::error::{Error, Result};
+use crate::units::counted;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 

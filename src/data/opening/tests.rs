@@ -41,7 +41,7 @@ fn bundled_data_is_shown_verified_and_packed() {
     let named = Some(Path::new(BUNDLED));
     let survey = show(named, 32, &Options::default()).unwrap();
     assert_eq!((survey.name.as_str(), survey.images), (SUBSET, [5000, 1000]));
-    let verified = verify(named, &Options::default()).unwrap();
+    let (verified, _) = verify(named, &Options::default()).unwrap();
     assert!(
         verified[0].starts_with(
             "CIFAR-10 subset in the program: 5,000 training and 1,000 test images of 10 classes, "
@@ -112,7 +112,7 @@ fn a_named_place_is_recognised_by_what_it_holds() {
     );
     assert!(images.name.starts_with("images of ") && images.require_classes("a probe").is_ok());
     assert!(
-        verify(Some(place.path()), &Options::default()).unwrap()[0]
+        verify(Some(place.path()), &Options::default()).unwrap().0[0]
             .contains("18 training and 2 test images of 2 classes, every image can be read")
     );
     // A relative path is stored as an absolute one, so it is found again from any folder.

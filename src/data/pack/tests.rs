@@ -70,6 +70,25 @@ fn a_file_holds_what_the_folder_does() {
 }
 
 #[test]
+fn long_names_of_images_in_both_sets_fit_into_the_header() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = ["n".repeat(200).as_str(); 9].join("/");
+    for i in 0..LeftOut::NAMED as u8 {
+        for set in ["train", "test"] {
+            let folder = dir.path().join("in").join(set).join("a").join(&deep);
+            std::fs::create_dir_all(&folder).unwrap();
+            let image = image::RgbImage::from_pixel(16, 16, image::Rgb([i, 0, 0]));
+            image.save(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    let out = dir.path().join("out");
+    let written = pack(&dir.path().join("in"), 16, &Options::default(), &out).unwrap();
+    assert_eq!(written.inventory.in_both_first.len(), LeftOut::NAMED);
+    // More than the reserve for everything else.
+    assert!(json!(written.inventory).to_string().len() > 64 << 10);
+}
+
+#[test]
 fn an_unreadable_image_stops_packing_and_nothing_is_written() {
     let (dir, written) = packed(false);
     let message = written.unwrap_err().to_string();

@@ -238,6 +238,12 @@ fn a_failed_import_leaves_old_data_alone_and_a_good_one_replaces_only_its_own_fi
 
 /// Answers one request with `status` and `body`; returns the address.
 fn serve(status: &'static str, body: Vec<u8>) -> String {
+    let whole = body.len();
+    serve_part(status, body, whole)
+}
+
+/// Like [`serve`], but sends only the first `sent` bytes of `body`, and then nothing for a minute.
+fn serve_part(status: &'static str, body: Vec<u8>, sent: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -254,7 +260,10 @@ fn serve(status: &'static str, body: Vec<u8>) -> String {
         )
         .unwrap();
         // The client hangs up early if there is too much data.
-        let _ = stream.write_all(&body);
+        let _ = stream.write_all(&body[..sent]);
+        if sent < body.len() {
+            std::thread::sleep(Duration::from_secs(60));
+        }
     });
     format!("http://{address}/cifar-10-binary.tar.gz")
 }
@@ -263,13 +272,14 @@ fn serve(status: &'static str, body: Vec<u8>) -> String {
 fn fetch_downloads_verifies_and_unpacks() {
     let (_dir, manifest, members) = sample();
     let good = archive(&members);
-    let fetch = |status, body: &[u8], root: &Path| {
+    let fetch_from = |url: String, patience, root: &Path| {
         // No proxy, so that the test connects to itself directly.
         let agent = ureq::Agent::config_builder().proxy(None).build().into();
-        let url = serve(status, body.to_vec());
-        Archive { url, bytes: good.len() as u64, md5: hex(&Md5::digest(&good)), agent }
-            .fetch(root, &manifest)
+        let md5 = hex(&Md5::digest(&good));
+        Archive { url, bytes: good.len() as u64, md5, agent, patience }.fetch(root, &manifest)
     };
+    let fetch =
+        |status, body: &[u8], root: &Path| fetch_from(serve(status, body.to_vec()), PATIENCE, root);
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
     let root = tempfile::Builder::new().prefix("it's a place ").tempdir().unwrap();
@@ -285,6 +295,10 @@ fn fetch_downloads_verifies_and_unpacks() {
         assert!(message.ends_with(&remedy), "{message}");
         assert_eq!(entries(root.path()), [""; 0], "{expected}");
     }
+    let silent = serve_part("200 OK", good.clone(), good.len() / 2);
+    let message = fetch_from(silent, Duration::from_secs(1), root.path()).unwrap_err().to_string();
+    assert!(message.contains("the server sent nothing for 1 s; try again"), "{message}");
+    assert_eq!(entries(root.path()), [""; 0]);
     // Folders that were created for it go with a failure.
     fetch("404 Not Found", b"", &root.path().join("new/place")).unwrap_err();
     assert_eq!(entries(root.path()), [""; 0]);
@@ -300,7 +314,8 @@ fn fetch_downloads_verifies_and_unpacks() {
     assert_eq!(manifest.problems(&root.path().join(FOLDER)), None);
     // Nothing listens here: data that is already there is not downloaded again.
     let agent = ureq::Agent::new_with_defaults();
-    let nobody = Archive { url: "http://127.0.0.1:9/".into(), bytes: 1, md5: String::new(), agent };
+    let url = "http://127.0.0.1:9/".into();
+    let nobody = Archive { url, bytes: 1, md5: String::new(), agent, patience: PATIENCE };
     assert_eq!(
         nobody.fetch(root.path(), &manifest).unwrap(),
         Outcome::AlreadyThere(root.path().join(FOLDER))

@@ -75,10 +75,15 @@ pub fn fit(z: &[f32], z_dim: usize, images: &Images, data: &DataConfig) -> Resul
     let side = data.sides().target.min(LARGEST_SIDE);
     let image = bytes_of(side);
     let (z_mean, covariance) = mean_and_covariance(z, z_dim)?;
-    // Constant dimensions of z carry no information, and their deviation of 0 can't be divided by.
-    let deviation: Vec<f64> = (0..z_dim)
-        .map(|i| covariance[i * z_dim + i].sqrt())
-        .map(|d| if d > 1e-8 { d } else { 1e8 })
+    // Dimensions of z that are constant but for rounding carry no information, and their deviation
+    // can't be divided by.
+    let deviation: Vec<f64> = (0..z_dim).map(|i| covariance[i * z_dim + i].sqrt()).collect();
+    let largest = deviation.iter().copied().fold(0.0, f64::max);
+    let varies = |d: f64, mean: f64| d > (1e-6 * mean.abs().max(largest)).max(1e-8);
+    let deviation: Vec<f64> = deviation
+        .iter()
+        .zip(&z_mean)
+        .map(|(&d, &mean)| if varies(d, mean) { d } else { 1e8 })
         .collect();
     let standardised = |v: &[f32]| -> Vec<f32> {
         v.iter()

@@ -149,10 +149,12 @@ impl<'a> Frozen<'a> {
         progress.finish();
         features.labels.extend_from_slice(images.labels());
         features.check(set, dim, usize::from(u16::MAX) + 1)?;
-        if let (Some(path), Some(shelf)) = (path, &self.shelf)
-            && let Err(e) = keep(&path, features, before).and_then(|()| prune(&shelf.folder))
-        {
-            log::warn!("features are not cached: {e}");
+        if let (Some(path), Some(shelf)) = (path, &self.shelf) {
+            match keep(&path, features, before) {
+                Err(e) => log::warn!("features are not cached: {e}"),
+                Ok(()) => prune(&shelf.folder)
+                    .unwrap_or_else(|e| log::warn!("old features are not removed: {e}")),
+            }
         }
         Ok(())
     }
@@ -180,7 +182,13 @@ fn prune(folder: &Path) -> Result<()> {
     aged.sort();
     let old = aged.len().saturating_sub(KEPT);
     for (_, path) in &aged[..old] {
-        std::fs::remove_file(path).map_err(|e| Error::io("remove", path, &e))?;
+        match std::fs::remove_file(path) {
+            // Another process may have removed it.
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", path, &e));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

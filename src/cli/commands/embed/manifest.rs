@@ -28,10 +28,18 @@ pub struct Manifest {
     pub settings: BTreeMap<String, Value>,
     /// The count and digest of the names of all files that the shards divide; `None` for a --split.
     pub listed: Option<String>,
+    /// Whether the images have names of their own, as files do.
+    #[serde(default = "named")]
+    pub named: bool,
     /// "train" or "test"; `None` for files.
     pub split: Option<String>,
     /// The names of the classes.
     pub classes: Vec<String>,
+}
+
+/// Shards of older versions don't say so, and all got a file of names.
+fn named() -> bool {
+    true
 }
 
 impl Manifest {

@@ -4,7 +4,7 @@ use super::args::names_beside;
 use super::lines::Lines;
 use super::manifest::Manifest;
 use super::shard::Shard;
-use serde_json::Value;
+use serde_json::{Value, json};
 use soda::error::{Error, Result};
 use soda::eval::table::{Known, Table, read_parquet, write_labels};
 use soda::files;
@@ -97,6 +97,7 @@ pub fn merge(out: &Path, labels_to: Option<&Path>) -> Result<(usize, usize)> {
     let mut metadata: BTreeMap<String, String> =
         first.1.settings.iter().map(|(key, value)| (key.clone(), text(value))).collect();
     metadata.insert("weights_sha256".into(), first.1.weights_sha256.clone());
+    metadata.extend(labelled.then(|| ("classes".into(), json!(first.1.classes).to_string())));
     let column = if first.1.settings.get("features").is_some_and(|kind| kind == "z") {
         "z"
     } else {
@@ -104,8 +105,8 @@ pub fn merge(out: &Path, labels_to: Option<&Path>) -> Result<(usize, usize)> {
     };
     let mut table =
         Table::create(out, column, first.1.dim, known, labelled.then_some(&labels[..]), metadata)?;
-    let mut lines =
-        if Table::holds_names(out)? { None } else { Some(Lines::create(&names_beside(out))?) };
+    let beside = first.1.named && !Table::holds_names(out)?;
+    let mut lines = if beside { Some(Lines::create(&names_beside(out))?) } else { None };
     for (path, manifest) in &shards {
         let before = table.rows();
         read_parquet(path, |names, own, values| {

@@ -101,7 +101,7 @@ mod tests {
             "{clear}"
         );
         assert!(clear.contains("20.5 points is more than the 4.4"), "{clear}");
-        // The same lead on 20 images is luck.
+        // A lead of a point or two on 40 images is luck.
         let few = comparison(45.0, 43.3, 5.0, 40).in_words("linear");
         assert!(
             few.starts_with("It is unclear") && few.contains("1.7 points is no more than"),

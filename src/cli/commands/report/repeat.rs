@@ -64,7 +64,7 @@ pub fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Se
     commands.push(typed("report", &run.path, common));
     // Resumed with another recipe, the run is no longer what its last recipe alone describes.
     let changed = starts.iter().skip(1).find(|start| {
-        start.command.iter().any(|word| word == "--allow-change" || word.starts_with("--cooldown"))
+        start.command.iter().any(|word| word == "--allow-change") || weights::cools_down(start)
     });
     let words = match changed {
         Some(start) => format!(

@@ -34,17 +34,14 @@ fn execute(line: &[OsString]) -> Result<()> {
     command.args(line).stderr(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
     let mut error = None;
-    for line in child
-        .stderr
-        .take()
-        .map(BufReader::new)
-        .into_iter()
-        .flat_map(BufRead::lines)
-        .map_while(|line| line.ok())
-    {
+    // Libraries and drivers may write other encodings than UTF-8.
+    let lines = child.stderr.take().map(BufReader::new).into_iter().flat_map(|r| r.split(b'\n'));
+    for line in lines.map_while(|line| line.ok()) {
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end_matches('\r');
         error = line.strip_prefix("error: ").map(str::to_owned).or(error);
         // The command itself applies --quiet.
-        warn(&line);
+        warn(line);
     }
     let status = child.wait().map_err(failed)?;
     match status.success() {
