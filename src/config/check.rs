@@ -1,35 +1,55 @@
 //! The checks that a recipe must pass before a run starts.
 
+mod groups;
 mod side;
 
-use super::{Config, Levels, LrSchedule, MicroBatch, UNetConfig, Views};
+use super::{Config, Levels, LrSchedule, MicroBatch, Views};
 
-/// The most units of a group, of one channel or of four, that the WGSL kernel of AdaGN holds.
-const LARGEST_GROUP: usize = 256;
+/// Whether a recipe can be used, or a message that names the key which can't.
+type Checked = Result<(), String>;
+
+/// Beyond any machine, yet small enough that products of sizes don't overflow.
+const LARGEST: usize = 1 << 20;
+
+fn need(ok: bool, message: String) -> Checked {
+    if ok { Ok(()) } else { Err(message) }
+}
+
+fn positive(key: &str, value: usize) -> Checked {
+    need(
+        (1..=LARGEST).contains(&value),
+        format!("{key} = {value}: must be between 1 and {LARGEST}"),
+    )
+}
+
+fn at_most(key: &str, value: usize, largest: usize) -> Checked {
+    need(value <= largest, format!("{key} = {value}: must be at most {largest}"))
+}
+
+fn probability(key: &str, value: f64) -> Checked {
+    need(
+        (0.0..=1.0).contains(&value),
+        format!("{key} = {value}: a probability must lie between 0 and 1"),
+    )
+}
 
 impl Config {
     /// Checks every value; the message names the key of the first impossible one.
-    pub(super) fn check(&self) -> std::result::Result<(), String> {
-        let need = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
-        // Beyond any machine, yet small enough that products of sizes don't overflow.
-        let largest = 1 << 20;
-        let positive = |key: &str, value: usize| {
-            need(
-                (1..=largest).contains(&value),
-                format!("{key} = {value}: must be between 1 and {largest}"),
-            )
-        };
-        let probability = |key: &str, value: f64| {
-            need(
-                (0.0..=1.0).contains(&value),
-                format!("{key} = {value}: a probability must lie between 0 and 1"),
-            )
-        };
-        // A weights file can claim any value for these before a tensor is read, and the structure
-        // of its networks must stay small.
-        let at_most = |key: &str, value: usize, largest: usize| {
-            need(value <= largest, format!("{key} = {value}: must be at most {largest}"))
-        };
+    pub(super) fn check(&self) -> Checked {
+        self.check_sizes()?;
+        self.check_sides()?;
+        self.check_groups()?;
+        self.check_data()?;
+        self.check_unet()?;
+        self.check_diffusion()?;
+        self.check_train()?;
+        self.check_sample()?;
+        self.check_probe()
+    }
+
+    /// Checks the sizes of everything, before anything is computed from them. A weights file can
+    /// claim any value before a tensor is read, and the structure of its networks must stay small.
+    fn check_sizes(&self) -> Checked {
         let (m, u, t) = (&self.model, &self.model.unet, &self.train);
         for (key, value) in [
             ("model.z_dim", m.z_dim),
@@ -90,29 +110,11 @@ impl Config {
                 u.multipliers
             ),
         )?;
-        self.check_sides()?;
-        let last = u.base * u.multipliers[0];
-        let blocks =
-            u.group_norm_channels().into_iter().map(|c| ("model.unet.groups", u.groups, c));
-        for (key, groups, channels) in
-            blocks.chain([("model.unet.final_groups", u.final_groups, last)])
-        {
-            need(
-                channels % groups == 0,
-                format!("{key} = {groups} does not divide {channels} channels; choose a divisor"),
-            )?;
-            let size = channels / groups;
-            // The kernel takes four channels at once where it can: then a unit is four channels, or
-            // as many groups as are a multiple of four.
-            let shared = if channels % 4 == 0 { 1 << size.trailing_zeros().min(2) } else { 1 };
-            need(
-                size / shared <= LARGEST_GROUP,
-                format!(
-                    "{key} = {groups}: groups of {size} of {channels} channels are larger than the \
-                     GPU kernel holds; choose more groups",
-                ),
-            )?;
-        }
+        Ok(())
+    }
+
+    /// Checks `data`.
+    fn check_data(&self) -> Checked {
         for (name, view) in [("source", &self.data.source), ("target", &self.data.target)] {
             probability(&format!("data.{name}.crop"), view.crop.into())?;
             probability(&format!("data.{name}.flip"), view.flip.into())?;
@@ -162,6 +164,12 @@ impl Config {
                 self.data.mean, self.data.std
             ),
         )?;
+        Ok(())
+    }
+
+    /// Checks the rest of `model`.
+    fn check_unet(&self) -> Checked {
+        let (m, u) = (&self.model, &self.model.unet);
         probability("model.unet.dropout", u.dropout.into())?;
         need(
             u.time_scale > 0.0 && u.time_scale.is_finite(),
@@ -188,7 +196,11 @@ impl Config {
                 m.z_dim,
                 stages + 1
             ),
-        )?;
+        )
+    }
+
+    /// Checks `diffusion`.
+    fn check_diffusion(&self) -> Checked {
         let d = &self.diffusion;
         need(
             (0.0..1.0).contains(&d.high_noise),
@@ -211,7 +223,12 @@ impl Config {
                 "diffusion.high_noise = {}: requires diffusion.levels = \"continuous\"",
                 d.high_noise
             ),
-        )?;
+        )
+    }
+
+    /// Checks the rest of `train`.
+    fn check_train(&self) -> Checked {
+        let (u, t) = (&self.model.unet, &self.train);
         probability("train.z_drop", t.z_drop)?;
         probability("train.layer_mask", t.layer_mask)?;
         need(
@@ -270,36 +287,42 @@ impl Config {
         need(
             (0.0..1.0).contains(&t.ema_decay),
             format!("train.ema_decay = {}: must lie in [0, 1)", t.ema_decay),
+        )
+    }
+
+    /// Checks the rest of `sample`.
+    fn check_sample(&self) -> Checked {
+        let (steps, sample) = (self.diffusion.steps, &self.sample);
+        need(
+            sample.steps <= steps,
+            format!("sample.steps = {}: must be at most diffusion.steps = {}", sample.steps, steps),
         )?;
         need(
-            self.sample.steps <= self.diffusion.steps,
-            format!(
-                "sample.steps = {}: must be at most diffusion.steps = {}",
-                self.sample.steps, self.diffusion.steps
-            ),
-        )?;
-        need(
-            self.sample.inversion_steps <= self.diffusion.steps,
+            sample.inversion_steps <= steps,
             format!(
                 "sample.inversion_steps = {}: must be at most diffusion.steps = {}",
-                self.sample.inversion_steps, self.diffusion.steps
+                sample.inversion_steps, steps
             ),
         )?;
         need(
-            (0.0..=1.0).contains(&self.sample.eta),
-            format!("sample.eta = {}: must lie in [0, 1]", self.sample.eta),
+            (0.0..=1.0).contains(&sample.eta),
+            format!("sample.eta = {}: must lie in [0, 1]", sample.eta),
         )?;
         need(
-            self.sample.start > 0.0 && self.sample.start <= 1.0,
+            sample.start > 0.0 && sample.start <= 1.0,
             format!(
                 "sample.start = {}: must be above 0 and at most 1, which is pure noise",
-                self.sample.start
+                sample.start
             ),
         )?;
-        self.sample
+        sample
             .guidance
-            .check(m.sections().len())
-            .map_err(|e| format!("sample.guidance: {e}"))?;
+            .check(self.model.sections().len())
+            .map_err(|e| format!("sample.guidance: {e}"))
+    }
+
+    /// Checks the rest of `probe`.
+    fn check_probe(&self) -> Checked {
         need(
             self.probe.batch_size >= 2,
             format!(
@@ -311,46 +334,5 @@ impl Config {
             self.probe.lr > 0.0 && self.probe.lr.is_finite(),
             format!("probe.lr = {}: must be above 0", self.probe.lr),
         )
-    }
-}
-
-impl UNetConfig {
-    /// Returns the channel counts of all GroupNorms except the last: every block's input and
-    /// output.
-    fn group_norm_channels(&self) -> Vec<usize> {
-        let mut channels = vec![self.base];
-        channels.extend(self.widths());
-        let mut skips = self.skip_widths();
-        let mut c = *self.widths().last().expect("at least one stage");
-        for width in self.widths().into_iter().rev() {
-            for _ in 0..=self.blocks {
-                channels.push(c + skips.pop().expect("one skip for each up block"));
-                c = width;
-            }
-        }
-        channels
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_divide_the_channels_and_fit_the_kernel() {
-        let check = |sets: &[&str]| {
-            let sets: Vec<String> = sets.iter().map(|set| format!("model.unet.{set}")).collect();
-            Config::named("quick".as_ref(), &sets).map_err(|e| e.to_string())
-        };
-        let of = |base: &'static str| ["multipliers=[1]", "final_groups=1", "groups=1", base];
-        check(&of("base=512")).expect("groups of 1,024 in the blocks with skip connections");
-        let error = check(&of("base=516")).expect_err("groups of 1,032");
-        assert!(error.contains("model.unet.groups = 1: groups of 1032"), "{error}");
-        let error = check(&of("base=258")).expect_err("groups of 258");
-        assert!(error.contains("model.unet.groups = 1: groups of 258"), "{error}");
-        let error = check(&["groups=5"]).expect_err("no divisor");
-        assert!(error.contains("model.unet.groups = 5 does not divide"), "{error}");
-        let error = check(&["final_groups=5"]).expect_err("no divisor");
-        assert!(error.contains("model.unet.final_groups = 5 does not divide"), "{error}");
     }
 }

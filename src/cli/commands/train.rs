@@ -22,17 +22,15 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{Output, refuse_occupied};
 use serde_json::json;
 use soda::config::{Config, MicroBatch, differences};
-use soda::data;
 use soda::device::Selected;
 use soda::error::{Error, Result};
 use soda::model::weights::WeightsFile;
 use soda::progress::say;
 use soda::ranks::watch;
 use soda::run_dir::RunDir;
-use soda::train::checkpoint::check_networks;
 use soda::train::cooldown::cool_down;
 use soda::train::exchange::{Among, dismiss};
-use soda::train::run::{Called, Options, Summary, train};
+use soda::train::run::{Options, Summary, train};
 use soda::train::saver;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,19 +70,9 @@ impl Drop for Tentative {
 
 /// Implements [`run`] as the only process, or as rank 0 of several.
 fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> {
-    let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
-    let named_by = args.config.as_ref().or(args.from.as_ref()).unwrap_or(&path);
-    let name = named_by.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
-    let run = match &args.run {
-        Some(run) => RunDir::new(run),
-        None if args.resume => match newest::unfinished()? {
-            Some(run) => run,
-            None => {
-                among.map_or(Ok(()), |among| dismiss(&among.ranks))?;
-                return Output::new("train").write(common);
-            }
-        },
-        None => RunDir::numbered(&name),
+    let Some(run) = named_run(args)? else {
+        among.map_or(Ok(()), |among| dismiss(&among.ranks))?;
+        return Output::new("train").write(common);
     };
     let mut tentative = Tentative(None);
     let run = match args.cooldown {
@@ -118,33 +106,13 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     refuse_occupied("--run", &run)?;
     let began = began(&run, args)?;
     let from = began.as_ref().map(|(_, weights)| Arc::clone(weights));
-    let mut config = match &from {
-        _ if args.config.is_some() => Config::named(&path, &args.set)?,
-        _ if resumed => Config::load(&run.config(), &args.set)?,
-        Some(weights) => Config::parse(
-            &weights.config.to_toml(),
-            &weights.path.display().to_string(),
-            &args.set,
-        )?,
-        None => Config::named(&path, &args.set)?,
-    };
+    let mut config = recipe(args, &run, resumed, from.as_deref())?;
     if args.dry_run {
-        if let Some(weights) = from.as_ref().filter(|_| !resumed) {
-            check_networks(&config, weights)?;
-        }
-        out!("{}", config.to_toml());
+        let own = resumed.then_some(&run);
+        return preview::run(&config, own, from.as_deref(), args.max_minutes, common);
     }
     let mut output = Output::new("train");
-    let device = if args.dry_run { device::selected(common)? } else { device::chosen(common)? };
-    if args.dry_run {
-        let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
-        say_unused(&config);
-        let images_per_s = preview::tell(&config, &dataset, &device, args.max_minutes)?;
-        output.device(&device);
-        output.data(&dataset, "train", dataset.train.len());
-        output.merge(json!({ "dry_run": true, "recipe": config, "images_per_s": images_per_s }));
-        return output.write(common);
-    }
+    let device = device::chosen(common)?;
     if args.try_step {
         return auto_batch::try_step(&config, &device);
     }
@@ -158,35 +126,11 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
             what_fits(&run, &config, &device, args, common)
         )));
     }
-    let mut allow_change = args.allow_change;
-    if args.auto_batch {
-        config.train.micro_batch = MicroBatch::Size(auto_batch::find(&config, common, &device)?);
-        allow_change |= only_the_parts(&run, resumed, &config)?;
-    }
-    // The recipe for the process with the largest part of a batch.
-    let largest = among
-        .map(|among| among.sizes(config.train.batch_size))
-        .transpose()?
-        .and_then(|sizes| sizes.into_iter().max());
-    let mut own = config.for_images(largest.unwrap_or(config.train.batch_size));
-    if device.gpu && !args.auto_batch {
-        let shortened = watchdog::shorten(&mut own, &device)?;
-        config.train.micro_batch = own.train.micro_batch.clone();
-        allow_change |= shortened && only_the_parts(&run, resumed, &config)?;
-    }
-    let owned = (run.clone(), args.clone(), common.clone(), own.train.at_once() / 2);
-    advise(move || {
-        let (run, args, common, smaller) = &owned;
-        let unnamed = args.run.is_none().then(|| run.path.clone());
-        let advice = || Advice {
-            resume: resume_command(run, args, common),
-            run: unnamed,
-            smaller: Some(*smaller).filter(|smaller| *smaller > 0),
-        };
-        run.exists().then(advice)
-    });
+    let (at_once, allow_change) =
+        choose_parts(&mut config, resumed.then_some(&run), &device, args, common, among)?;
+    advise_smaller(&run, at_once / 2, args, common);
     let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
-    say_unused(&config);
+    preview::say_unused(&config);
     let begun =
         from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!(
@@ -196,9 +140,17 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         dataset.describe()
     ));
     tentative.0 = None;
-    let called = weights::called(began.as_ref().map(|(name, _)| name.as_path()));
-    let summary =
-        train_with(&config, &dataset, &device, &run, (from, called), allow_change, args, among)?;
+    let options = Options {
+        limit: args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
+        resume: args.resume,
+        allow_change,
+        from,
+        continues: args.continues,
+        interrupt: Interrupt::listen()?.stop,
+        called: weights::called(began.as_ref().map(|(name, _)| name.as_path())),
+        among: among.cloned(),
+    };
+    let summary = train(&config, &dataset, &device, &run, &options)?;
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
     output.set("run", json!(run.path));
@@ -206,53 +158,115 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     output.merge(json!(summary));
     // Written before anything is printed, because the reader of the output may be gone.
     output.write(common)?;
-    if resumed && summary.trained == 0 {
-        outln!(
-            "{} is finished at step {}; no step is left to resume",
-            run.path.display(),
-            summary.steps
-        );
-    } else {
-        let Summary { steps, images_per_s, loss_first, loss_last, .. } = &summary;
-        match steps {
-            1 => outln!("1 step at {images_per_s:.1} images/s, loss {loss_last:.4}"),
-            _ => outln!(
-                "{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> \
-                 {loss_last:.4}"
-            ),
-        }
-        match summary.interrupted {
-            true => outln!(
-                "stopped at step {steps}, checkpoint written; resume with: {}",
-                resume_command(&run, args, common)
-            ),
-            false => outln!("{}", finished(&run)),
-        }
-        if let Some(best) = summary.best.filter(|best| best != steps) {
-            outln!(
-                "best k-NN during training: {}",
-                run.checkpoint(best).join("ema.safetensors").display()
-            );
-        }
-    }
+    print_summary(&summary, &run, resumed, args, common);
     Ok(())
 }
 
-/// Checks whether `config` differs from the run's own recipe only in train.micro_batch, which needs
-/// no --allow-change.
-fn only_the_parts(run: &RunDir, resumed: bool, config: &Config) -> Result<bool> {
-    let own = if resumed { run.read_config()? } else { config.clone() };
-    Ok(differences(&own, config).iter().all(|d| d.starts_with("train.micro_batch:")))
+/// Returns the run directory to train in; `None` if it is to be the newest unfinished one and there
+/// is none.
+fn named_run(args: &Args) -> Result<Option<RunDir>> {
+    match &args.run {
+        Some(run) => Ok(Some(RunDir::new(run))),
+        None if args.resume => newest::unfinished(),
+        None => {
+            let named_by = args.config.as_ref().or(args.from.as_ref());
+            let name = named_by.map_or(Some("cifar10".as_ref()), |path| path.file_stem());
+            Ok(Some(RunDir::numbered(&name.map_or("run".into(), |name| name.to_string_lossy()))))
+        }
+    }
 }
 
-/// Reports attention in the recipe that no stage of the denoiser uses.
-fn say_unused(config: &Config) {
-    if let [side, ..] = config.unused_attention()[..] {
-        say(&format!(
-            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} \
-             pixels, so {side} has no effect"
-        ));
+/// Returns the recipe: the one named, else the run's own if it is `resumed`, else that of the
+/// weights it starts `from`, else the default.
+fn recipe(args: &Args, run: &RunDir, resumed: bool, from: Option<&WeightsFile>) -> Result<Config> {
+    match (&args.config, from) {
+        (Some(path), _) => Config::named(path, &args.set),
+        (None, _) if resumed => Config::load(&run.config(), &args.set),
+        (None, Some(weights)) => {
+            Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), &args.set)
+        }
+        (None, None) => Config::named("configs/cifar10.toml".as_ref(), &args.set),
     }
+}
+
+/// Sets how many images of a batch are computed at once (`train.micro_batch`), where the device
+/// can't take all. Returns that number for the process with the largest share of a batch, and
+/// whether the run that is resumed, `own`, may differ from its recipe.
+fn choose_parts(
+    config: &mut Config,
+    own: Option<&RunDir>,
+    device: &Selected,
+    args: &Args,
+    common: &Common,
+    among: Option<&Among>,
+) -> Result<(usize, bool)> {
+    let mut allow_change = args.allow_change;
+    if args.auto_batch {
+        config.train.micro_batch = MicroBatch::Size(auto_batch::find(config, common, device)?);
+        allow_change |= only_the_parts(own, config)?;
+    }
+    let largest = among
+        .map(|among| among.sizes(config.train.batch_size))
+        .transpose()?
+        .and_then(|sizes| sizes.into_iter().max());
+    let mut of_rank = config.for_images(largest.unwrap_or(config.train.batch_size));
+    if device.gpu && !args.auto_batch {
+        let shortened = watchdog::shorten(&mut of_rank, device)?;
+        config.train.micro_batch = of_rank.train.micro_batch.clone();
+        allow_change |= shortened && only_the_parts(own, config)?;
+    }
+    Ok((of_rank.train.at_once(), allow_change))
+}
+
+/// Has a failure of the device end with the command that resumes `run`, and with advice to compute
+/// `smaller` images at once.
+fn advise_smaller(run: &RunDir, smaller: usize, args: &Args, common: &Common) {
+    let owned = (run.clone(), args.clone(), common.clone());
+    advise(move || {
+        let (run, args, common) = &owned;
+        let advice = || Advice {
+            resume: resume_command(run, args, common),
+            run: args.run.is_none().then(|| run.path.clone()),
+            smaller: Some(smaller).filter(|smaller| *smaller > 0),
+        };
+        run.exists().then(advice)
+    });
+}
+
+/// Prints how training went, and the command to run next.
+fn print_summary(summary: &Summary, run: &RunDir, resumed: bool, args: &Args, common: &Common) {
+    let Summary { steps, images_per_s, loss_first, loss_last, .. } = summary;
+    if resumed && summary.trained == 0 {
+        let path = run.path.display();
+        outln!("{path} is finished at step {steps}; no step is left to resume");
+        return;
+    }
+    match steps {
+        1 => outln!("1 step at {images_per_s:.1} images/s, loss {loss_last:.4}"),
+        _ => outln!(
+            "{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}"
+        ),
+    }
+    match summary.interrupted {
+        true => outln!(
+            "stopped at step {steps}, checkpoint written; resume with: {}",
+            resume_command(run, args, common)
+        ),
+        false => outln!("{}", finished(run)),
+    }
+    if let Some(best) = summary.best.filter(|best| best != steps) {
+        outln!(
+            "best k-NN during training: {}",
+            run.checkpoint(best).join("ema.safetensors").display()
+        );
+    }
+}
+
+/// Checks whether `config` differs from the recipe of the resumed run `own` only in
+/// train.micro_batch, which needs no --allow-change.
+fn only_the_parts(own: Option<&RunDir>, config: &Config) -> Result<bool> {
+    let own = own.map_or_else(|| Ok(config.clone()), RunDir::read_config)?;
+    Ok(differences(&own, config).iter().all(|d| d.starts_with("train.micro_batch:")))
 }
 
 /// Returns the newest cooldown of `run`, in the directory next to it, or `run` if there is none.
@@ -299,34 +313,6 @@ fn what_fits(
              programs leave the device more memory"
         )
     }
-}
-
-#[allow(clippy::too_many_arguments, reason = "everything the command line specifies")]
-fn train_with(
-    config: &Config,
-    dataset: &data::Dataset,
-    device: &Selected,
-    run: &RunDir,
-    (from, called): (Option<Arc<WeightsFile>>, Called),
-    allow_change: bool,
-    args: &Args,
-    among: Option<&Among>,
-) -> Result<Summary> {
-    let limit = args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-    let interrupt = Interrupt::listen()?.stop;
-    let continues = args.continues;
-    let among = among.cloned();
-    let options = Options {
-        limit,
-        resume: args.resume,
-        allow_change,
-        from,
-        continues,
-        interrupt,
-        called,
-        among,
-    };
-    train(config, dataset, device, run, &options)
 }
 
 /// Returns the weights that `run` starts from, and their name: those of `--from`, else those that a

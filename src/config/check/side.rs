@@ -1,10 +1,11 @@
 //! Checks the size of images.
 
+use super::Checked;
 use crate::config::{Config, Sides, check_side};
 
 impl Config {
     /// Checks the sides; the message names the key of the first impossible one.
-    pub(super) fn check_sides(&self) -> Result<(), String> {
+    pub(super) fn check_sides(&self) -> Checked {
         let (data, Sides { source, target }) = (&self.data, self.data.sides());
         for (key, side) in
             [("data.side", data.side), ("data.source.side", source), ("data.target.side", target)]

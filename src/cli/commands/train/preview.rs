@@ -1,21 +1,66 @@
 //! `soda train --dry-run`: reports what would be trained, and the resources it would take.
 
+use crate::cli::args::Common;
+use crate::cli::args::images;
+use crate::cli::device;
+use crate::cli::output::Output;
+use serde_json::json;
 use soda::config::Config;
 use soda::data::Dataset;
 use soda::device::Selected;
 use soda::error::Result;
+use soda::model::weights::WeightsFile;
 use soda::progress::say;
+use soda::run_dir::RunDir;
+use soda::train::checkpoint::check_networks;
 use soda::train::plan::Plan;
 use soda::train::trial;
 use soda::units::{about, grouped, rate};
 use std::time::Duration;
+
+/// Reports attention in the recipe that no stage of the denoiser uses.
+pub(super) fn say_unused(config: &Config) {
+    if let [side, ..] = config.unused_attention()[..] {
+        say(&format!(
+            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} \
+             pixels, so {side} has no effect"
+        ));
+    }
+}
+
+/// Prints the recipe, and reports what training it would take; nothing is written. `own` is the run
+/// that would be resumed, and `from` the weights that training starts from.
+///
+/// # Errors
+/// If the weights have other networks, or the device or the data can't be opened.
+pub fn run(
+    config: &Config,
+    own: Option<&RunDir>,
+    from: Option<&WeightsFile>,
+    max_minutes: Option<f64>,
+    common: &Common,
+) -> Result<()> {
+    if let Some(weights) = from.filter(|_| own.is_none()) {
+        check_networks(config, weights)?;
+    }
+    out!("{}", config.to_toml());
+    let mut output = Output::new("train");
+    let device = device::selected(common)?;
+    let dataset = images::of_run(common, own, config.data.side)?;
+    say_unused(config);
+    let images_per_s = tell(config, &dataset, &device, max_minutes)?;
+    output.device(&device);
+    output.data(&dataset, "train", dataset.train.len());
+    output.merge(json!({ "dry_run": true, "recipe": config, "images_per_s": images_per_s }));
+    output.write(common)
+}
 
 /// Reports on stderr what training takes. One step of a few images is timed, except on software
 /// adapters; returns the images per second, if it was.
 ///
 /// # Errors
 /// If the device fails.
-pub fn tell(
+fn tell(
     config: &Config,
     data: &Dataset,
     device: &Selected,
