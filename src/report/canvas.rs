@@ -8,13 +8,13 @@ use std::sync::Once;
 /// The largest supersampling factor.
 const FINEST: usize = 3;
 
-/// Returns the supersampling factor of text and lines: a picture of so many pixels is drawn this many
-/// times larger and averaged down, as plotters itself antialiases neither well. Large pictures would
-/// take too much memory.
+/// Returns the supersampling factor of text and lines: a picture of so many pixels is drawn this
+/// many times larger and averaged down, as plotters itself antialiases neither well. Large pictures
+/// would take too much memory.
 fn supersampling(pixels: usize) -> usize {
     match pixels {
-        ..=4_000_000 => FINEST,
-        ..=16_000_000 => 2,
+        0..4_000_000 => FINEST,
+        4_000_000..16_000_000 => 2,
         _ => 1,
     }
 }
