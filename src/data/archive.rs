@@ -175,8 +175,8 @@ fn npm_member(name: &str, manifest: &Manifest) -> Option<u64> {
     Some(file.bytes as u64 / 8 * 9 + (64 << 10))
 }
 
-/// Returns the name of a member with its parts joined by `/`, or `None` if it leads out of the folder
-/// that the archive is unpacked to.
+/// Returns the name of a member with its parts joined by `/`, or `None` if it leads out of the
+/// folder that the archive is unpacked to.
 pub(super) fn safe_name(name: &str) -> Option<String> {
     let parts = || name.split(['/', '\\']);
     // A drive letter is absolute on Windows.

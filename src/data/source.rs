@@ -211,8 +211,8 @@ impl Archive {
     }
 }
 
-/// Reads `body` in a thread of its own, because a read may wait for ever. The parts arrive in order;
-/// an empty one is the end.
+/// Reads `body` in a thread of its own, because a read may wait for ever. The parts arrive in
+/// order; an empty one is the end.
 fn read_aside(mut body: impl Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
     let (sender, parts) = sync_channel(4);
     std::thread::spawn(move || {

@@ -652,6 +652,7 @@ fn shards_are_computed_once_and_merged_into_the_whole() {
     let third = manifest["rows"].as_u64().expect("rows");
     assert!(third.abs_diff(PICTURES as u64 / 3) <= 2, "{third}");
     assert_eq!(manifest["weights_sha256"].as_str().map(str::len), Some(64));
+    assert!(manifest["settings"].get("whitening").is_none(), "nothing is whitened");
     fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet is missing", "--shard 0/3"]);
     let before =
         std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time");

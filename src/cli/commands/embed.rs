@@ -167,7 +167,6 @@ impl Work<'_> {
             ("precision", json!(args.precision.name())),
             ("from", from),
             ("limit", json!(args.limit)),
-            ("whitening", json!(self.whitened_to)),
         ];
         let mut settings: BTreeMap<String, Value> =
             settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
@@ -175,6 +174,7 @@ impl Work<'_> {
             .metadata()
             .into_iter()
             .filter(|(key, _)| key != "classes" && key != "weights_sha256");
+        settings.extend(self.whitened_to.iter().map(|sha256| ("whitening".into(), json!(sha256))));
         settings.extend(described.map(|(key, value)| (key, json!(value))));
         let Shard { index, of } = shard;
         let weights_sha256 = self.weights.sha256.clone();

@@ -181,14 +181,6 @@ fn prune(folder: &Path) -> Result<()> {
         entries.filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
     aged.sort();
     let old = aged.len().saturating_sub(KEPT);
-    for (_, path) in &aged[..old] {
-        match std::fs::remove_file(path) {
-            // Another process may have removed it.
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", path, &e));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    // Another process may have removed some of them.
+    aged[..old].iter().try_for_each(|(_, path)| files::remove_file(path))
 }

@@ -53,11 +53,7 @@ impl Manifest {
     /// # Errors
     /// If it can't be removed.
     pub fn remove(path: &Path) -> Result<()> {
-        let at = Self::path(path);
-        match std::fs::remove_file(&at) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &at, &e)),
-            _ => Ok(()),
-        }
+        files::remove_file(&Self::path(path))
     }
 
     /// Writes the JSON next to the table `path`, which must be complete.
