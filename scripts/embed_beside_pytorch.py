@@ -70,10 +70,11 @@ def run(command, threads):
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         sys.exit(f"failed: {command}")
+    unit = 1 if platform.system() == "Darwin" else 1024
     used = dict(
         seconds=time.perf_counter() - begin,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_memory_mib=round(usage.ru_maxrss / 1024),
+        peak_memory_mib=round(usage.ru_maxrss * unit / 2**20),
     )
     return used, out
 

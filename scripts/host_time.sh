@@ -7,13 +7,13 @@
 # is computed, and only the host takes time. The driver's share is Mesa's, not that of a real card's
 # driver. PROFILE=F.data also records where the time goes (perf).
 set -eu
-cd "$(dirname "$0")/.."
-program=target/release/soda
+tree=$(cd "$(dirname "$0")/.." && pwd)
+program=$tree/target/release/soda
 case ${1:--} in -*) ;; *) program=$1 && shift ;; esac
 layer=$(mktemp -d)
 trap 'rm -r "$layer"' EXIT
 rustc --edition 2024 -O --crate-type cdylib -o "$layer/libvulkan_layer.so" \
-    tests/recovery/faults/vulkan_layer.rs
+    "$tree/tests/recovery/faults/vulkan_layer.rs"
 cat >"$layer/faults.json" <<END
 {"file_format_version": "1.0.0", "layer": {"name": "VK_LAYER_SODA_faults", "type": "GLOBAL",
  "library_path": "$layer/libvulkan_layer.so", "api_version": "1.3.0",

@@ -33,10 +33,19 @@ while [ $# -gt 0 ]; do
     *) echo "error: $1: see --help" >&2; exit 2 ;;
     esac
 done
-# Checked before anything is created, with symbolic links resolved.
-dir=$(realpath -m -- "$dir")
+# Prints the path of folder $1, which needn't exist, with symbolic links resolved.
+resolved() {
+    local path=$1 rest=
+    while [ ! -d "$path" ]; do
+        rest=/$(basename "$path")$rest
+        path=$(dirname "$path")
+    done
+    echo "$(cd "$path" && pwd -P)$rest"
+}
+# Checked before anything is created.
+dir=$(resolved "$dir")
 case $dir/ in
-"$(realpath "$tree")"/*)
+"$(resolved "$tree")"/*)
     echo "error: $dir lies in the work tree; name another folder with --dir" >&2
     exit 2
     ;;

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import pathlib
+import platform
 import subprocess
 
 FEATURES = ["z", "backbone"]
@@ -65,7 +66,8 @@ def evaluate(a):
         text = text.replace(data, "DIR") if pathlib.Path(data).exists() else text
         scores[name] = {"shell": typed, **json.loads(text)}
         scores[name]["weights"]["path"] = a.weights.name
-        scores[name]["peak_memory_mb"] = round(usage.ru_maxrss * 1024 / 1e6)  # KiB on Linux
+        unit = 1 if platform.system() == "Darwin" else 1024
+        scores[name]["peak_memory_mb"] = round(usage.ru_maxrss * unit / 1e6)
         result.unlink()
         file.write_text(json.dumps(scores, indent=1) + "\n")
     return scores

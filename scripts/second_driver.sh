@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Runs the self test on a second software Vulkan driver, Chromium's SwiftShader, and through another
 # API, Mesa's software OpenGL: they may reject what Mesa's lavapipe accepts. Installs them where
-# they are missing (Debian and Ubuntu).
+# they are missing (Debian; Ubuntu's package of Chromium is a snap without the driver).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/vulkan.sh
 
-# Looks for Chromium's driver in $SWIFTSHADER and in the folders of Debian and Ubuntu.
+# Looks for Chromium's driver in $SWIFTSHADER and in the folders of Linux packages.
 find_driver() {
-    for folder in ${SWIFTSHADER:-} /usr/lib/chromium /usr/lib/chromium-browser; do
+    for folder in "${SWIFTSHADER:-/usr/lib/chromium}" /usr/lib/chromium /usr/lib/chromium-browser \
+        /opt/google/chrome; do
         [ -f "$folder/vk_swiftshader_icd.json" ] && echo "$folder/vk_swiftshader_icd.json" && return
     done
     return 1

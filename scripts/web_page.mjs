@@ -205,8 +205,18 @@ try {
     await new Promise((done) => { server.once('listening', done); });
     const root = `http://127.0.0.1:${server.address().port}/`;
     const served = await open(root, null);
+    // An example that is chosen while the page prepares the GPU waits for it, and stays chosen.
+    await served.waitForFunction('soda.state.phase !== "opening"', { timeout: PATIENCE });
+    const { phase } = await served.evaluate('soda.state');
+    await served.evaluate('document.querySelectorAll("#examples .thumb")[3].click()');
     await served.evaluate('soda.ready');
-    console.log('from a server: the networks are ready');
+    const pressed = 'document.querySelectorAll("#examples .thumb")[3].getAttribute("aria-pressed")';
+    await served.waitForFunction(`${pressed} === "true"`, { timeout: PATIENCE });
+    const { message } = await served.evaluate('soda.state');
+    if (phase !== 'compiling' || message) {
+      fail(`an example chosen while the page was ${phase}: ${message ?? 'the page was too fast'}`);
+    }
+    console.log('from a server: the networks are ready, and draw an example chosen before');
     await served.close();
     server.close();
   }

@@ -4,8 +4,8 @@
 #                 [--report FILE.html]]
 # Without a file it compares the page of the shipped weights with the program's results, runs each
 # of its passes in Dawn, checks a report, and writes screenshots of both pages to target/pages. The
-# tests of the page's scripts come first. Installs Chromium (Debian and Ubuntu), Dawn and
-# puppeteer-core where they are missing; needs Node 20 or newer with npm.
+# tests of the page's scripts come first. Installs Chromium (Debian), Dawn and puppeteer-core where
+# they are missing; needs Node 20 or newer with npm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/vulkan.sh"
@@ -64,7 +64,7 @@ stage "page in Dawn" node tools/gpu/page.mjs "$pages/page.html"
 stage "report written" env SODA_REPORT="$PWD/$pages/report.html" \
     cargo test --release --locked --quiet --test command_line -- \
     --exact report::a_report_holds_everything_in_one_file
-stage "pages in Chromium" "$0" "$pages/page.html" --check "$pages/reference.json" \
+stage "pages in Chromium" "$here/web_page.sh" "$pages/page.html" --check "$pages/reference.json" \
     --bench "$pages/bench.json" --report "$pages/report.html" --shots "$pages"
 # The program reads the browser's results.
 cargo run --release --locked --quiet -- \

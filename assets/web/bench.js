@@ -58,10 +58,11 @@ globalThis.SodaBench = (() => {
   }
 
   /** What is to be measured: peaks first, as the rest is held against them. @param {any} networks */
-  function cases({ page: { bench }, model }) {
+  function cases({ page: { bench, plan }, model }) {
     const networkCase = (op, batch) => (
       { op, pass: `${op}_${batch}`, batch, width: model.base, variant: model.name, shape: null });
-    const steps = [networkCase('denoise', 1), networkCase('denoise', 8), networkCase('encode', 8)];
+    const steps = [networkCase('denoise', 1), networkCase('denoise', 8), networkCase('encode', 8)]
+      .filter(({ pass }) => plan.passes[pass]);
     return bench ? [bench.copy, bench.multiply_add, ...steps, ...bench.cases] : steps;
   }
 

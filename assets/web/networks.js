@@ -233,6 +233,8 @@ globalThis.SodaNetworks = (() => {
     /** Images of the next submission, of those that are left. @param {number} left */
     async batchFor(left) {
       const { 1: one, 8: eight } = this.seconds;
+      // Large networks have no pass for eight.
+      if (!this.page.plan.passes[`denoise_${EIGHT}`]) return 1;
       // Eight at once take no more than eight times as long: only fast GPUs get to try it.
       if (left < 2 || one === null || one > LONGEST / 2) return 1;
       if (eight === null) await this.player.compile([`denoise_${EIGHT}`]);

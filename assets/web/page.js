@@ -65,20 +65,21 @@
 
   // ---- Work: one thing at a time, with progress and a way to stop it.
 
-  /** @type {{token: {cancelled: boolean}, done: Promise<any>} | null} */
+  /** @type {{token: {cancelled: boolean}, lasting: boolean, done: Promise<any>} | null} */
   let current = null;
 
   /**
    * Does `work` after whatever runs has been stopped.
    * @param {string} title @param {(token: {cancelled: boolean}, progress: Function) => Promise<any>} work
+   * @param {boolean} [lasting] what comes next waits for it instead of stopping it
    */
-  async function job(title, work) {
+  async function job(title, work, lasting = false) {
     const token = { cancelled: false };
     const before = current;
     let finish;
-    current = { token, done: new Promise((done) => { finish = done; }) };
+    current = { token, lasting, done: new Promise((done) => { finish = done; }) };
     if (before) {
-      before.token.cancelled = true;
+      if (!before.lasting) before.token.cancelled = true;
       await before.done;
     }
     try {
@@ -272,8 +273,12 @@
     }
   }
 
+  /** Whether a visitor or the page has chosen a picture. */
+  let chose = false;
+
   /** Shows a picture, its numbers, its neighbours, and draws it. @param {Chosen} chosen */
   function look(chosen) {
+    chose = true;
     return start('Looking at the picture', async (token) => {
       first = chosen;
       resetSliders();
@@ -621,8 +626,8 @@
     $('bench-rows').append(row);
   }
 
-  /** @param {any} token @param {number} [seconds] after which nothing new begins */
-  async function measure(token, seconds) {
+  /** @param {any} token @param {Function} _ progress, which it shows itself @param {number} [seconds] after which nothing new begins */
+  async function measure(token, _, seconds) {
     $('bench-rows').replaceChildren();
     $('bench-scroll').hidden = false;
     $('bench-save').hidden = true;
@@ -637,7 +642,7 @@
     $('bench-save').hidden = false;
     $('bench-caption').replaceChildren(
       `${report.adapter}, as the browser calls it. “Of peak” is the time that the copy or the multiply-adds above would need, over `
-      + 'the time taken. The downloaded file is for ', make('code', {}, 'soda bench --compare'), '.');
+      + 'the time taken. ', make('code', {}, 'soda bench --compare A.json B.json'), ' compares the downloaded files of two browsers.');
     return report;
   }
 
@@ -831,13 +836,18 @@
     $('bench-save').addEventListener('click', save);
   }
 
+  /** Turns what takes a GPU on or off. @param {boolean} on */
+  function switchGpu(on) {
+    gpu = on;
+    const takeGpu = ['again-button', 'steps', 'between-button', 'mix-button', 'new-button', 'bench-button'];
+    takeGpu.forEach((id) => { $(id).disabled = !on; });
+  }
+
   /** What takes a GPU is off where there is none. */
   function withoutGpu(error) {
-    gpu = false;
+    switchGpu(false);
     failSoon = error;
     tell(error);
-    const idle = ['again-button', 'steps', 'between-button', 'mix-button', 'new-button', 'bench-button'];
-    idle.forEach((id) => { $(id).disabled = true; });
     $('shuffle-button').hidden = !networks?.gallery;
   }
 
@@ -877,6 +887,7 @@
     if (networks.gallery) {
       usual = spread(networks.gallery.z, networks.model.z_dim);
     }
+    switchGpu(false);
     try {
       await job('Compiling', async (token) => {
         state.phase = 'compiling';
@@ -892,8 +903,8 @@
           progress(done, all, `Preparing your GPU: kernel ${done} of ${all}`);
         });
         if (token.cancelled) throw new SodaError('You stopped the page before it was ready: reload it to begin again.');
-      });
-      gpu = true;
+        switchGpu(true);
+      }, true);
     } catch (error) {
       withoutGpu(error);
     }
@@ -920,7 +931,7 @@
       return (await networks.draw([code(Float32Array.from(z))], { seed: own, steps: n, onStep }))[0];
     },
     /** What the benchmark's file holds. */
-    bench: (seconds) => job('Measuring', (token) => measure(token, seconds)),
+    bench: (seconds) => job('Measuring', (token, show) => measure(token, show, seconds)),
     /** What tests press. */
     get networks() { return networks; },
     get busy() { return current !== null; },
@@ -930,8 +941,9 @@
   opened.then(async (examples) => {
     if (networks.gallery) {
       const [one] = examples;
-      second = fromGallery(some(networks.gallery.count, 2).find((i) => i !== one) ?? one);
-      await look(fromGallery(one));
+      second ??= fromGallery(some(networks.gallery.count, 2).find((i) => i !== one) ?? one);
+      // Whoever chose a picture while the page prepared the GPU keeps it.
+      if (!chose) await look(fromGallery(one));
       if (second.z === null && gpu) second.z = await networks.encode(second.bytes);
       showPair();
     }

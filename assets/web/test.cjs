@@ -1,5 +1,5 @@
 'use strict';
-// Tests of tensors.js, sampler.js and picture.js without a browser: node test.cjs [REFERENCE.json]
+// Tests of tensors.js, sampler.js, networks.js and picture.js without a browser: node test.cjs [REFERENCE.json]
 // REFERENCE.json holds numbers that the program drew: {"normal": {"seed", "purpose", "index", "values"}, ..}.
 
 const test = require('node:test');
@@ -261,6 +261,21 @@ test('data that is whole is decoded, and what is cut short or altered is refused
   for (const bad of [text.slice(4), '', text.slice(0, 5) + altered + text.slice(6), `*${text.slice(1)}`]) {
     await assert.rejects(decodeBlob(bad, expected), SodaError);
   }
+});
+
+// ---- Batches.
+
+test('only fast GPUs draw eight at once, and only networks with a pass for eight', async () => {
+  const { Networks } = require('./networks.js');
+  const batch = (passes, one, eight, left) => Networks.prototype.batchFor.call({
+    page: { plan: { passes } }, seconds: { 1: one, 8: eight }, player: { compile: async () => {} },
+  }, left);
+  const both = { denoise_1: {}, denoise_8: {} };
+  assert.equal(await batch(both, 0.01, null, 8), 8);
+  assert.equal(await batch(both, 0.01, 0.02, 8), 8);
+  assert.equal(await batch({ denoise_1: {} }, 0.01, null, 8), 1);
+  assert.equal(await batch(both, 1, null, 8), 1);
+  assert.equal(await batch(both, 0.01, 0.2, 8), 1);
 });
 
 // ---- Pictures.

@@ -1,24 +1,20 @@
 //! State shared by the commands that generate images from z: weights, device, sampling settings,
 //! and images named on the command line.
 
-use crate::cli::args::Common;
-use crate::cli::args::SamplingArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::images;
+use crate::cli::args::{Common, SamplingArgs, WeightsArgs, images};
 use crate::cli::device;
 use crate::cli::fitted::{frozen, linear_decoder, prior};
 use crate::cli::output::{self, Holds, Output};
 use burn::tensor::Device;
 use serde_json::json;
 use soda::config::{Config, SampleConfig, Sampler};
-use soda::data::bytes_of;
 use soda::data::picture::{distinct, resolve};
 use soda::data::{Dataset, Images};
 use soda::device::Selected;
 use soda::edit::generator::Generator;
 use soda::edit::linear_decoder::LinearDecoder;
 use soda::edit::prior::Prior;
-use soda::edit::reconstruct::reconstruct_first;
+use soda::edit::reconstruct::reconstruct;
 use soda::error::{Error, Result};
 use soda::eval::features::Frozen;
 use soda::eval::psnr_ssim::{Similarity, similarity};
@@ -249,7 +245,11 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Reconstructs the first `n` test images, saves the first 20 to `out`, and measures all of them.
+/// The number of reconstructions in a picture.
+const SHOWN: usize = 20;
+
+/// Reconstructs the first `n` test images, saves the first [`SHOWN`] to `out`, and measures all of
+/// them. Memory doesn't grow with `n`.
 pub fn draw_reconstructions(
     generator: &Generator,
     dataset: &Dataset,
@@ -257,8 +257,18 @@ pub fn draw_reconstructions(
     seed: u64,
     out: &Path,
 ) -> Result<Similarity> {
-    let (images, originals) = reconstruct_first(generator, &dataset.test, n, seed)?;
-    let shown = n.min(20) * bytes_of(generator.side());
-    grid::save_reconstructions(out, &images[..shown], &originals[..shown], generator.side())?;
-    similarity(&images, &originals, generator.side())
+    let side = generator.side();
+    let most = 3 * side * side * SHOWN;
+    let (mut drawn, mut shown) = (Vec::new(), Vec::new());
+    let mut parts = Vec::new();
+    for (part, generator) in generator.parts(n) {
+        let images = dataset.test.select(&part.collect::<Vec<_>>());
+        let (images, originals) = reconstruct(&generator, &images, seed)?;
+        parts.push(similarity(&images, &originals, side)?);
+        let room = images.len().min(most - drawn.len());
+        drawn.extend(&images[..room]);
+        shown.extend(&originals[..room]);
+    }
+    grid::save_reconstructions(out, &drawn, &shown, side)?;
+    Ok(Similarity::over(&parts))
 }

@@ -1,6 +1,7 @@
 //! The built-in recipes.
 
 use super::Config;
+use super::message::most_alike;
 use crate::error::{Error, Hint, Result};
 use std::path::Path;
 
@@ -19,9 +20,6 @@ pub const BUILT_IN: [(&str, &str); 12] = [
     ("configs/tiny64.toml", include_str!("../../configs/tiny64.toml")),
     ("configs/folder64.toml", include_str!("../../configs/folder64.toml")),
 ];
-
-/// The smallest similarity, from 0 to 1, at which a name is suggested for a mistyped one.
-const ALIKE: f64 = 0.7;
 
 /// Shortens "configs/quick.toml" to "quick".
 fn short(path: &str) -> &str {
@@ -99,13 +97,7 @@ fn meant(path: &Path) -> String {
     let Some(stem) = path.file_stem().map(|stem| stem.to_string_lossy()) else {
         return String::new();
     };
-    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&stem, name);
-    let nearest = BUILT_IN
-        .iter()
-        .map(|(name, _)| short(name))
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest
-        .filter(|name| likeness(name) >= ALIKE)
+    most_alike(&stem, BUILT_IN.iter().map(|(name, _)| short(name)))
         .map_or(String::new(), |name| format!("; did you mean {name}?"))
 }
 

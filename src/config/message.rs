@@ -90,10 +90,17 @@ fn in_words(message: &str, least: u8) -> String {
 fn suggestion(message: &str) -> Option<String> {
     let mut names = message.strip_prefix("unknown field `")?.split('`');
     let unknown = names.next()?;
-    let known = names.skip(1).step_by(2);
+    most_alike(unknown, names.skip(1).step_by(2)).map(str::to_owned)
+}
+
+/// Returns the name among `known` that is most like `unknown`, if it is like it at all.
+pub(super) fn most_alike<'a>(
+    unknown: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let likeness = |name: &&str| strsim::normalized_damerau_levenshtein(unknown, name);
     let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(&best) >= ALIKE).then(|| best.to_owned())
+    (likeness(&best) >= ALIKE).then_some(best)
 }
 
 #[cfg(test)]

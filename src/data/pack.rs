@@ -31,6 +31,7 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -178,118 +179,176 @@ struct Header {
 /// # Errors
 /// The file can't be read, is of another version, is truncated or is inconsistent.
 pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
-    let failed = |e: std::io::Error| Error::io("read", path, &e);
-    let mut file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let mut first = [0; 8];
-    if length < 8 || file.read_exact(&mut first).is_err() {
-        return Ok(None);
-    }
-    let header_length = u64::from_le_bytes(first);
-    if header_length > LONGEST_HEADER.min(length - 8) {
-        return Ok(None);
-    }
-    let mut header = Vec::new();
-    Read::by_ref(&mut file).take(header_length).read_to_end(&mut header).map_err(failed)?;
-    let Ok(Header { metadata, tensors }) = serde_json::from_slice(&header) else { return Ok(None) };
-    if metadata.get("format").is_none_or(|format| format != FORMAT) {
-        return Ok(None);
-    }
-    let wrong = |what: &str| Error::failed(format!("{}: {what}; {}", path.display(), Hint::Pack));
-    if metadata.get("version").is_none_or(|version| version != VERSION) {
-        return Err(wrong("was written by another version of this program"));
-    }
-    let start = 8 + header_length;
-    let end = |tensor: &TensorInfo| tensor.data_offsets.1 as u64;
-    if tensors.values().map(end).max() != Some(length - start) {
-        return Err(wrong("is truncated or damaged"));
-    }
-    let damaged = || wrong("contradicts itself and is damaged");
-    // Checks that a tensor has exactly the bytes that its shape requires.
-    let tensor = |name: &str, dtype: Dtype, size: usize| {
-        let numbers =
-            |t: &TensorInfo| t.shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
-        let whole = |t: &&TensorInfo| {
-            t.dtype == dtype && t.data_offsets.1.checked_sub(t.data_offsets.0) == numbers(t)
-        };
-        tensors.get(name).filter(whole).ok_or_else(damaged)
+    let Some(opened) = Opened::new(path)? else { return Ok(None) };
+    let (n, side) = opened.images()?;
+    let labels: Vec<u16> = opened.column("labels", Dtype::U16, n, u16::from_le_bytes)?;
+    let sets: Vec<u8> = opened.column("set", Dtype::U8, n, u8::from_le_bytes)?;
+    let order: Vec<u32> = opened.column("order", Dtype::U32, n, u32::from_le_bytes)?;
+    let names = opened.names(n)?;
+    let classes: Vec<String> = opened.json("classes")?;
+    let inventory: Inventory = opened.json("inventory")?;
+    let (name, sha256) = (opened.text("name")?.to_owned(), opened.text("sha256")?.to_owned());
+    let known = |&label: &u16| usize::from(label) < classes.len().max(1);
+    let rows = [0, 1].map(|set| rows_of(set, &sets, &order));
+    let ([Some(train), Some(test)], true, true) =
+        (rows, labels.iter().all(known), sets.iter().all(|&set| set <= 1))
+    else {
+        return Err(opened.damaged());
     };
-    let images = tensor("images", Dtype::U8, 1)?;
-    let &[n, 3, side, width] = &images.shape[..] else { return Err(damaged()) };
-    if side != width || images.data_offsets.0 != 0 || u32::try_from(n).is_err() || side == 0 {
-        return Err(damaged());
-    }
-    let mut column = |name: &str, dtype: Dtype, size: usize| -> Result<Vec<u8>> {
-        let tensor = tensor(name, dtype, size)?;
-        if tensor.shape.len() != 1 || (name != "names" && tensor.shape[0] != n) {
-            return Err(damaged());
-        }
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(start + tensor.data_offsets.0 as u64)).map_err(failed)?;
-        let many = (tensor.data_offsets.1 - tensor.data_offsets.0) as u64;
-        Read::by_ref(&mut file).take(many).read_to_end(&mut bytes).map_err(failed)?;
-        Ok(bytes)
-    };
-    let labels: Vec<u16> = column("labels", Dtype::U16, 2)?
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&v| u16::from_le_bytes(v))
-        .collect();
-    let sets = column("set", Dtype::U8, 1)?;
-    let order: Vec<u32> = column("order", Dtype::U32, 4)?
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&v| u32::from_le_bytes(v))
-        .collect();
-    let text = String::from_utf8(column("names", Dtype::U8, 1)?).map_err(|_| damaged())?;
-    let ends: Vec<u64> = column("name_ends", Dtype::U64, 8)?
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&v| u64::from_le_bytes(v))
-        .collect();
-    let inside = |end: u64| usize::try_from(end).is_ok_and(|end| text.is_char_boundary(end));
-    if !ends.iter().all(|&end| inside(end)) || !ends.is_sorted() {
-        return Err(damaged());
-    }
-    let text_of = |key: &str| metadata.get(key).ok_or_else(damaged);
-    let classes: Vec<String> = serde_json::from_str(text_of("classes")?).map_err(|_| damaged())?;
-    let inventory: Inventory =
-        serde_json::from_str(text_of("inventory")?).map_err(|_| damaged())?;
-    if labels.iter().any(|&label| usize::from(label) >= classes.len().max(1))
-        || sets.iter().any(|&set| set > 1)
-    {
-        return Err(damaged());
-    }
-    let (name, sha256) = (text_of("name")?.clone(), text_of("sha256")?.clone());
+    let Opened { file, start, .. } = opened;
     let pack = Arc::new(Pack { path: path.to_owned(), file, side, start });
-    let names = Names::Own { text, ends };
-    let of_set = |set: u8| {
-        let mut rows: Vec<u32> = (0..n as u32).filter(|&i| sets[i as usize] == set).collect();
-        rows.sort_by_key(|&i| order[i as usize]);
-        if rows.is_empty() || rows.iter().enumerate().any(|(at, &i)| order[i as usize] != at as u32)
-        {
-            return Err(damaged());
-        }
+    let images = |rows: Vec<u32>| {
         let labels = rows.iter().map(|&i| labels[i as usize]).collect();
         let names = names.select(rows.iter().map(|&i| i as usize));
-        Ok(Arc::new(Images::packed(pack.clone(), rows, labels, names)))
+        Arc::new(Images::packed(pack.clone(), rows, labels, names))
     };
-    let (train, test) = (of_set(0)?, of_set(1)?);
-    let origin = path.display().to_string();
     Ok(Some(Dataset {
         name,
-        origin,
-        train,
-        test,
+        origin: path.display().to_string(),
+        train: images(train),
+        test: images(test),
         resampled_from: None,
         classes,
         sha256,
         inventory,
         options: Options::default(),
     }))
+}
+
+/// Returns the rows of `set` by their position in it; `None` if there are none, or two have the
+/// same position.
+fn rows_of(set: u8, sets: &[u8], order: &[u32]) -> Option<Vec<u32>> {
+    let mut rows: Vec<u32> =
+        (0..).zip(sets).filter(|(_, of)| **of == set).map(|(i, _)| i).collect();
+    rows.sort_by_key(|&i| order[i as usize]);
+    let in_order = (0..).zip(&rows).all(|(at, &i)| order[i as usize] == at);
+    (in_order && !rows.is_empty()).then_some(rows)
+}
+
+/// A pack file of this version whose header was read.
+struct Opened<'a> {
+    path: &'a Path,
+    file: File,
+    header: Header,
+    /// The offset of the tensors in the file.
+    start: u64,
+}
+
+impl<'a> Opened<'a> {
+    /// Opens the file `path`; `None` if it isn't a pack file.
+    fn new(path: &'a Path) -> Result<Option<Self>> {
+        let failed = |e: std::io::Error| Error::io("read", path, &e);
+        let mut file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let mut first = [0; 8];
+        if length < 8 || file.read_exact(&mut first).is_err() {
+            return Ok(None);
+        }
+        let header_length = u64::from_le_bytes(first);
+        if header_length > LONGEST_HEADER.min(length - 8) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        Read::by_ref(&mut file).take(header_length).read_to_end(&mut bytes).map_err(failed)?;
+        let Ok(header) = serde_json::from_slice::<Header>(&bytes) else { return Ok(None) };
+        if header.metadata.get("format").is_none_or(|format| format != FORMAT) {
+            return Ok(None);
+        }
+        let opened = Self { path, file, header, start: 8 + header_length };
+        if opened.header.metadata.get("version").is_none_or(|version| version != VERSION) {
+            return Err(opened.wrong("was written by another version of this program"));
+        }
+        let end = |tensor: &TensorInfo| tensor.data_offsets.1 as u64;
+        if opened.header.tensors.values().map(end).max() != Some(length - opened.start) {
+            return Err(opened.wrong("is truncated or damaged"));
+        }
+        Ok(Some(opened))
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        Error::failed(format!("{}: {what}; {}", self.path.display(), Hint::Pack))
+    }
+
+    fn damaged(&self) -> Error {
+        self.wrong("contradicts itself and is damaged")
+    }
+
+    /// Returns the tensor `name` of values of `size` bytes, which must have exactly the bytes that
+    /// its shape requires.
+    fn tensor(&self, name: &str, dtype: Dtype, size: usize) -> Result<&TensorInfo> {
+        let required =
+            |t: &TensorInfo| t.shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
+        let whole = |t: &&TensorInfo| {
+            let bytes = t.data_offsets.1.checked_sub(t.data_offsets.0);
+            t.dtype == dtype && bytes.is_some() && bytes == required(t)
+        };
+        self.header.tensors.get(name).filter(whole).ok_or_else(|| self.damaged())
+    }
+
+    /// Returns the number of images and their side in pixels.
+    fn images(&self) -> Result<(usize, usize)> {
+        let images = self.tensor("images", Dtype::U8, 1)?;
+        match images.shape[..] {
+            [n, 3, side, width]
+                if side == width
+                    && side > 0
+                    && images.data_offsets.0 == 0
+                    && u32::try_from(n).is_ok() =>
+            {
+                Ok((n, side))
+            }
+            _ => Err(self.damaged()),
+        }
+    }
+
+    /// Reads the column `name` of `n` values.
+    fn column<T, const SIZE: usize>(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        n: usize,
+        value: fn([u8; SIZE]) -> T,
+    ) -> Result<Vec<T>> {
+        let tensor = self.tensor(name, dtype, SIZE)?;
+        if tensor.shape != [n] {
+            return Err(self.damaged());
+        }
+        let bytes = self.read(tensor)?;
+        Ok(bytes.as_chunks().0.iter().map(|&bytes| value(bytes)).collect())
+    }
+
+    /// Reads the names of the `n` images.
+    fn names(&self, n: usize) -> Result<Names> {
+        let text = self.read(self.tensor("names", Dtype::U8, 1)?)?;
+        let text = String::from_utf8(text).map_err(|_| self.damaged())?;
+        let ends = self.column("name_ends", Dtype::U64, n, u64::from_le_bytes)?;
+        let inside = |end: u64| usize::try_from(end).is_ok_and(|end| text.is_char_boundary(end));
+        if !ends.iter().all(|&end| inside(end)) || !ends.is_sorted() {
+            return Err(self.damaged());
+        }
+        Ok(Names::Own { text, ends })
+    }
+
+    /// Reads the bytes of `tensor`.
+    fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
+        let (from, to) = tensor.data_offsets;
+        let mut file = &self.file;
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(self.start + from as u64))
+            .and_then(|_| file.take((to - from) as u64).read_to_end(&mut bytes))
+            .map_err(|e| Error::io("read", self.path, &e))?;
+        Ok(bytes)
+    }
+
+    /// Returns the entry `key` of the metadata.
+    fn text(&self, key: &str) -> Result<&str> {
+        self.header.metadata.get(key).map(String::as_str).ok_or_else(|| self.damaged())
+    }
+
+    /// Reads the entry `key` of the metadata, which is JSON.
+    fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
+        serde_json::from_str(self.text(key)?).map_err(|_| self.damaged())
+    }
 }
 
 /// Reads all of `dataset`, which is a pack file opened at its own side, and compares it with the

@@ -2,8 +2,7 @@
 //! has.
 
 use super::archive::{unpack, unpack_100};
-use super::cifar::CLASSES;
-use super::cifar::{self, FOLDER, Manifest, remedy};
+use super::cifar::{self, CLASSES, FOLDER, Manifest, remedy};
 use super::cifar100;
 use crate::error::{Error, Hint, Result};
 use crate::files::hex;

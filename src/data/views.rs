@@ -107,6 +107,13 @@ pub fn to_signed(image: &[u8], out: &mut [f32]) {
     out.iter_mut().zip(image).for_each(|(o, &p)| *o = f32::from(p) / 127.5 - 1.0);
 }
 
+/// Returns the pixel for `value`, the nearest to the inverse of [`to_signed`]; values outside
+/// [-1, 1] are clipped.
+pub fn to_byte(value: f32) -> u8 {
+    // A float that is cast to u8 saturates, and NaN becomes 0.
+    ((value + 1.0) * 127.5).round() as u8
+}
+
 fn add_noise(values: &mut [f32], deviation: f32, rng: &mut Stream) {
     if deviation > 0.0 {
         values.iter_mut().for_each(|v| *v += deviation * rng.sample::<f32, _>(StandardNormal));

@@ -85,7 +85,8 @@ const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 4] = [
 pub(super) const GL: &str = "gl";
 
 /// Returns the adapters of the graphics APIs that `wanted` lists; with `None`, of all except
-/// OpenGL.
+/// OpenGL. Of the software adapters of an API, only the first: cubecl computes on that one, whichever
+/// is asked for.
 pub(super) fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
     let mut found = Vec::new();
     for (name, backend, api) in BACKENDS {
@@ -96,12 +97,17 @@ pub(super) fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
         }
         // cubecl numbers the adapters of each kind separately.
         let mut of_kind = [0usize; 4];
+        let mut has_software = false;
         for (index, adapter) in enumerate(backend).into_iter().enumerate() {
             let mut next = |slot: usize| {
                 of_kind[slot] += 1;
                 of_kind[slot] - 1
             };
             let info = adapter.get_info();
+            let is_software = info.device_type == wgpu::DeviceType::Cpu;
+            if is_software && std::mem::replace(&mut has_software, true) {
+                continue;
+            }
             let (kind, handle) = match info.device_type {
                 wgpu::DeviceType::DiscreteGpu => {
                     (Kind::DiscreteGpu, WgpuDeviceKind::DiscreteGpu(next(0)))

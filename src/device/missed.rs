@@ -77,12 +77,15 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
     let vendor =
         std::fs::read_to_string(root.join("sys/class/drm").join(&name).join("device/vendor"))
             .unwrap_or_default();
-    let (whose, files, file) = match vendor.trim() {
-        "0x1002" => ("an AMD GPU", "radeon", "radeon_icd"),
-        "0x8086" => ("an Intel GPU", "intel", "intel_icd"),
-        "0x10de" => ("an NVIDIA GPU", "nvidia", "nvidia_icd"),
-        _ => ("a GPU", "", "its file"),
+    let (whose, driver) = match vendor.trim() {
+        "0x1002" => ("an AMD GPU", Some(("radeon", "radeon_icd"))),
+        "0x8086" => ("an Intel GPU", Some(("intel", "intel_icd"))),
+        "0x10de" => ("an NVIDIA GPU", Some(("nvidia", "nvidia_icd"))),
+        _ => ("a GPU", None),
     };
+    let driver = driver.map_or(String::new(), |(begins, called)| {
+        format!("{}; ", driver_file(root, begins, called, "the library that it names"))
+    });
     let closed = std::fs::File::options().read(true).write(true).open(&node);
     let allowed = match closed.map_err(|e| e.kind()) {
         Err(ErrorKind::PermissionDenied) => {
@@ -96,9 +99,8 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
         "Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers)"
     };
     Some(format!(
-        "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{}; {install} \
-         may be missing; until then {}",
-        driver_file(root, files, file, "the library that it names"),
+        "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{driver}\
+         {install} may be missing; until then {}",
         Hint::OpenGl
     ))
 }
@@ -139,7 +141,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-#[cfg(test)]
+// Windows would join paths by backslashes.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
@@ -192,6 +195,14 @@ mod tests {
             said(&amd, None, &[]),
             &["an AMD GPU is there (/dev/dri/renderD129)", "radeon_icd", "mesa-vulkan-drivers"],
         );
+        // No driver file is known of other vendors, and those of others have nothing to do with it.
+        let other = [
+            ("dev/dri/renderD128", ""),
+            ("sys/class/drm/renderD128/device/vendor", "0x1af4\n"),
+            ("usr/share/vulkan/icd.d/intel_icd.x86_64.json", "{}"),
+        ];
+        let words = said(&other, None, &[]).expect("a GPU is there");
+        assert!(words.contains("a GPU is there") && !words.contains("driver file"), "{words}");
         holds(said(&[("dev/dxg", "")], None, &[]), &["/dev/dxg", "WSL2", "soda for Windows"]);
         assert_eq!(
             said(&[("dev/dri/card0", "")], None, &[("VK_DRIVER_FILES", "x")]),

@@ -236,6 +236,7 @@ mod tests {
     #[test]
     fn opengl_is_listed_only_on_request() {
         assert!(every_adapter(None).iter().all(|adapter| adapter.backend != GL));
+        #[cfg(target_os = "linux")]
         assert!(
             every_adapter(Some("vulkan, gles")).iter().any(|adapter| adapter.backend == "vulkan")
         );
@@ -257,6 +258,7 @@ mod tests {
             .into_iter()
             .next()
             .expect("an adapter; scripts/test.sh installs a software one");
+        let place = |index: usize| format!("{}:{index}", one.backend);
         let gpus: Vec<Adapter> =
             (0..2).map(|index| Adapter { kind: Kind::DiscreteGpu, index, ..one.clone() }).collect();
         let first_fails =
@@ -264,19 +266,17 @@ mod tests {
         let chosen = automatic(gpus.clone(), first_fails, no_environment);
         assert_eq!(chosen.adapter.expect("the second").index, 1);
         assert!(
-            chosen.why.contains("vulkan:0") && chosen.why.contains("no memory"),
+            chosen.why.contains(&place(0)) && chosen.why.contains("no memory"),
             "{}",
             chosen.why
         );
         let chosen = automatic(gpus, |_| Err("lost".into()), no_environment);
         assert!(
             chosen.adapter.is_none()
-                && chosen
-                    .missed
-                    .is_some_and(|why| why.contains("vulkan:1") && why.contains("lost"))
+                && chosen.missed.is_some_and(|why| why.contains(&place(1)) && why.contains("lost"))
         );
         // The real adapter opens.
         assert_eq!(opens(&one), Ok(()));
-        assert!(opens(&Adapter { index: 1000, ..one }).is_err());
+        assert!(opens(&Adapter { index: 1000, ..one.clone() }).is_err());
     }
 }

@@ -87,7 +87,9 @@ impl<'a> Generator<'a> {
 
     /// Returns the number of values in a generated image and of images in a batch.
     fn sizes(&self) -> (usize, usize) {
-        (bytes_of(self.side()), BATCH.min(features::batch_size(self.side())))
+        // The denoiser's largest feature map has three times its width: 96 MiB at width 128, less
+        // than every adapter binds.
+        (bytes_of(self.side()), BATCH.min(features::batch_size(self.side()).div_ceil(2)))
     }
 
     /// Splits `n` images into parts, each with a generator that makes the same images as one call

@@ -109,10 +109,7 @@ impl LinearDecoder {
         each.enumerate().for_each(|(i, (out, picture))| {
             let view = view.map_or([1.0, 0.0, 1.0, 0.0], |view| view.as_chunks().0[i]);
             let Geometry { window, flip } = Geometry::of_plain(view, self.side);
-            let bytes: Vec<u8> = picture
-                .iter()
-                .map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8)
-                .collect();
+            let bytes: Vec<u8> = picture.iter().map(|&v| views::to_byte(v)).collect();
             views::to_signed(&resized_crop(&bytes, window, flip, side), out);
         });
         out

@@ -195,7 +195,9 @@ pub fn calibrate(
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
     let progress = Progress::new("calibrating BatchNorm, batches", Some(CALIBRATION));
-    for batch in indices.chunks(batch_size(data.sides().source)).cycle().take(CALIBRATION) {
+    // A smaller last batch would weigh as much as the others, so it is left out.
+    let size = batch_size(data.sides().source).min(indices.len()).max(1);
+    for batch in indices.chunks_exact(size).cycle().take(CALIBRATION) {
         training.encode(source_tensor(images, batch, data, false, &autodiff)?);
         progress.add(1);
     }

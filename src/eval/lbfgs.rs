@@ -116,7 +116,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 fn largest(v: &[f64]) -> f64 {
-    v.iter().fold(0.0, |m, v| if v.is_nan() { f64::NAN } else { v.abs().max(m) })
+    // f64::max would drop a NaN.
+    v.iter().fold(0.0, |m: f64, v| if m.is_nan() || v.is_nan() { f64::NAN } else { m.max(v.abs()) })
 }
 
 #[cfg(test)]
@@ -180,5 +181,7 @@ mod tests {
             f64::NAN
         };
         assert!(minimise(vec![0.0], 1e-6, 100, broken).gradient.is_nan());
+        // Wherever the NaN is.
+        assert!(minimise(vec![0.0; 3], 1e-6, 100, broken).gradient.is_nan());
     }
 }

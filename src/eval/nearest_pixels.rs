@@ -1,6 +1,7 @@
 //! Detection of generated images that are copies of training images.
 
 use crate::data::crop::resized;
+use crate::data::views::to_byte;
 use crate::data::{Images, bytes_of};
 use crate::error::Result;
 use crate::progress::Progress;
@@ -24,7 +25,7 @@ pub fn nearest(images: &[f32], side: usize, among: &Images) -> Result<Option<Vec
     if among.is_empty() {
         return Ok(None);
     }
-    let bytes = |image: &[f32]| image.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
+    let bytes = |image: &[f32]| image.iter().map(|&v| to_byte(v)).collect();
     let queries: Vec<Vec<u8>> = images.par_chunks_exact(bytes_of(side)).map(bytes).collect();
     let mut best = vec![(0, u64::MAX); queries.len()];
     let progress = Progress::new("searching training images", Some(among.len()));

@@ -4,7 +4,7 @@ use super::features;
 use super::knn::{self, Rule};
 use super::linear::train_and_score;
 use super::probe::trained;
-use crate::config::Config;
+use crate::config::{Config, TrainConfig};
 use crate::data::{Dataset, split};
 use crate::error::Result;
 use crate::model::Soda;
@@ -24,6 +24,13 @@ pub struct Validation {
     pub n_train: usize,
     /// Number of evaluation images.
     pub n_validation: usize,
+}
+
+/// Checks whether training with the settings `train` scores the networks on the selection split of
+/// `data`, which takes two classes and images to hold out.
+pub fn is_scored(train: &TrainConfig, data: &Dataset) -> bool {
+    let has_held_out = || !split::selection_split(data.train.labels()).1.is_empty();
+    train.evaluate_every > 0 && data.classes.len() > 1 && has_held_out()
 }
 
 /// Scores `model` on the selection split of `data`. k-NN and the probe are fitted on `limit` images

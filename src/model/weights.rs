@@ -275,13 +275,15 @@ const ENCODER: &str = "encoder.";
 
 impl WeightsFile {
     /// Replaces the networks' tensors by those of `model` (without autodiff), which were changed as
-    /// `how` says. The new checksum is derived from the old one and `how`, so it identifies exactly
+    /// `how` says; an encoder alone stays one. The new checksum is derived from the old one and `how`, so it identifies exactly
     /// these weights. What was fitted to z is dropped, because z changes.
     ///
     /// # Errors
     /// If the device can't be read.
     pub fn replace(&mut self, model: &Soda, how: &str) -> Result<()> {
-        let tensors = to_host(parameters::collect(model))?;
+        let mut tensors = to_host(parameters::collect(model))?;
+        // The denoiser of an encoder alone is a placeholder.
+        tensors.retain(|(name, ..)| self.has_denoiser() || name.starts_with(ENCODER));
         self.tensors =
             tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
         self.more = Tensors::new();

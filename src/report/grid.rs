@@ -1,7 +1,8 @@
 //! Image grids: reconstructions over their originals, interpolations, samples.
 
-use super::canvas::{INK, SOFT_INK, draw, text_width};
+use super::canvas::{Canvas, INK, SOFT_INK, draw, text_width};
 use super::picture::write_picture;
+use crate::data::views::to_byte;
 use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
@@ -148,15 +149,27 @@ pub fn save_captioned(
         captions.iter().map(Vec::len).eq(rows.iter().map(|r| r.images.len()))
     };
     assert!(captions.is_empty() || as_many(captions), "save_captioned: one caption for each image");
-    let columns = rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
-    if columns == 0 {
-        return Err(Error::failed(format!("cannot draw {}: there are no images", path.display())));
+    check(path, rows, size, scale)?;
+    let layout = Layout::new(headings, rows, captions, size * scale);
+    let mut pixels = draw(layout.width, layout.height, |canvas| layout.draw_texts(canvas));
+    for (row, &top) in rows.iter().zip(&layout.tops) {
+        for (x, image) in row.images.iter().enumerate() {
+            let corner = (layout.column(x), top);
+            put_image(&mut pixels, layout.width, corner, image, size, scale);
+        }
+    }
+    write_picture(path, &pixels, layout.width, layout.height)
+}
+
+/// Checks that there are images, that they are \[3, size, size\] and finite, and that the scale is
+/// not 0; see [`save_rows`].
+fn check(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Result<()> {
+    let path = path.display();
+    if rows.iter().all(|row| row.images.is_empty()) {
+        return Err(Error::failed(format!("cannot draw {path}: there are no images")));
     }
     if scale == 0 {
-        return Err(Error::usage(format!(
-            "cannot draw {}: the scale must be at least 1",
-            path.display()
-        )));
+        return Err(Error::usage(format!("cannot draw {path}: the scale must be at least 1")));
     }
     for (y, row) in rows.iter().enumerate() {
         for (x, image) in row.images.iter().enumerate() {
@@ -166,7 +179,6 @@ pub fn save_captioned(
                 "save_rows: values of image {x} in row {y}, compared with [3, {size}, {size}]"
             );
             if let Some(value) = image.iter().find(|v| !v.is_finite()) {
-                let path = path.display();
                 return Err(Error::failed(format!(
                     "cannot draw {path}: a pixel of image {x} in row {y} is {value}; the weights \
                     or the sampler diverged"
@@ -174,87 +186,119 @@ pub fn save_captioned(
             }
         }
     }
-    let cell = size * scale;
-    let most = MOST_TEXT.max(cell as f64);
-    let labels: Vec<Option<String>> =
-        rows.iter().map(|r| r.label.map(|label| shortened(label, MOST_LABEL, TEXT))).collect();
-    let mut rows = rows.to_vec();
-    rows.iter_mut().zip(&labels).for_each(|(row, label)| row.label = label.as_deref());
-    let headings: Vec<String> =
-        headings.iter().map(|heading| shortened(heading, most, TEXT)).collect();
-    let captions: Vec<Vec<String>> = captions
-        .iter()
-        .map(|row| row.iter().map(|caption| shortened(caption, most, CAPTION)).collect())
-        .collect();
-    let label_width =
-        rows.iter().filter_map(|r| r.label).map(|l| text_width(l, TEXT)).reduce(f64::max);
-    let left = label_width.map_or(GAP, |w| (w + 2.0 * TEXT_GAP).ceil() as usize);
-    let widest = |texts: &mut dyn Iterator<Item = &str>, size| {
-        texts.map(|t| text_width(t, size)).fold(0.0, f64::max)
-    };
-    let heading_width = widest(&mut headings.iter().map(String::as_str), TEXT);
-    let caption_width = widest(&mut captions.iter().flatten().map(String::as_str), CAPTION);
-    // Wide headings and captions push columns apart.
-    let text = heading_width.max(caption_width).ceil() as usize;
-    let pitch = (cell + GAP).max(if text == 0 { 0 } else { text + TEXT_GAP as usize });
-    let below = if captions.is_empty() { 0 } else { (CAPTION * 1.5) as usize };
-    let width = left + columns * pitch;
-    let mut tops = Vec::with_capacity(rows.len());
-    let heading_height = if headings.is_empty() { 0 } else { (TEXT + TEXT_GAP) as usize };
-    let mut height = heading_height;
-    for row in &rows {
-        height += if row.label.is_some() && height > heading_height { BLOCK_GAP } else { GAP };
-        tops.push(height);
-        height += cell + below;
-    }
-    height += GAP;
+    Ok(())
+}
 
-    let mut pixels = draw(width, height, |canvas| {
-        for (x, heading) in headings.iter().enumerate() {
-            let middle = (left + x * pitch) as f64 + cell as f64 / 2.0;
-            canvas.text(
-                heading,
-                (middle, heading_height as f64 / 2.0),
-                TEXT,
-                INK,
-                (HPos::Center, VPos::Center),
-            );
-        }
-        for (captions, top) in captions.iter().zip(&tops) {
-            for (x, caption) in captions.iter().enumerate() {
-                let middle = (left + x * pitch) as f64 + cell as f64 / 2.0;
-                let place = (middle, (top + cell) as f64 + CAPTION * 0.75);
-                canvas.text(caption, place, CAPTION, SOFT_INK, (HPos::Center, VPos::Center));
-            }
-        }
-        for (y, row) in rows.iter().enumerate() {
-            let Some(label) = row.label else { continue };
-            let last = y + rows[y + 1..].iter().take_while(|r| r.label.is_none()).count();
-            let middle = (tops[y] + tops[last] + cell) as f64 / 2.0;
-            canvas.text(
-                label,
-                (left as f64 - TEXT_GAP, middle),
-                TEXT,
-                INK,
-                (HPos::Right, VPos::Center),
-            );
-        }
-    });
-    for (row, top) in rows.iter().zip(tops) {
-        for (x, image) in row.images.iter().enumerate() {
-            let x_0 = left + x * pitch;
-            for y in 0..cell {
-                for x in 0..cell {
-                    let from = y / scale * size + x / scale;
-                    let to = ((top + y) * width + x_0 + x) * 3;
-                    for channel in 0..3 {
-                        pixels[to + channel] = byte(image[channel * size * size + from]);
-                    }
-                }
-            }
+/// Draws the image \[3, size, size\], each pixel as a square of `scale`, into the RGB picture
+/// `pixels` of `width`, with its top left pixel at `corner`.
+fn put_image(
+    pixels: &mut [u8],
+    width: usize,
+    (left, top): (usize, usize),
+    image: &[f32],
+    size: usize,
+    scale: usize,
+) {
+    let cell = size * scale;
+    for (y, x) in (0..cell).flat_map(|y| (0..cell).map(move |x| (y, x))) {
+        let from = y / scale * size + x / scale;
+        let to = ((top + y) * width + left + x) * 3;
+        for channel in 0..3 {
+            pixels[to + channel] = to_byte(image[channel * size * size + from]);
         }
     }
-    write_picture(path, &pixels, width, height)
+}
+
+/// The places of images and texts in a picture, in pixels.
+struct Layout {
+    width: usize,
+    height: usize,
+    /// Width and height of an image.
+    cell: usize,
+    /// The left edge of the first column, and the distance between columns.
+    left: usize,
+    pitch: usize,
+    /// The upper edge of the images of each row.
+    tops: Vec<usize>,
+    heading_height: usize,
+    headings: Vec<String>,
+    labels: Vec<Option<String>>,
+    captions: Vec<Vec<String>>,
+}
+
+impl Layout {
+    fn new(headings: &[&str], rows: &[GridRow], captions: &[Vec<String>], cell: usize) -> Self {
+        let most = MOST_TEXT.max(cell as f64);
+        let headings: Vec<String> =
+            headings.iter().map(|heading| shortened(heading, most, TEXT)).collect();
+        let labels: Vec<Option<String>> =
+            rows.iter().map(|r| r.label.map(|label| shortened(label, MOST_LABEL, TEXT))).collect();
+        let captions: Vec<Vec<String>> = captions
+            .iter()
+            .map(|row| row.iter().map(|caption| shortened(caption, most, CAPTION)).collect())
+            .collect();
+
+        let label_width = labels.iter().flatten().map(|l| text_width(l, TEXT)).reduce(f64::max);
+        let left = label_width.map_or(GAP, |w| (w + 2.0 * TEXT_GAP).ceil() as usize);
+        let widths = headings.iter().map(|text| text_width(text, TEXT));
+        let widths = widths.chain(captions.iter().flatten().map(|text| text_width(text, CAPTION)));
+        // Wide headings and captions push columns apart.
+        let text = widths.fold(0.0, f64::max).ceil() as usize;
+        let pitch = (cell + GAP).max(if text == 0 { 0 } else { text + TEXT_GAP as usize });
+        let columns = rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
+
+        let below = if captions.is_empty() { 0 } else { (CAPTION * 1.5) as usize };
+        let heading_height = if headings.is_empty() { 0 } else { (TEXT + TEXT_GAP) as usize };
+        let mut tops = Vec::with_capacity(rows.len());
+        let mut height = heading_height;
+        for row in rows {
+            height += if row.label.is_some() && height > heading_height { BLOCK_GAP } else { GAP };
+            tops.push(height);
+            height += cell + below;
+        }
+        Self {
+            width: left + columns * pitch,
+            height: height + GAP,
+            cell,
+            left,
+            pitch,
+            tops,
+            heading_height,
+            headings,
+            labels,
+            captions,
+        }
+    }
+
+    /// Returns the left edge of the images of column `x`.
+    fn column(&self, x: usize) -> usize {
+        self.left + x * self.pitch
+    }
+
+    /// Draws headings, captions and labels.
+    fn draw_texts(&self, canvas: &Canvas) {
+        let centre = (HPos::Center, VPos::Center);
+        let middle = |x: usize| self.column(x) as f64 + self.cell as f64 / 2.0;
+        for (x, heading) in self.headings.iter().enumerate() {
+            canvas.text(heading, (middle(x), self.heading_height as f64 / 2.0), TEXT, INK, centre);
+        }
+        for (captions, top) in self.captions.iter().zip(&self.tops) {
+            for (x, caption) in captions.iter().enumerate() {
+                let place = (middle(x), (top + self.cell) as f64 + CAPTION * 0.75);
+                canvas.text(caption, place, CAPTION, SOFT_INK, centre);
+            }
+        }
+        for (y, label) in self.labels.iter().enumerate() {
+            let Some(label) = label else { continue };
+            let last = y + self.labels[y + 1..].iter().take_while(|l| l.is_none()).count();
+            // In the middle of the block.
+            let place = (
+                self.left as f64 - TEXT_GAP,
+                (self.tops[y] + self.tops[last] + self.cell) as f64 / 2.0,
+            );
+            canvas.text(label, place, TEXT, INK, (HPos::Right, VPos::Center));
+        }
+    }
 }
 
 /// Shortens `text` to at most `most` pixels at font size `size`. The middle of longer texts becomes
@@ -278,11 +322,6 @@ fn shortened(text: &str, most: f64, size: f64) -> String {
         }
         kept -= 1;
     }
-}
-
-/// Maps \[-1, 1\] to 0..=255, clipped.
-fn byte(value: f32) -> u8 {
-    ((value + 1.0) * 127.5).round() as u8
 }
 
 #[cfg(test)]

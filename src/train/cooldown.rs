@@ -117,8 +117,11 @@ fn fill(
     cooled.create(config)
 }
 
-/// Returns the directory of a cooldown of `run` from `step`.
-fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
+/// Returns the directory of a cooldown of `run` from `step`, next to the run.
+///
+/// # Errors
+/// If the run has no name of its own.
+pub fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
     let named = |path: &Path| {
         path.file_name()
             .map(|name| path.with_file_name(format!("{}-cooldown-{step}", name.to_string_lossy())))

@@ -5,8 +5,7 @@ use super::ema::Ema;
 use crate::config::{LrSchedule, Precision, TrainConfig};
 use crate::device::lasting;
 use crate::kernels::adamw::{BEGINNING, Options, Parameter, adamw, loss_scale};
-use crate::model::Soda;
-use crate::model::parameters;
+use crate::model::{Soda, parameters};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as Tape, Tensor};
 use std::collections::{BTreeMap, HashMap};
@@ -77,17 +76,7 @@ impl AdamW {
     ) -> (Soda, Tensor<1>) {
         self.updates += 1;
         ema.updates += 1;
-        let (clip, norm) = match self.loss_scale.take() {
-            Some(state) => {
-                let scaling = loss_scale(norm, state, config.clip_norm);
-                self.loss_scale = Some(scaling.state);
-                (scaling.clip, scaling.norm)
-            }
-            None => match config.clip_norm {
-                0.0 => (norm.ones_like(), norm),
-                limit => ((norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0), norm),
-            },
-        };
+        let (clip, norm) = self.clip(norm, config.clip_norm);
         let options = Options {
             lr,
             weight_decay: config.weight_decay,
@@ -95,19 +84,7 @@ impl AdamW {
             update: self.updates as i32,
             ema_decay: Ema::decay(config, ema.updates),
         };
-        // One tensor serves all parameters with the same learning rate and weight decay: the
-        // denoiser's, then the encoder's, each for matrices and for vectors.
-        let factors = [lr, lr * config.encoder_lr_ratio].map(|lr| {
-            let factors = |weight_decay| {
-                Tensor::<1>::from_floats(
-                    Options { lr, weight_decay, ..options }.factors(),
-                    &norm.device(),
-                )
-            };
-            let all = factors(config.weight_decay);
-            let vectors = if config.decay_1d { all.clone() } else { factors(0.0) };
-            [all, vectors]
-        });
+        let factors = factors(options, config, &norm.device());
         let model = parameters::map(model, |name, weight| {
             if parameters::is_statistic(name) || !mine(name) {
                 return weight;
@@ -150,6 +127,34 @@ impl AdamW {
         ema.copy_statistics(&model);
         (model, norm)
     }
+
+    /// Returns the factor `[1]` that clips gradients of `norm` to `limit` (0: no limit), and their
+    /// norm. In mixed precision, both without the factor of the loss, which is updated for the next
+    /// step.
+    fn clip(&mut self, norm: Tensor<1>, limit: f64) -> (Tensor<1>, Tensor<1>) {
+        if let Some(state) = self.loss_scale.take() {
+            let scaling = loss_scale(norm, state, limit);
+            self.loss_scale = Some(scaling.state);
+            return (scaling.clip, scaling.norm);
+        }
+        if limit == 0.0 {
+            return (norm.ones_like(), norm);
+        }
+        ((norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0), norm)
+    }
+}
+
+/// Returns the factors of an update: of the denoiser, then of the encoder, each for matrices and
+/// for vectors. One tensor serves all parameters with the same learning rate and weight decay.
+fn factors(options: Options, config: &TrainConfig, device: &Device) -> [[Tensor<1>; 2]; 2] {
+    [options.lr, options.lr * config.encoder_lr_ratio].map(|lr| {
+        let factors = |weight_decay| {
+            Tensor::<1>::from_floats(Options { lr, weight_decay, ..options }.factors(), device)
+        };
+        let all = factors(config.weight_decay);
+        let vectors = if config.decay_1d { all.clone() } else { factors(0.0) };
+        [all, vectors]
+    })
 }
 
 /// Flattened gradients by parameter name, in a fixed order, so that sums over them are

@@ -1,7 +1,7 @@
 //! The resources of a run, known before its first step: parameters, memory and disk.
 
 use super::trial::recorded;
-use crate::config::Config;
+use crate::config::{Config, TrainConfig};
 use crate::data::{Dataset, bytes_of};
 use crate::device::Selected;
 use crate::edit::linear_decoder::{LARGEST_SIDE, MOST_IMAGES};
@@ -85,7 +85,7 @@ impl Plan {
         let memory = device.adapter.is_none().then_some(on_cpu);
 
         let times = |every: usize| train.steps.checked_div(every).unwrap_or(0);
-        let saved = times(train.checkpoint_every).max(1);
+        let saved = checkpoints(train);
         let kept =
             if train.keep_checkpoints == 0 { saved } else { saved.min(train.keep_checkpoints) };
         // The best one is kept too, if the run is scored.
@@ -138,6 +138,20 @@ impl Plan {
             bytes(self.checkpoint)
         )
     }
+}
+
+/// Returns the number of checkpoints that a run writes: at regular steps, before scores, and after
+/// the last step.
+fn checkpoints(train: &TrainConfig) -> usize {
+    let intervals = [train.checkpoint_every, train.evaluate_every];
+    let multiples = |every: usize| train.steps.checked_div(every).unwrap_or(0);
+    let both = intervals[0].checked_mul(intervals[1] / gcd(intervals).max(1)).unwrap_or(0);
+    let at_the_end = intervals.iter().any(|&n| n > 0 && train.steps.is_multiple_of(n));
+    intervals.map(multiples).iter().sum::<usize>() - multiples(both) + usize::from(!at_the_end)
+}
+
+fn gcd([a, b]: [usize; 2]) -> usize {
+    if b == 0 { a } else { gcd([b, a % b]) }
 }
 
 #[cfg(test)]
@@ -202,5 +216,21 @@ mod tests {
             &Selected::cpu("a test"),
         );
         assert_eq!(all.kept, 17);
+        // As often as steps are counted.
+        for [steps, save, score] in
+            [[1000, 1000, 100], [1700, 1000, 0], [12, 4, 6], [7, 0, 0], [9, 0, 3], [10, 4, 4]]
+        {
+            let train = TrainConfig {
+                steps,
+                checkpoint_every: save,
+                evaluate_every: score,
+                ..config(&[]).train
+            };
+            let due = |step: usize, every: usize| every > 0 && step.is_multiple_of(every);
+            let counted = (1..=steps)
+                .filter(|&step| due(step, save) || due(step, score) || step == steps)
+                .count();
+            assert_eq!(checkpoints(&train), counted, "{steps} steps, {save}, {score}");
+        }
     }
 }

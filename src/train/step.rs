@@ -140,7 +140,8 @@ pub fn gradients(
         Precision::Mixed => Compute::F16,
     });
     let scale = state.optim.scale(train.precision, &device.clone().inner());
-    // The random values don't depend on how the batch is cut or on which process takes a part.
+    // The random values, apart from the masks of dropout, don't depend on how the batch is cut or on
+    // which process takes a part.
     let mut draws = Draws::new(schedule, config, step, cut.batch);
     cut.before.iter().for_each(|n| draws.skip(*n));
     let mut total = Gradients::default();

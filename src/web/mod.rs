@@ -9,4 +9,4 @@ mod passes;
 pub use bench::record as record_bench;
 pub use blob::{Blob, Store};
 pub use page::{Contents, Gallery, html, operands};
-pub use passes::{BATCHES, record};
+pub use passes::{BATCHES, LARGEST_BINDING, record};

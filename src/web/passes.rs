@@ -5,20 +5,29 @@ use crate::error::{Error, Result};
 use crate::kernels::plan::{Beginning, End, Recorder};
 use crate::model::Soda;
 use crate::model::parameters::{self, Named};
+use crate::units::bytes;
 use burn::tensor::{Device, Tensor};
 
 /// The batch sizes: a single image, and as many as a fast GPU processes in about the same time.
 pub const BATCHES: [usize; 2] = [1, 8];
 
-/// Records `encode_B` and `denoise_B` for each B of [`BATCHES`]. Images are `[B, side, side, 3]` in
-/// memory. `encode` takes normalised images and outputs z, before any normalisation of z. `denoise`
-/// takes x_t, the sinusoids of t `[B, base]`, and z, which is repeated for each stage if it has no
-/// sections.
+/// The largest buffer that a shader can bind on every GPU with WebGPU, in bytes.
+pub const LARGEST_BINDING: u64 = 128 << 20;
+
+/// Records `encode_B` and `denoise_B` for each B of [`BATCHES`] whose buffers have at most `largest`
+/// bytes, usually [`LARGEST_BINDING`]. Images are `[B, side, side, 3]` in memory. `encode` takes
+/// normalised images and outputs z, before any normalisation of z. `denoise` takes x_t, the
+/// sinusoids of t `[B, base]`, and z, which is repeated for each stage if it has no sections.
 ///
 /// # Errors
-/// If the networks need an input that a page can't provide, or use an operation for which we have
-/// no kernel.
-pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Recorder> {
+/// If the networks need an input that a page can't provide, use an operation for which we have no
+/// kernel, or need larger buffers for a single image.
+pub fn record(
+    model: &Soda,
+    config: &ModelConfig,
+    largest: u64,
+    device: &Device,
+) -> Result<Recorder> {
     if config.unet.view_conditioning {
         return Err(Error::usage(
             "these weights are conditioned on views, which a page can't provide; train with \
@@ -35,7 +44,14 @@ pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Rec
     let known = |begin: &mut Beginning| {
         weights.iter().try_for_each(|Named { name, values, .. }| begin.tensor(name, values))
     };
+    // A pass of B images has buffers that are at most B times as large as those of one.
+    let needed = |recorder: &Recorder| -> u64 {
+        recorder.plan.passes.values().flat_map(|pass| &pass.buffers).copied().max().unwrap_or(0)
+    };
     for batch in BATCHES {
+        if batch as u64 * needed(&recorder) > largest {
+            break;
+        }
         recorder.pass(
             &format!("encode_{batch}"),
             |begin| {
@@ -67,6 +83,14 @@ pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Rec
                 End::default().output("prediction", &prediction, &[batch, side, side, 3])
             },
         )?;
+        if batch == 1 && needed(&recorder) > largest {
+            return Err(Error::usage(format!(
+                "these networks need a buffer of {} for one image, and browsers may bind only {}; \
+                 train with a smaller model.unet.base or data.side",
+                bytes(needed(&recorder) as f64),
+                bytes(largest as f64)
+            )));
+        }
     }
     Ok(recorder)
 }

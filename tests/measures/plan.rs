@@ -10,7 +10,7 @@ use soda::kernels::testing::{with_class, with_profile};
 use soda::model::weights::to_host;
 use soda::model::{Soda, parameters};
 use soda::rng::{self, Purpose};
-use soda::web::{operands, record};
+use soda::web::{LARGEST_BINDING, operands, record};
 use std::collections::BTreeMap;
 
 fn adapter() -> Selected {
@@ -67,7 +67,8 @@ fn a_plan_computes_what_the_program_computes() {
     for sets in [&[][..], &whole] {
         let config = config(sets);
         let model = Soda::new(&config.model, 3, &adapter.device);
-        let recorder = record(&model, &config.model, &adapter.device).expect("a plan");
+        let recorder =
+            record(&model, &config.model, LARGEST_BINDING, &adapter.device).expect("a plan");
         let tensors = to_host(parameters::collect(&model)).expect("read");
         let tensors = operands(&recorder, &tensors).expect("all tensors");
         let tensors: BTreeMap<String, Vec<f32>> =
@@ -192,12 +193,36 @@ fn an_operation_without_a_kernel_of_ours_is_an_error_that_names_the_launch() {
 }
 
 #[test]
+fn passes_have_no_larger_buffers_than_browsers_bind() {
+    let _alone = crate::alone();
+    let adapter = adapter();
+    let config = config(&[]);
+    let model = Soda::new(&config.model, 3, &adapter.device);
+    let passes = |largest| {
+        record(&model, &config.model, largest, &adapter.device).map(|recorder| recorder.plan.passes)
+    };
+    let needed = passes(LARGEST_BINDING)
+        .expect("a plan")
+        .iter()
+        .filter(|(name, _)| name.ends_with("_1"))
+        .flat_map(|(_, pass)| pass.buffers.clone())
+        .max()
+        .expect("buffers");
+    let names = |largest| passes(largest).map(|all| all.into_keys().collect::<Vec<_>>());
+    let all = ["denoise_1", "denoise_8", "encode_1", "encode_8"];
+    assert_eq!(names(8 * needed).expect("all passes"), all);
+    assert_eq!(names(8 * needed - 1).expect("passes of one image"), ["denoise_1", "encode_1"]);
+    let message = names(needed - 1).expect_err("too large").to_string();
+    assert!(message.contains("browsers may bind only"), "{message}");
+}
+
+#[test]
 fn plans_of_other_versions_missing_tensors_and_wrong_inputs_are_refused() {
     let _alone = crate::alone();
     let adapter = adapter();
     let config = config(&[]);
     let model = Soda::new(&config.model, 3, &adapter.device);
-    let recorder = record(&model, &config.model, &adapter.device).expect("a plan");
+    let recorder = record(&model, &config.model, LARGEST_BINDING, &adapter.device).expect("a plan");
     let place = adapter.adapter.as_ref().expect("an adapter");
     let mut plan = recorder.plan.clone();
     plan.version += 1;

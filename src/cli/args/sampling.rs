@@ -1,7 +1,6 @@
 //! Sampling flags, which override the recipe's settings.
 
-use crate::cli::args::PrecisionArgs;
-use crate::cli::args::{count, number};
+use crate::cli::args::{PrecisionArgs, count, number};
 use soda::config::{Config, Guidance, SampleConfig, Sampler};
 use soda::error::{Error, Result};
 

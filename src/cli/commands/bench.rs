@@ -5,8 +5,7 @@ mod merge;
 mod ranks;
 mod recipe;
 
-use crate::cli::args::Common;
-use crate::cli::args::PrecisionArgs;
+use crate::cli::args::{Common, PrecisionArgs};
 use crate::cli::device::{self, adapters, select};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::launcher;

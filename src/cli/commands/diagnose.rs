@@ -1,14 +1,9 @@
 //! `soda diagnose`: how much z helps the denoiser, and how z is spread.
 
-use crate::cli::args::Common;
-use crate::cli::args::PrecisionArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::count;
-use crate::cli::args::images;
+use crate::cli::args::{Common, PrecisionArgs, WeightsArgs, count, images};
 use crate::cli::device;
 use crate::cli::fitted::frozen;
-use crate::cli::output::TEST_SET_TOO_SMALL;
-use crate::cli::output::{self, Holds, Output};
+use crate::cli::output::{self, Holds, Output, TEST_SET_TOO_SMALL};
 use serde_json::json;
 use soda::bench::table::digits;
 use soda::error::{Error, Result};

@@ -1,9 +1,6 @@
 //! `soda directions`: images along the directions of z.
 
-use crate::cli::args::Common;
-use crate::cli::args::SamplingArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::count;
+use crate::cli::args::{Common, SamplingArgs, WeightsArgs, count};
 use crate::cli::output;
 use crate::cli::session::{Named, Session};
 use serde_json::{Value, json};

@@ -2,10 +2,8 @@
 
 mod page;
 
-use crate::cli::args::Common;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::images;
 use crate::cli::args::weights::cools_down;
+use crate::cli::args::{Common, WeightsArgs, images};
 use crate::cli::device;
 use crate::cli::fitted::{frozen, linear_decoder};
 use crate::cli::output::{self, Holds, Output};
@@ -296,9 +294,11 @@ fn add_beginning(weights: &mut WeightsFile) {
             .collect();
         weights.metadata.insert("command".into(), calls.join(" && "));
     }
-    weights
-        .metadata
-        .extend(first.from_images.map(|images| (IMAGES_BEFORE.into(), images.to_string())));
+    if first.from.is_some() {
+        // Nobody knows how many images are behind imported weights.
+        let images = first.from_images.map_or_else(|| "unknown".into(), |n| n.to_string());
+        weights.metadata.insert(IMAGES_BEFORE.into(), images);
+    }
 }
 
 /// Returns the largest difference between the z of both files on some test images, relative to the

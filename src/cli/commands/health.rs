@@ -1,17 +1,13 @@
 //! `soda health`: measures of the representation by itself.
 
-use crate::cli::args::Common;
-use crate::cli::args::PrecisionArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::count;
-use crate::cli::args::images;
+use crate::cli::args::{Common, PrecisionArgs, WeightsArgs, count, images};
 use crate::cli::device;
 use crate::cli::fitted::frozen;
 use crate::cli::output::{self, ENOUGH_TO_SCORE, Holds, Output, TEST_SET_TOO_SMALL};
 use serde_json::json;
 use soda::error::{Error, Result};
 use soda::eval::alignment_uniformity::{alignment, purity, separation, uniformity};
-use soda::eval::calibration::verdicts;
+use soda::eval::calibration::{Verdicts, verdicts};
 use soda::eval::features::{Augmented, FeatureKind};
 use soda::eval::knn::Rule;
 use soda::eval::latent_statistics::statistics;
@@ -20,7 +16,7 @@ use soda::eval::probe::trained;
 use soda::progress::{say, warn};
 use soda::report::heatmap::{Heatmap, save_heatmap};
 use soda::units::grouped;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The number of neighbours that purity considers, if there are enough images.
 const NEIGHBOURS: usize = 10;
@@ -65,21 +61,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             "health compares test images, and the test set holds {n}; {TEST_SET_TOO_SMALL}"
         )));
     }
-    let k = match args.k {
-        Some(k) if k as usize >= n => {
-            return Err(Error::usage(format!(
-                "--k {k}: must be between 1 and {} (the test set holds {} images)",
-                grouped(n as u64 - 1),
-                grouped(n as u64)
-            )));
-        }
-        Some(k) => k as usize,
-        None => Rule { k: NEIGHBOURS + 1, temperature: None }
-            .among(n, classes)
-            .k
-            .saturating_sub(1)
-            .max(1),
-    };
+    let k = neighbours(args.k, n, classes)?;
     say(&format!(
         "measuring the health of {} on {}, {}",
         weights.path.display(),
@@ -106,29 +88,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let probe = LinearProbe::trained(&train, classes, &probe, 0, "linear probe")?;
     let top1 = probe.score(&test)?.top1;
     let found = verdicts(&probe.logits(&test), &test.labels, classes);
-    let shown = found.most_confused(DRAWN);
-    let names: Vec<String> = shown.iter().map(|&class| dataset.classes[class].clone()).collect();
-    let share = |&class: &usize| {
-        let row = &found.confusion[class];
-        let rows = row.iter().sum::<usize>().max(1) as f64;
-        shown.iter().map(|&other| 100.0 * row[other] as f64 / rows).collect::<Vec<_>>()
-    };
-    let of = match shown.len() == classes {
-        true => String::new(),
-        false => format!("; the {DRAWN} most confused of {} classes", grouped(classes as u64)),
-    };
-    save_heatmap(
-        &args.out,
-        &Heatmap {
-            title: format!("Confusion matrix of the linear probe (% of each true class{of})"),
-            row_title: "true class".into(),
-            column_title: "predicted class".into(),
-            rows: names.clone(),
-            columns: names,
-            values: shown.iter().flat_map(share).collect(),
-            range: (0.0, 100.0),
-        },
-    )?;
+    draw_confusion(&args.out, &found, &dataset.classes)?;
 
     if n < ENOUGH_TO_SCORE {
         warn(&format!(
@@ -168,4 +128,48 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("calibration", json!(found.calibration));
     output.set("out", json!(args.out));
     output.write(common)
+}
+
+/// Returns the number of neighbours that purity considers: `asked`, or the default for `n` images
+/// of `classes` classes.
+fn neighbours(asked: Option<u64>, n: usize, classes: usize) -> Result<usize> {
+    match asked {
+        Some(k) if k as usize >= n => Err(Error::usage(format!(
+            "--k {k}: must be between 1 and {} (the test set holds {} images)",
+            grouped(n as u64 - 1),
+            grouped(n as u64)
+        ))),
+        Some(k) => Ok(k as usize),
+        None => {
+            let rule = Rule { k: NEIGHBOURS + 1, temperature: None };
+            Ok(rule.among(n, classes).k.saturating_sub(1).max(1))
+        }
+    }
+}
+
+/// Draws the confusion matrix of `found`; of many `classes`, the most confused.
+fn draw_confusion(out: &Path, found: &Verdicts, classes: &[String]) -> Result<()> {
+    let shown = found.most_confused(DRAWN);
+    let names: Vec<String> = shown.iter().map(|&class| classes[class].clone()).collect();
+    let share = |&class: &usize| {
+        let row = &found.confusion[class];
+        let rows = row.iter().sum::<usize>().max(1) as f64;
+        shown.iter().map(|&other| 100.0 * row[other] as f64 / rows).collect::<Vec<_>>()
+    };
+    let of = match shown.len() == classes.len() {
+        true => String::new(),
+        false => {
+            format!("; the {DRAWN} most confused of {} classes", grouped(classes.len() as u64))
+        }
+    };
+    let heatmap = Heatmap {
+        title: format!("Confusion matrix of the linear probe (% of each true class{of})"),
+        row_title: "true class".into(),
+        column_title: "predicted class".into(),
+        rows: names.clone(),
+        columns: names,
+        values: shown.iter().flat_map(share).collect(),
+        range: (0.0, 100.0),
+    };
+    save_heatmap(out, &heatmap)
 }

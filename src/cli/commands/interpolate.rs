@@ -1,9 +1,6 @@
 //! `soda interpolate`: images between two images.
 
-use crate::cli::args::Common;
-use crate::cli::args::SamplingArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::count;
+use crate::cli::args::{Common, SamplingArgs, WeightsArgs, count};
 use crate::cli::output;
 use crate::cli::session::Session;
 use serde_json::{Value, json};

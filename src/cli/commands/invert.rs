@@ -1,8 +1,6 @@
 //! `soda invert`: images to z and x_T and back (DDIM inversion).
 
-use crate::cli::args::Common;
-use crate::cli::args::SamplingArgs;
-use crate::cli::args::WeightsArgs;
+use crate::cli::args::{Common, SamplingArgs, WeightsArgs};
 use crate::cli::output;
 use crate::cli::session::Session;
 use serde_json::json;

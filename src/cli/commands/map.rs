@@ -1,10 +1,6 @@
 //! `soda map`: images as points in the plane.
 
-use crate::cli::args::Common;
-use crate::cli::args::PrecisionArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::images;
-use crate::cli::args::{count, number};
+use crate::cli::args::{Common, PrecisionArgs, WeightsArgs, count, images, number};
 use crate::cli::device;
 use crate::cli::fitted::check_features;
 use crate::cli::output::{self, Holds, Output};

@@ -1,8 +1,6 @@
 //! `soda mix`: z of one image with sections from another.
 
-use crate::cli::args::Common;
-use crate::cli::args::SamplingArgs;
-use crate::cli::args::WeightsArgs;
+use crate::cli::args::{Common, SamplingArgs, WeightsArgs};
 use crate::cli::output;
 use crate::cli::session::{Named, Session};
 use serde_json::json;

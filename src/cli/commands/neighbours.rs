@@ -1,10 +1,6 @@
 //! `soda neighbours`: the training images nearest to an image.
 
-use crate::cli::args::Common;
-use crate::cli::args::PrecisionArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::count;
-use crate::cli::args::images;
+use crate::cli::args::{Common, PrecisionArgs, WeightsArgs, count, images};
 use crate::cli::device;
 use crate::cli::fitted::{check_features, frozen};
 use crate::cli::output::{self, Holds, Output};

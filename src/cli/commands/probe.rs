@@ -5,11 +5,7 @@ mod files;
 mod grid;
 mod verdict;
 
-use crate::cli::args::Common;
-use crate::cli::args::PrecisionArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::count;
-use crate::cli::args::images;
+use crate::cli::args::{Common, PrecisionArgs, WeightsArgs, count, images};
 use crate::cli::device;
 use crate::cli::fitted::{check_features, frozen};
 use crate::cli::output::{Output, with_spread};

@@ -1,8 +1,6 @@
 //! `soda replay`: a step of a run, repeated.
 
-use crate::cli::args::Common;
-use crate::cli::args::count;
-use crate::cli::args::images;
+use crate::cli::args::{Common, count, images};
 use crate::cli::device;
 use crate::cli::output::Output;
 use serde_json::json;

@@ -10,8 +10,7 @@ mod subcommands;
 mod training;
 mod words;
 
-use crate::cli::args::Common;
-use crate::cli::args::images;
+use crate::cli::args::{Common, images};
 use crate::cli::device;
 use crate::cli::output::{self, Holds, Output};
 use repeat::repeat;

@@ -2,8 +2,7 @@
 
 mod table;
 
-use crate::cli::args::Common;
-use crate::cli::args::weights;
+use crate::cli::args::{Common, weights};
 use crate::cli::output::Output;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde_json::{Value, json};

@@ -1,9 +1,6 @@
 //! `soda sample`: new images from the latent prior.
 
-use crate::cli::args::Common;
-use crate::cli::args::SamplingArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::{count, number};
+use crate::cli::args::{Common, SamplingArgs, WeightsArgs, count, number};
 use crate::cli::output;
 use crate::cli::session::Session;
 use serde_json::json;

@@ -13,9 +13,7 @@ pub use args::Args;
 
 use self::refusal::{may_train, too_much};
 use self::resume::{finished, resume_command};
-use crate::cli::args::Common;
-use crate::cli::args::images;
-use crate::cli::args::weights;
+use crate::cli::args::{Common, images, weights};
 use crate::cli::device;
 use crate::cli::device_failure::{Advice, advise};
 use crate::cli::interrupt::Interrupt;
@@ -28,7 +26,7 @@ use soda::model::weights::WeightsFile;
 use soda::progress::say;
 use soda::ranks::watch;
 use soda::run_dir::RunDir;
-use soda::train::cooldown::cool_down;
+use soda::train::cooldown::{beside, cool_down};
 use soda::train::exchange::{Among, dismiss};
 use soda::train::run::{Options, Summary, train};
 use soda::train::saver;
@@ -271,17 +269,10 @@ fn only_the_parts(own: Option<&RunDir>, config: &Config) -> Result<bool> {
 
 /// Returns the newest cooldown of `run`, in the directory next to it, or `run` if there is none.
 fn cooled(run: &RunDir) -> RunDir {
-    let path = if run.path.file_name().is_some() {
-        run.path.clone()
-    } else {
-        std::fs::canonicalize(&run.path).unwrap_or_default()
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = |step: u64| RunDir::new(path.with_file_name(format!("{name}-cooldown-{step}")));
     run.checkpoints()
         .into_iter()
         .rev()
-        .map(beside)
+        .filter_map(|step| beside(run, step).ok())
         .find(RunDir::exists)
         .unwrap_or_else(|| run.clone())
 }

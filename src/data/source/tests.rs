@@ -1,7 +1,6 @@
 use super::*;
 use crate::data::cifar::tests::write_sample;
-use crate::data::cifar::{IMAGE, PLANE};
-use crate::data::cifar::{RECORD, locate};
+use crate::data::cifar::{IMAGE, PLANE, RECORD, locate};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeMap;

@@ -244,3 +244,12 @@ fn colours_change_only_if_enabled_and_disabled_switches_consume_no_random_number
         assert!((count(&config) as f64 - mean).abs() < 5.0 * deviation, "{config:?}");
     }
 }
+
+#[test]
+fn bytes_cover_the_range_and_clip() {
+    assert_eq!([-7.0, -1.0, 0.0, 1.0, 7.0].map(to_byte), [0, 0, 128, 255, 255]);
+    // Bytes survive the round trip.
+    let (bytes, mut signed): (Vec<u8>, _) = ((0..=255).collect(), [0.0; 256]);
+    to_signed(&bytes, &mut signed);
+    assert!(signed.iter().zip(bytes).all(|(&value, byte)| to_byte(value) == byte));
+}

@@ -4,8 +4,7 @@
 use super::inputs::{
     Activation, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation,
 };
-use crate::kernels::autodiff;
-use crate::kernels::math;
+use crate::kernels::{autodiff, math};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice, TensorData};

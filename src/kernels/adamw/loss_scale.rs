@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn devices() -> Vec<Device> {
-        vec![Device::flex(), crate::device::select("vulkan").expect("a Vulkan adapter").device]
+        vec![Device::flex(), crate::device::select("wgpu").expect("an adapter").device]
     }
 
     #[test]

@@ -23,9 +23,8 @@ pub use running::{Pending, Running, put_off};
 
 use crate::kernels::choice::references;
 use crate::kernels::operand::Optional;
-use crate::kernels::plan;
-use crate::kernels::precision;
 use crate::kernels::work::Work;
+use crate::kernels::{plan, precision};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::nn;

@@ -15,7 +15,7 @@ use crate::data::Dataset;
 use crate::device::Selected;
 use crate::edit::linear_decoder::LinearDecoder;
 use crate::error::{Hint, Result};
-use crate::eval::validation::validate;
+use crate::eval::validation::{is_scored, validate};
 use crate::model::weights::Tensors;
 use crate::progress::say;
 use crate::run_dir::{Lock, Row, RunDir};
@@ -60,6 +60,8 @@ pub(super) struct Bookkeeping<'a> {
     pace: Pace<'a>,
     limit: Limit,
     current: Current,
+    /// Whether the run is scored; see [`is_scored`].
+    is_scored: bool,
     /// Whether this call ends after the current step.
     pub interrupted: bool,
     /// The number of steps before this call, and the seconds they took.
@@ -86,11 +88,13 @@ impl<'a> Bookkeeping<'a> {
         let &Around { config, own, data, device, run, options } = around;
         let (before, train) = (state.position.step, &config.train);
         let mut saving = Saving::new(run, train);
-        // The last call may have been killed between a checkpoint and its scores.
-        let scored =
+        // The last call may have been killed between a checkpoint and its scores. The step that a
+        // run continues from isn't its own.
+        let is_scored = is_scored(train, data);
+        let due =
             state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
         let there = log.metrics.evaluations.iter().any(|e| e.step == before);
-        if train.evaluate_every > 0 && before > 0 && scored && !there {
+        if is_scored && state.position.updates > 0 && due && !there {
             say(&format!("step {} has no scores yet; scoring it now", grouped(before)));
             let pause = Instant::now();
             selftest::once(device)?;
@@ -110,6 +114,7 @@ impl<'a> Bookkeeping<'a> {
             saving,
             pace,
             limit,
+            is_scored,
             current: Current { number: before, lr: 0.0, progress: 0.0, began: clock },
             interrupted: false,
             before: (before, state.position.seconds),
@@ -163,7 +168,7 @@ impl<'a> Bookkeeping<'a> {
         }
         self.interrupted |= self.options.interrupt.load(Ordering::Relaxed);
         let is_over = |work: &[Work]| self.limit.is_over(&self.pace, work);
-        let due = Due::after(number, &self.config.train, self.interrupted, is_over);
+        let due = Due::after(number, &self.config.train, self.is_scored, self.interrupted, is_over);
         if due.cut {
             say(&self.limit.ends(number));
         }

@@ -5,7 +5,9 @@ use super::pace::Pace;
 use super::pictures::Picture;
 use crate::config::{Config, Guidance};
 use crate::data::Dataset;
+use crate::data::split::selection_split;
 use crate::error::Hint;
+use crate::eval::validation::is_scored;
 use crate::train::plan::Plan;
 use crate::units::{about, grouped};
 use std::time::{Duration, Instant};
@@ -51,12 +53,13 @@ impl Limit {
             Guidance::Whole(w) => 1 + usize::from(*w != 0.0),
             Guidance::Sections(w) => 1 + w.iter().filter(|w| **w != 0.0).count(),
         };
-        let held_out = data.train.len() / 10;
-        let fitted_on = match train.evaluate_images {
-            0 => data.train.len() - held_out,
-            n => n.min(data.train.len() - held_out),
+        let scores = if is_scored(train, data) {
+            let (fitted_on, held_out) = selection_split(data.train.labels());
+            let most = if train.evaluate_images > 0 { train.evaluate_images } else { usize::MAX };
+            fitted_on.len().min(most) + held_out.len()
+        } else {
+            0
         };
-        let scores = if train.evaluate_every > 0 { fitted_on + held_out } else { 0 };
         Self {
             allowed: allowed.map(|limit| limit.as_secs_f64()),
             began,
@@ -121,7 +124,10 @@ impl Limit {
     /// Returns the fraction of its time that a call has used, from 0 to 1; 0 without a limit.
     pub fn share(&self, pace: &Pace) -> f64 {
         self.allowed.map_or(0.0, |allowed| {
-            (self.elapsed() / (allowed - self.closing(pace, allowed)).max(1e-3)).clamp(0.0, 1.0)
+            // A first step that compiles shaders says nothing about the closing work. The share
+            // never decreases, so it must not begin too large.
+            let closing = if pace.is_warming_up() { 0.0 } else { self.closing(pace, allowed) };
+            (self.elapsed() / (allowed - closing).max(1e-3)).clamp(0.0, 1.0)
         })
     }
 

@@ -5,7 +5,7 @@ use crate::data::Dataset;
 use crate::device::Selected;
 use crate::edit::generator::Generator;
 use crate::edit::linear_decoder::{BESIDE, LinearDecoder, MOST_IMAGES, fit_to};
-use crate::edit::reconstruct::reconstruct_first;
+use crate::edit::reconstruct::reconstruct;
 use crate::error::{Hint, Result};
 use crate::files;
 use crate::progress::warn;
@@ -97,7 +97,7 @@ pub(super) fn draw_reconstructions(
     let generator = Generator::new(&model, config, config.sample.clone(), &device.device);
     let generator = generator.beginning_with(linear.clone().map(Arc::new));
     let (images, originals) =
-        reconstruct_first(&generator, &data.test, picture.drawn, config.seed)?;
+        reconstruct(&generator, &data.test.first(picture.drawn), config.seed)?;
     let path = run.sample(state.position.step);
     let written = grid::save_reconstructions(&path, &images, &originals, config.model.sides.target);
     Ok(Drawn { linear, written })

@@ -1,9 +1,7 @@
 //! The arguments of `soda embed`, and their checks.
 
 use super::shard::Shards;
-use crate::cli::args::PrecisionArgs;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::count;
+use crate::cli::args::{PrecisionArgs, WeightsArgs, count};
 use crate::cli::output::{self, Holds};
 use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;

@@ -18,20 +18,52 @@ use std::path::{Path, PathBuf};
 /// If a shard is missing, damaged or made differently from the others, they have no labels to
 /// write, or a file can't be written.
 pub fn merge(out: &Path, labels_to: Option<&Path>) -> Result<(usize, usize)> {
-    let manifests = found(out)?;
-    let first = manifests.first().ok_or_else(|| {
+    let shards = complete(out)?;
+    let (_, first) = &shards[0];
+    let labelled = !first.classes.is_empty();
+    if let Some(path) = labels_to.filter(|_| !labelled) {
+        return Err(Error::usage(format!(
+            "--labels {}: the shards have none, since they were not made with --split",
+            path.display()
+        )));
+    }
+    let labels = if labelled { Some(labels_of(&shards)?) } else { None };
+    let known = Known { split: first.split.clone(), classes: first.classes.clone() };
+    let kind = first.settings.get("features");
+    let column = if kind.is_some_and(|kind| kind == "z") { "z" } else { "features" };
+    let mut table =
+        Table::create(out, column, first.dim, known, labels.as_deref(), metadata_of(first))?;
+    let beside = first.named && !Table::holds_names(out)?;
+    let mut lines = if beside { Some(Lines::create(&names_beside(out))?) } else { None };
+    for (path, manifest) in &shards {
+        append(&mut table, lines.as_mut(), path, manifest)?;
+    }
+    let rows = table.rows();
+    table.finish()?;
+    lines.map_or(Ok(()), Lines::finish)?;
+    labels_to.map_or(Ok(()), |path| write_labels(path, &labels.unwrap_or_default()))?;
+    Ok((rows, shards.len()))
+}
+
+/// Returns all shards of `out` in their order, at least one.
+///
+/// # Errors
+/// If one is missing, has changed since it was written, or was made differently from the first.
+fn complete(out: &Path) -> Result<Vec<(PathBuf, Manifest)>> {
+    let mut manifests = found(out)?;
+    let first = manifests.first().map(|(path, manifest)| (path, manifest.of));
+    let Some((first, of)) = first.filter(|(_, of)| *of > 0) else {
         let pattern = Shard { index: 0, of: 4 }.path(out);
-        Error::usage(format!(
+        return Err(Error::usage(format!(
             "--merge: there are no shards of {}, such as {}",
             out.display(),
             pattern.display()
-        ))
-    })?;
-    let of = first.1.of;
+        )));
+    };
     if let Some((other, manifest)) = manifests.iter().find(|(_, manifest)| manifest.of != of) {
         return Err(Error::failed(format!(
             "there are shards of {of} ({}) and of {} ({}); remove the ones you don't want",
-            first.0.display(),
+            first.display(),
             manifest.of,
             other.display()
         )));
@@ -39,103 +71,109 @@ pub fn merge(out: &Path, labels_to: Option<&Path>) -> Result<(usize, usize)> {
     let mut shards = Vec::new();
     for index in 0..of {
         let path = Shard { index, of }.path(out);
-        let own = manifests.iter().find(|(other, _)| *other == path);
-        let Some((_, manifest)) = own.filter(|_| path.exists()) else {
+        let own = manifests.iter().position(|(other, _)| *other == path);
+        let Some(own) = own.filter(|_| path.exists()) else {
             return Err(Error::failed(format!(
                 "{} is missing or not finished; make it with --shard {index}/{of}",
                 path.display()
             )));
         };
-        if manifest.shard != index {
-            return Err(Error::failed(format!(
-                "the JSON of {} names it shard {}; make it again",
-                path.display(),
-                manifest.shard
-            )));
-        }
-        if let Some(what) = manifest.differs(&first.1) {
-            return Err(Error::failed(format!(
-                "{} and {} differ in {what}; make one of them again",
-                first.0.display(),
-                path.display()
-            )));
-        }
-        if manifest.listed != first.1.listed {
-            return Err(Error::failed(format!(
-                "{} and {} were made from different files: some were added or removed in between; \
-                 make all shards again",
-                first.0.display(),
-                path.display()
-            )));
-        }
-        if files::sha256_of(&path)? != manifest.table_sha256 {
-            return Err(Error::failed(format!(
-                "{} has changed since it was written; make it again with --shard {index}/{of}",
-                path.display()
-            )));
-        }
-        shards.push((path, manifest));
+        let shard = manifests.swap_remove(own);
+        check(&shard, index, shards.first().unwrap_or(&shard))?;
+        shards.push(shard);
     }
-    let known = Known { split: first.1.split.clone(), classes: first.1.classes.clone() };
-    let labelled = !known.classes.is_empty();
-    if let Some(path) = labels_to.filter(|_| !labelled) {
-        return Err(Error::usage(format!(
-            "--labels {}: the shards have none, since they were not made with --split",
-            path.display()
+    Ok(shards)
+}
+
+/// Checks that a shard is the one with the number `index`, unchanged, and made like `first`.
+fn check(
+    (path, manifest): &(PathBuf, Manifest),
+    index: usize,
+    (first_path, first): &(PathBuf, Manifest),
+) -> Result<()> {
+    let shown = path.display();
+    if manifest.shard != index {
+        return Err(Error::failed(format!(
+            "the JSON of {shown} names it shard {}; make it again",
+            manifest.shard
         )));
     }
-    let mut labels = Vec::new();
-    if labelled {
-        for (path, _) in &shards {
-            read_parquet(path, |_, own, _| {
-                labels.extend(own);
-                Ok(())
-            })?;
-        }
+    if let Some(what) = manifest.differs(first) {
+        return Err(Error::failed(format!(
+            "{} and {shown} differ in {what}; make one of them again",
+            first_path.display()
+        )));
     }
+    if manifest.listed != first.listed {
+        return Err(Error::failed(format!(
+            "{} and {shown} were made from different files: some were added or removed in between; \
+             make all shards again",
+            first_path.display()
+        )));
+    }
+    if files::sha256_of(path)? != manifest.table_sha256 {
+        return Err(Error::failed(format!(
+            "{shown} has changed since it was written; make it again with --shard {index}/{}",
+            manifest.of
+        )));
+    }
+    Ok(())
+}
+
+/// Reads the labels of all rows.
+fn labels_of(shards: &[(PathBuf, Manifest)]) -> Result<Vec<u16>> {
+    let mut labels = Vec::new();
+    for (path, _) in shards {
+        read_parquet(path, |_, own, _| {
+            labels.extend(own);
+            Ok(())
+        })?;
+    }
+    Ok(labels)
+}
+
+/// Returns the metadata of the merged table.
+fn metadata_of(manifest: &Manifest) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut metadata: BTreeMap<String, String> =
-        first.1.settings.iter().map(|(key, value)| (key.clone(), text(value))).collect();
-    metadata.insert("weights_sha256".into(), first.1.weights_sha256.clone());
-    metadata.extend(labelled.then(|| ("classes".into(), json!(first.1.classes).to_string())));
-    let column = if first.1.settings.get("features").is_some_and(|kind| kind == "z") {
-        "z"
-    } else {
-        "features"
-    };
-    let mut table =
-        Table::create(out, column, first.1.dim, known, labelled.then_some(&labels[..]), metadata)?;
-    let beside = first.1.named && !Table::holds_names(out)?;
-    let mut lines = if beside { Some(Lines::create(&names_beside(out))?) } else { None };
-    for (path, manifest) in &shards {
-        let before = table.rows();
-        read_parquet(path, |names, own, values| {
-            if values.len() != names.len() * manifest.dim {
-                return Err(Error::failed(format!(
-                    "{} holds rows of a length other than {}",
-                    path.display(),
-                    manifest.dim
-                )));
-            }
-            if let Some(lines) = &mut lines {
-                names.iter().try_for_each(|name| lines.add(name))?;
-            }
-            table.append(&values, &names, &own)
-        })?;
-        if table.rows() - before != manifest.rows {
+        manifest.settings.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+    metadata.insert("weights_sha256".into(), manifest.weights_sha256.clone());
+    if !manifest.classes.is_empty() {
+        metadata.insert("classes".into(), json!(manifest.classes).to_string());
+    }
+    metadata
+}
+
+/// Appends the rows of the shard at `path` to `table`, and their names to `lines`, if given.
+fn append(
+    table: &mut Table,
+    mut lines: Option<&mut Lines>,
+    path: &Path,
+    manifest: &Manifest,
+) -> Result<()> {
+    let before = table.rows();
+    read_parquet(path, |names, labels, values| {
+        if values.len() != names.len() * manifest.dim {
             return Err(Error::failed(format!(
-                "{} holds {} rows, not {}",
+                "{} holds rows of a length other than {}",
                 path.display(),
-                table.rows() - before,
-                manifest.rows
+                manifest.dim
             )));
         }
+        if let Some(lines) = &mut lines {
+            names.iter().try_for_each(|name| lines.add(name))?;
+        }
+        table.append(&values, &names, &labels)
+    })?;
+    let rows = table.rows() - before;
+    if rows != manifest.rows {
+        return Err(Error::failed(format!(
+            "{} holds {rows} rows, not {}",
+            path.display(),
+            manifest.rows
+        )));
     }
-    let rows = table.rows();
-    table.finish()?;
-    lines.map_or(Ok(()), Lines::finish)?;
-    labels_to.map_or(Ok(()), |path| write_labels(path, &labels))?;
-    Ok((rows, of))
+    Ok(())
 }
 
 /// Returns the shards of `out` that have a JSON, whatever they contain.

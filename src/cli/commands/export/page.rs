@@ -1,8 +1,6 @@
 //! `soda export --web`: trained networks as an HTML page that runs them in a browser.
 
-use crate::cli::args::Common;
-use crate::cli::args::WeightsArgs;
-use crate::cli::args::images;
+use crate::cli::args::{Common, WeightsArgs, images};
 use crate::cli::device::{self, adapters, select};
 use crate::cli::fitted::{frozen, linear_decoder, prior};
 use crate::cli::output::{self, Holds, Output};
@@ -27,7 +25,7 @@ use soda::rng::{self, Purpose};
 use soda::run_dir::RunDir;
 use soda::train::checkpoint::trained_beside;
 use soda::units::megabytes;
-use soda::web::{Contents, Gallery, html, operands, record, record_bench};
+use soda::web::{Contents, Gallery, LARGEST_BINDING, html, operands, record, record_bench};
 use std::path::Path;
 
 /// The largest number of training images in the gallery.
@@ -136,7 +134,8 @@ fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value
             select(&adapter.selector())?.device
         }
     };
-    let mut recorder = record(&weights.model(&place)?, &weights.config.model, &place)?;
+    let mut recorder =
+        record(&weights.model(&place)?, &weights.config.model, LARGEST_BINDING, &place)?;
     let bench = record_bench(&mut recorder, &place)?;
     Ok((recorder, bench))
 }

@@ -1,8 +1,7 @@
 //! `soda probe --grid`: scores of the denoiser's blocks by noise level.
 
 use super::{Args, Common};
-use crate::cli::args::count;
-use crate::cli::args::images;
+use crate::cli::args::{count, images};
 use crate::cli::device;
 use crate::cli::output::{self, Holds, Output};
 use indicatif::HumanCount;

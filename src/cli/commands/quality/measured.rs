@@ -1,6 +1,7 @@
 //! What is measured on the images of one kind.
 
 use super::kind::Kind;
+use soda::data::views::to_byte;
 use soda::data::{Images, bytes_of};
 use soda::edit::generator::Generator;
 use soda::error::Result;
@@ -68,7 +69,6 @@ impl Measured {
 
 /// Converts images `[n, 3, side, side]` in [-1, 1] to 8-bit images without classes.
 fn to_images(drawn: &[f32], side: usize) -> Images {
-    let pixels =
-        drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
+    let pixels = drawn.iter().map(|&v| to_byte(v)).collect();
     Images::new(side, pixels, vec![0; drawn.len() / bytes_of(side)])
 }

@@ -1,7 +1,6 @@
 //! `soda train --dry-run`: reports what would be trained, and the resources it would take.
 
-use crate::cli::args::Common;
-use crate::cli::args::images;
+use crate::cli::args::{Common, images};
 use crate::cli::device;
 use crate::cli::output::Output;
 use serde_json::json;

@@ -12,8 +12,9 @@
 
 use super::outer::{outer_tile, tile_rows};
 use super::tiles::BLOCK;
-use super::winograd::{F2, F4, Filter, Tile, Winograd};
-use super::winograd::{load, position_step, store, transform_input};
+use super::winograd::{
+    F2, F4, Filter, Tile, Winograd, load, position_step, store, transform_input,
+};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};

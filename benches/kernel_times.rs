@@ -1,7 +1,7 @@
 //! Times the kernels of `soda bench` whose names contain a text, in this process. Prints one JSON
 //! line per case.
 //!
-//! `cargo bench --bench kernels -- --device cpu --filter grad_weight`
+//! `cargo bench --bench kernel_times -- --device cpu --filter grad_weight`
 
 use clap::Parser;
 use serde_json::json;
