@@ -37,8 +37,12 @@ fn main() -> Result<()> {
         let indices: Vec<usize> = (0..images.len()).collect();
         let z = encode(&model, images, &indices, &weights.config.data, false, &device.device)?;
         let names: Vec<String> = indices.iter().map(|&i| images.name(i).into_owned()).collect();
-        table.append(&z.values, &names, &z.labels)?;
+        // Images without classes have no labels.
+        let labels = if data.classes.is_empty() { &[][..] } else { &z.labels[..] };
+        table.append(&z.values, &names, labels)?;
     }
-    println!("{}: z of {} images, {dim} values each", out.display(), table.rows());
-    table.finish()
+    let rows = table.rows();
+    table.finish()?;
+    println!("{}: z of {rows} images, {dim} values each", out.display());
+    Ok(())
 }

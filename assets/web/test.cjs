@@ -62,7 +62,7 @@ test('normal draws are the program\'s', { skip: reference ? false : 'no REFERENC
   assert(values.length >= 1000);
   // Bit for bit, but where a logarithm differs in its last digit: in the tail alone.
   const drawn = new S.Stream(seed, purpose, index).normals(values.length);
-  const wrong = values.filter((v, i) => Math.abs(drawn[i] - Math.fround(v)) > 1e-6);
+  const wrong = values.filter((v, i) => !(Math.abs(drawn[i] - Math.fround(v)) <= 1e-6));
   assert.deepEqual(wrong, []);
   assert(new S.Stream(seed, purpose, index + 1).normals(values.length).some((v, i) => v !== values[i]));
 });
@@ -276,6 +276,23 @@ test('only fast GPUs draw eight at once, and only networks with a pass for eight
   assert.equal(await batch({ denoise_1: {} }, 0.01, null, 8), 1);
   assert.equal(await batch(both, 1, null, 8), 1);
   assert.equal(await batch(both, 0.01, 0.2, 8), 1);
+});
+
+// ---- z.
+
+test('z moves along directions by their deviations, and its neighbours are those of its direction', () => {
+  const { Networks } = require('./networks.js');
+  const page = { directions: [{ deviation: 2 }, { deviation: 0.5 }] };
+  const units = Float32Array.from([1, 0, 0.6, 0.8]);
+  const moved = Networks.prototype.moved.call({ page, units }, Float32Array.from([1, 1]), [1, -2]);
+  assert(apart(moved, [1 + 2 - 0.6, 1 - 0.8]) < 1e-6);
+  const gallery = { count: 3, z: Float32Array.from([0, 3, 2, 2, -1, 0]) };
+  const nearest = (k, except) => Networks.prototype.nearest.call({ gallery }, Float32Array.from([0.5, 1]), k, except);
+  assert.deepEqual(nearest(3).map(({ index }) => index), [1, 0, 2]);
+  assert.deepEqual(nearest(1, 1).map(({ index }) => index), [0]);
+  const [{ cosine, distance }] = nearest(1);
+  assert(Math.abs(cosine - 1.5 / Math.sqrt(1.25 * 2)) < 1e-6);
+  assert(Math.abs(distance - Math.sqrt(2 - 2 * cosine)) < 1e-6);
 });
 
 // ---- Pictures.

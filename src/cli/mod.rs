@@ -25,6 +25,7 @@ use commands::*;
 use device_failure::Failure;
 use output::Holds;
 use soda::error::{Error, Result};
+use std::ffi::OsString;
 use std::io::Write;
 
 /// Trains and evaluates SODA, diffusion-based representation learning, on any GPU or CPU, without
@@ -115,12 +116,24 @@ fn compute_on_this_thread() {
     }
 }
 
+/// Refuses words that aren't valid Unicode: paths are printed, and stored as JSON.
+fn refuse_other_encodings(words: impl Iterator<Item = OsString>) -> Result<()> {
+    match words.into_iter().find(|word| word.to_str().is_none()) {
+        Some(word) => Err(Error::usage(format!(
+            "{} isn't valid UTF-8; rename the file or folder, or name a link to it",
+            word.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Runs the command line of this process.
 ///
 /// # Errors
 /// The command's error, as one sentence for the user. clap's own usage errors end the process with
 /// code 2.
 pub fn run() -> std::result::Result<(), Failure> {
+    refuse_other_encodings(std::env::args_os())?;
     let Cli { command, verbosity } = Cli::parse();
     compute_on_this_thread();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"]

@@ -5,6 +5,7 @@ use super::listing::{Entry, LeftOut, Listing, Set, files};
 use super::walk::{Entries, Found, Walk};
 use crate::error::{Error, Hint, Result};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What the sub-folders of a folder of images stand for.
@@ -56,18 +57,22 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
         walked.groups(place, None)?;
         return walked.listing(place, "");
     }
-    // If there are both test and validation images, the validation images belong to neither set.
-    let tested = sets.contains(&Some((Set::Test, false)));
     let mut reading = Vec::new();
-    for ((folder, name), set) in top.folders.iter().zip(&names).zip(sets) {
+    let mut folders: Vec<_> = top.folders.iter().zip(&names).zip(sets).collect();
+    // Validation folders come last: if there are test images, theirs belong to neither set.
+    folders.sort_by_key(|(_, set)| set.is_some_and(|(_, validation)| validation));
+    for ((folder, name), set) in folders {
         match set {
-            Some((_, true)) if tested => {
+            Some((_, true)) if walked.count(Set::Test) > 0 => {
                 walked.leave_out(folder, "validation images, as there is a test set")
             }
             Some((set, _)) => {
-                let word = if set == Set::Train { "training" } else { "test" };
-                reading.push(format!("{name} is the {word} set"));
+                let before = walked.count(set);
                 walked.groups(folder, Some(set))?;
+                if walked.count(set) > before {
+                    let word = if set == Set::Train { "training" } else { "test" };
+                    reading.push(format!("{name} is the {word} set"));
+                }
             }
             None => walked.leave_out(folder, "images in folders that are not named as a set"),
         }
@@ -87,6 +92,11 @@ struct Walked {
 }
 
 impl Walked {
+    /// Returns the number of files of `set`.
+    fn count(&self, set: Set) -> usize {
+        self.classes.values().flatten().filter(|(_, of)| *of == Some(set)).count()
+    }
+
     /// Adds the class folders in `place`, or its own images if it has none.
     fn groups(&mut self, place: &Path, set: Option<Set>) -> Result<()> {
         let within: Vec<PathBuf> = place.canonicalize().into_iter().collect();
@@ -94,7 +104,13 @@ impl Walked {
         others.into_iter().for_each(|(path, what)| self.left_out.push((what, path)));
         let mut held = false;
         for folder in folders {
-            let class = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // Two names that aren't valid Unicode would become one class.
+            let Some(class) = folder.file_name().and_then(OsStr::to_str).map(str::to_owned) else {
+                return Err(Error::failed(format!(
+                    "the name of the class folder {} isn't valid UTF-8; rename it",
+                    folder.display()
+                )));
+            };
             let mut found = Vec::new();
             for item in Walk::within(std::iter::once(folder.clone()), &within) {
                 match item {

@@ -221,7 +221,12 @@ pub fn verify(named: Option<&Path>, options: &Options) -> Result<(Vec<String>, O
             ("every image is as it was written", Survey::of(&data))
         }
         Place::Listed { listing, place, options } => {
-            ("every image can be read", survey(&listing, &place, DEFAULT_SIDE, &options, true)?)
+            let survey = survey(&listing, &place, DEFAULT_SIDE, &options, true)?;
+            let whole = match survey.inventory.unreadable() {
+                0 => "every image can be read",
+                _ => "these images can be read",
+            };
+            (whole, survey)
         }
         Place::Cifar(folder) | Place::Cifar100(folder) => {
             let folder = folder.display();

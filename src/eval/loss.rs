@@ -145,3 +145,31 @@ pub fn by_time(
         ranges.into_iter().zip(sums).map(|(t, sums)| Bin { t, losses: mean(sums, n) }).collect(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::bundled;
+    use crate::model::parameters;
+
+    #[test]
+    fn each_loss_is_that_of_its_own_kind_of_z() {
+        let (config, device) = (Config::built_in("quick", &[]).expect("a recipe"), Device::flex());
+        // New networks end in zeros, which hide z.
+        let changed = |name: &str, weight: Tensor<1>| match parameters::is_statistic(name) {
+            true => weight,
+            false => weight + 0.05,
+        };
+        let model = parameters::map(Soda::new(&config.model, 1, &device), changed);
+        let (n, dim) = (6, config.model.z_dim);
+        let images = bundled().expect("the subset").train.first(n);
+        let z = rng::normal(&mut rng::stream(1, Purpose::Test, 0), n * dim);
+        let next = [&z[dim..], &z[..dim]].concat();
+        let losses = |z: &[f32]| {
+            by_time(&model, &config, (&images, z), 4, 1, &device).expect("finite losses").0
+        };
+        let (own, next) = (losses(&z), losses(&next));
+        assert_eq!((next.own, next.none), (own.shuffled, own.none));
+        assert!(own.own != own.shuffled && own.own != own.none && own.shuffled != own.none);
+    }
+}

@@ -124,6 +124,7 @@ mod tests {
             // f32 sums of up to 33 products, twice.
             assert!((energy(&coefficients) / energy(&images) - 1.0).abs() < 1e-5);
             let back = cosines.back(&coefficients);
+            assert!(back.len() == images.len() && back.iter().all(|v| v.is_finite()));
             let worst = back.iter().zip(&images).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-5, "{worst}");
             assert!(

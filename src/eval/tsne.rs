@@ -178,6 +178,7 @@ mod tests {
             .enumerate()
             .for_each(|(i, row)| row.iter_mut().for_each(|v| *v *= 1.0 + i as f32));
         let (same, _) = pca(&longer).unwrap();
+        assert!(same.len() == points.len() && same.iter().flatten().all(|v| v.is_finite()));
         let difference = same
             .iter()
             .flatten()

@@ -48,9 +48,11 @@ fn beside(target: &Path) -> std::io::Result<NamedTempFile> {
     // tempfile makes files that only their owner can read; opening it here obeys the umask.
     let open = |name: &Path| std::fs::OpenOptions::new().write(true).create_new(true).open(name);
     let name = target.file_name().unwrap_or_default().to_string_lossy();
+    // Names have at most 255 bytes.
+    let name = &name[..name.floor_char_boundary(200)];
     let mut builder = tempfile::Builder::new();
     // If the program is killed, the name of the leftover file says what it is.
-    let builder = builder.prefix(&*name).suffix(".partial");
+    let builder = builder.prefix(name).suffix(".partial");
     builder.make_in(folder(target), open)
 }
 

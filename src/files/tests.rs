@@ -208,3 +208,12 @@ fn a_missing_folder_is_writable_unless_a_file_is_in_the_way() {
     let error = check_writable(&folder.path().join("file/b/c.png")).expect_err("in the way");
     assert!(error.exit_code() == 1 && error.to_string().contains("file/b/c.png"), "{error}");
 }
+
+#[test]
+fn the_longest_names_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    // 254 bytes, two for each letter.
+    let path = folder.path().join("\u{e9}".repeat(127));
+    write_atomically(&path, b"x").unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"x");
+}

@@ -147,3 +147,36 @@ pub fn pytorch(tensors: &Tensors) -> Tensors {
     };
     tensors.iter().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::weights;
+
+    #[test]
+    fn what_is_exported_has_torchvisions_names_and_is_imported_again() {
+        let config = Config::built_in("tiny", &["model.encoder.base=64".into()]).expect("a recipe");
+        let model = Soda::new(&config.model, 1, &Device::flex());
+        let tensors = weights::to_host(parameters::collect(&model)).expect("read");
+        let exported = export(&tensors, &config).expect("the width of torchvision's");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.safetensors");
+        weights::write(&path, &exported, Default::default()).expect("written");
+        let (again, _) = import(&path, Which::Model, &[]).expect("torchvision's encoder");
+        let own = |name: &str| tensors.iter().find(|(other, ..)| other == name).expect("ours");
+        let kept: Vec<_> = again.iter().filter(|(name, ..)| !name.contains(".head.")).collect();
+        assert!(kept.len() > 90 && kept.iter().all(|tensor| *tensor == own(&tensor.0)));
+
+        // Names that torchvision itself has written.
+        let golden =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/torchvision/large.safetensors");
+        let (theirs, _) = weights::read(Path::new(golden)).expect("a golden file");
+        let names = |all: &Tensors| {
+            let names = all.iter().map(|(name, ..)| name.clone());
+            let mut names: Vec<_> = names.filter(|n| !n.ends_with("num_batches_tracked")).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(names(&exported), names(&theirs));
+    }
+}

@@ -131,6 +131,7 @@ fn pack_takes_the_sides_of_recipes_and_names_what_it_left_out() {
     fails(&pack("33", "p.safetensors"), 2, &["must be a multiple of 8 from 16 to 256"]);
     fails(&pack("32", "new/p.txt"), 2, &["--out new/p.txt", "must end in .safetensors"]);
     assert!(!at.join("new").exists());
+    fails(&pack("32", "-"), 2, &["--out -", "read by position"]);
     let out = succeeds(&pack("32", "p.safetensors"));
     assert_eq!(
         out,

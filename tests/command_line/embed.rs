@@ -446,6 +446,17 @@ fn whitening_uses_the_training_images_whether_it_is_stored_or_not() {
     );
     embed("plain.npy", &[], own);
     assert!(stats("plain.npy").variance.iter().any(|v| (v - 1.0).abs() > 0.1));
+    // It is that of the training images for test images, too.
+    let whitening = Whitening::fit(&read("plain.npy", Some("l.npy"))).expect("a fit");
+    let test = |out: &str, more: &[&str]| {
+        let base = ["embed", "--split", "test", "--device", "cpu", "--run", "run", "--out", out];
+        succeeds(&soda(FOLDER.path(), &[&base[..], &["--labels", "t.npy"], more].concat()));
+        read(out, Some("t.npy"))
+    };
+    let (plain, white) = (test("plain_test.npy", &[]), test("white_test.npy", &["--whiten"]));
+    assert!(same(&whitening.apply(&plain.values), &white.values));
+    let of_test = Whitening::fit(&plain).expect("a fit");
+    assert!(!same(&of_test.apply(&plain.values), &white.values), "any whitening would pass");
 
     // Stored with the weights, and so also for images without a training split.
     let export = [

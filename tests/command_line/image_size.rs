@@ -2,10 +2,10 @@
 //! as before.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use soda::config::{Config, Sides, Stem};
 use soda::data::crop::{Window, resized_crop};
-use soda::data::views::make_pair;
+use soda::data::views::{make_pair, plain_source};
 use soda::data::{Images, bytes_of};
 use soda::kernels::catalog::random;
 use soda::kernels::layout::copies;
@@ -211,6 +211,14 @@ fn the_recipes_for_own_images_take_96_and_128_pixels() {
                 > 2 * side.parse::<u32>().expect("a number")
         );
     }
+    // The run's own data is recognised at another side, too, although training can't go on there.
+    let other = ["--set", "data.side=128"];
+    let export =
+        ["export", "--run", "run96", "--device", "cpu", "--whiten", "--out", "w.safetensors"];
+    succeeds(&soda(folder.path(), &[&export[..], &other].concat()));
+    let resume = ["train", "--resume", "--run", "run96", "--device", "cpu", "--allow-change"];
+    let resumed = soda(folder.path(), &[&resume[..], &other, &["--set", "train.steps=3"]].concat());
+    fails(&resumed, 2, &["data.side = 128", "96 pixels a side", "from its weights"]);
 }
 
 #[test]
@@ -283,6 +291,23 @@ fn cifar_is_resampled_to_the_recipes_side_and_training_reports_it() {
     );
 }
 
+/// Returns mean and variance of each channel after the convolution `kernel`, the stem of networks
+/// of `config`, on plain training images.
+fn stem_statistics(config: &Config, kernel: TensorData) -> [Vec<f32>; 2] {
+    let (images, side) = (soda::data::bundled().expect("the subset").train, 32);
+    let indices: Vec<usize> = (0..images.len()).step_by(10).collect();
+    let (n, channels) = (indices.len(), kernel.shape()[0]);
+    let mut values = vec![0.0; n * bytes_of(side)];
+    plain_source(&images, &indices, &config.data, false, &mut values).expect("in memory");
+    let device = Device::flex();
+    let x = Tensor::<4>::from_data(TensorData::new(values, [n, 3, side, side]), &device);
+    let kernel = Tensor::<4>::from_data(kernel, &device);
+    let y = conv2d::conv2d(x, kernel, None, None, Conv2dOptions::same(3, 1));
+    let rows = y.permute([1, 0, 2, 3]).reshape([channels, n * side * side]);
+    [rows.clone().mean_dim(1), rows.var(1)]
+        .map(|v| v.into_data().try_into_vec::<f32>().expect("f32"))
+}
+
 #[test]
 fn an_exported_encoder_for_another_side_has_batch_norm_statistics_of_that_side() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -334,8 +359,31 @@ fn an_exported_encoder_for_another_side_has_batch_norm_statistics_of_that_side()
         let found = tensors(name).into_iter().find(|(own, ..)| own == which);
         found.unwrap_or_else(|| panic!("no {which}")).2
     };
-    let name = "encoder.stem_norm.running_mean";
-    assert_ne!(statistics("same.safetensors", name), statistics("larger.safetensors", name));
+    let (_, shape, kernel) = tensors("larger.safetensors")
+        .into_iter()
+        .find(|(name, ..)| name == "encoder.stem.weight")
+        .expect("a stem");
+    let config = open("larger.safetensors").config;
+    let [mean, variance] = stem_statistics(&config, TensorData::new(kernel, shape));
+    // The largest distances of means in deviations, and of logarithms of variances.
+    let distances = |name: &str| {
+        let [own_mean, own_variance] = ["running_mean", "running_var"]
+            .map(|which| statistics(name, &format!("encoder.stem_norm.{which}")));
+        let all = [&own_mean, &own_variance, &mean, &variance];
+        assert!(all.iter().all(|v| v.len() == mean.len() && v.iter().all(|v| v.is_finite())));
+        let channels = 0..mean.len();
+        let worst = |distance: &dyn Fn(usize) -> f32| {
+            channels.clone().map(distance).reduce(f32::max).expect("channels")
+        };
+        [
+            worst(&|c| (own_mean[c] - mean[c]).abs() / variance[c].sqrt()),
+            worst(&|c| (own_variance[c] / variance[c]).ln().abs()),
+        ]
+    };
+    let (same, larger) = (distances("same.safetensors"), distances("larger.safetensors"));
+    // Of every tenth image, and of an average that forgets: within a fifth.
+    assert!(larger.iter().all(|v| *v < 0.2), "{larger:?}");
+    assert!(same[1] > 3.0 * larger[1], "{same:?}, {larger:?}: any statistics would pass");
     fails(&export("x.safetensors", &["--set", "train.lr=1"]), 2, &["stay as they were trained"]);
     fails(&export("x.safetensors", &["--set", "data.source.side=20"]), 2, &["multiple of 8"]);
 }

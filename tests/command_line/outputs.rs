@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 use crate::common::program::{fails, json, program, soda, succeeds, text, train};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -249,4 +250,12 @@ fn a_run_directory_that_links_to_another_disk_is_resumed_there() {
     }
     let metrics = std::fs::read_to_string(here.join("disk/metrics.jsonl")).expect("there");
     assert!(metrics.contains("\"step\":1,") && metrics.contains("\"step\":2,"), "{metrics}");
+}
+
+#[test]
+fn names_that_are_not_unicode_are_refused_before_the_work() {
+    let name = std::ffi::OsStr::from_bytes(b"r\xe9.png");
+    let args = ["reconstruct", "--run", "r", "--device", "cpu", "-n", "1", "--out"];
+    let output = program(RUN.path()).args(args).arg(name).output().expect("starts");
+    fails(&output, 2, &["isn't valid UTF-8"]);
 }

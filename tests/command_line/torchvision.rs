@@ -94,6 +94,11 @@ fn an_encoder_alone_works_in_the_feature_commands_and_no_others() {
     succeeds(&run(&["neighbours", "test:0", "-k", "2"]));
     succeeds(&run(&["map", "--method", "pca", "--limit", "50"]));
     succeeds(&run(&["health"]));
+    // Calibrated for larger images, it is still an encoder alone.
+    succeeds(&run(&["export", "--set", "data.side=40", "--out", "large.safetensors"]));
+    let large = ["--weights", "large.safetensors", "--device", "cpu", "--data", "bundled"];
+    let embed = ["embed", "--split", "test", "--limit", "3", "--out", "l.npy"];
+    succeeds(&soda(at, &[&embed[..], &large].concat()));
     for args in [
         &["reconstruct", "-n", "2"][..],
         &["diagnose"],

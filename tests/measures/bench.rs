@@ -14,6 +14,7 @@ use soda::kernels::catalog::random;
 use soda::kernels::conv2d::{Conv2dOptions, conv2d};
 use soda::kernels::peak;
 use soda::kernels::vjp::vjp;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
@@ -240,9 +241,14 @@ fn a_jobs_process_ends_with_its_parent() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_soda"))
         .args(["bench", "--job", "data", "--device", "cpu", "--job-seconds", "60"])
         .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("the program starts");
+    let mut said = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("text");
+    let first = serde_json::from_str::<Message>(&line).expect("a message");
+    assert!(matches!(first, Message::Planned(_)), "it works: {line}");
     drop(child.stdin.take());
     let clock = Instant::now();
     child.wait().expect("it ends");

@@ -291,10 +291,10 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_earlier_checkpoints() {
         tiny(&["train.lr=1e30", "train.steps=50", "train.clip_norm=0", "train.checkpoint_every=1"]);
     let message = run(&config, &dir, &Options::default()).unwrap_err().to_string();
     assert!(message.contains("at step") && message.contains("train.lr"), "{message}");
-    for (name, values) in newest(&dir, "model.safetensors") {
-        // The weights of the last good checkpoint gave a finite loss, but may be huge.
-        assert!(values.iter().all(|v| !v.is_nan()), "{name}");
-    }
+    // Reading refuses values that aren't finite.
+    assert!(!newest(&dir, "model.safetensors").is_empty());
+    let (step, steps) = (dir.checkpoints().last().copied(), "train.steps=50");
+    assert!(step.is_some_and(|step| step < 50), "{step:?} of {steps}");
 }
 
 /// Returns the losses of training repeatedly on one batch.

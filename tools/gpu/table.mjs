@@ -158,7 +158,9 @@ export function worse(old, now) {
   const found = [];
   for (const [gpu, compiler] of Object.entries(now.compilers)) {
     for (const row of now.rows) {
-      if (row.gpus[gpu].spills > 0) found.push(`${gpu}: ${row.kernel}, ${row.variant}: ${row.gpus[gpu].spills} spills`);
+      const { spills } = row.gpus[gpu];
+      // What the compiler no longer reports isn't 0 either.
+      if (!(spills === 0)) found.push(`${gpu}: ${row.kernel}, ${row.variant}: ${spills} spills`);
     }
     const kept = old.gpus[gpu];
     if (!kept) {
@@ -166,7 +168,12 @@ export function worse(old, now) {
     } else if (kept.compiler !== compiler) {
       console.log(`${gpu}: the baseline is from ${kept.compiler}, this is ${compiler}: only spills are checked`);
     } else {
-      for (const row of now.rows.filter((r) => r.gpus[gpu].share)) {
+      const shared = now.rows.filter((r) => r.gpus[gpu].share);
+      const counted = new Set(shared.map((r) => `${r.kernel}, ${r.variant}`));
+      for (const name of Object.keys(kept.shares).filter((n) => !counted.has(n))) {
+        found.push(`${gpu}: ${name}: no multiply-adds, ${kept.shares[name]} % in the baseline`);
+      }
+      for (const row of shared) {
         const name = `${row.kernel}, ${row.variant}`;
         const [before, after] = [kept.shares[name], row.gpus[gpu].share];
         if (before === undefined) found.push(`${gpu}: ${name}: not in the baseline`);

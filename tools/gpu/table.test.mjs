@@ -41,5 +41,7 @@ test('spills and lower shares fail, but not a lower share with another compiler'
   assert.equal(worse(old, now(87.9)).length, 1);
   assert.deepEqual(worse(old, now(50, 0, 'Mesa 2')), []);
   assert.equal(worse(old, now(90, 3, 'Mesa 2')).length, 1);
+  assert.equal(worse(old, now(90, NaN, 'Mesa 2')).length, 1);
+  assert.match(worse(old, now(undefined))[0], /no multiply-adds/);
   assert.equal(worse({ gpus: {} }, now(90)).length, 1);
 });

@@ -9,6 +9,7 @@ use soda::config::{DEFAULT_SIDE, check_side};
 use soda::data::listing::LeftOut;
 use soda::data::{self, Dataset, cifar, cifar100, source, subset};
 use soda::error::{Error, Result};
+use soda::files::Destination;
 use soda::progress::{say, warn};
 use soda::shell::quoted;
 use soda::units::{counted, megabytes};
@@ -164,6 +165,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Action::Pack { path, side, out } => {
             output::require_ending("--out", out, "safetensors")?;
             output::prepare("--out", out, Holds::Bytes)?;
+            if !matches!(Destination::of(out)?, Destination::File(_)) {
+                return Err(Error::usage(format!(
+                    "--out {}: a packed file is read by position; name a file on a disk",
+                    out.display()
+                )));
+            }
             let packed = data::write_pack(path, *side, &options, out)?;
             let message = written(&packed, out)?;
             warnings.extend(images::unused(&options, &packed.options, &path.display().to_string()));

@@ -95,19 +95,24 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.torchvision || args.pytorch || args.onnx {
         return elsewhere(args, &weights, output, common);
     }
-    let before = weights.config.model.sides.source;
+    let before = (weights.config.model.sides.source, weights.config.data.side);
     let whitened = weights.more.iter().any(|(name, ..)| name.starts_with(WHITENING));
     change(&mut weights, &args.set)?;
     // Record the weights as they were read; re-calibration changes them.
     output.weights(&weights);
-    let changed = weights.config.model.sides.source != before;
-    if changed {
+    let now = (weights.config.model.sides.source, weights.config.data.side);
+    if now.0 != before.0 {
         recalibrate(&mut weights, common)?;
     }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let stale = whitened && (args.half || changed);
+    let stale = whitened && (args.half || now != before);
     let more = more(&weights, args, stale, common)?;
     let file = weights.export(args.half, trained.as_ref(), &more)?;
+    // What can fail comes first: the images of the comparison may be gone.
+    let cost = match args.half {
+        true => Some(cost(&weights, &WeightsFile::parse(&args.out, &file)?, &mut output, common)?),
+        false => None,
+    };
     files::write_atomically(&args.out, &file)?;
     let (bytes, length) = (file.len(), weights.bytes as u64);
     outln!(
@@ -126,9 +131,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         ),
         None => outln!("its training steps and data are not recorded in the file"),
     }
-    if args.half {
-        let (difference, n) =
-            cost(&weights, &WeightsFile::parse(&args.out, &file)?, &mut output, common)?;
+    if let Some((difference, n)) = cost {
         let of = counted(n, "test image");
         match difference {
             0.0 => outln!("z of {of} is exactly the same"),

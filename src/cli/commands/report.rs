@@ -58,6 +58,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         common,
         weights: &weights.sha256,
         images: dataset.test.len(),
+        classes: dataset.classes.len(),
         folder: args.run.join("report"),
     };
     files::create_dir(&subcommands.folder)?;

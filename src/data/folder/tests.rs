@@ -189,8 +189,11 @@ fn a_lone_training_folder_is_divided_and_validation_images_are_left_out_if_there
     let dir = tempfile::tempdir().unwrap();
     (0..10).for_each(|i| write(&dir, &format!("train/{i}.png"), i));
     assert_eq!(values(&contents(&dir).test), [9]);
-    write(&dir, "test/x.png", 20);
+    // A test folder without images isn't a test set.
+    std::fs::create_dir(dir.path().join("test")).unwrap();
     write(&dir, "val/y.png", 30);
+    assert_eq!(values(&contents(&dir).test), [30]);
+    write(&dir, "test/x.png", 20);
     let found = contents(&dir);
     assert_eq!((values(&found.test), found.train.len()), (vec![20], 10));
     assert!(

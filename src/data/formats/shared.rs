@@ -185,8 +185,8 @@ impl OfSet for Shard {
 
 /// Selects the items of `found` that are part of the data set. Each comes with whether it is for
 /// validation. If there are test items, validation items are left out. If some items belong to a
-/// training set, those without a set are left out. If there is no training set and some items have
-/// no set, the sets of all items are dropped. `what` names the items, in the plural.
+/// training set, those without a set are left out; if none do, but some to a test set, those without
+/// a set are for training. `what` names the items, in the plural.
 pub(super) fn choose<T: OfSet>(
     mut found: Vec<(T, bool)>,
     left_out: &mut Vec<LeftOut>,
@@ -194,8 +194,8 @@ pub(super) fn choose<T: OfSet>(
 ) -> Vec<T> {
     let sets: BTreeSet<_> =
         found.iter_mut().map(|(one, validation)| (*one.set(), *validation)).collect();
-    let [train, test, none] = [(Some(Set::Train), false), (Some(Set::Test), false), (None, false)]
-        .map(|set| sets.contains(&set));
+    let [train, test] = [Set::Train, Set::Test].map(|set| sets.contains(&(Some(set), false)));
+    let held_out = test || sets.contains(&(Some(Set::Test), true));
     let mut chosen = Vec::with_capacity(found.len());
     for (mut one, validation) in found {
         if validation && test {
@@ -208,8 +208,8 @@ pub(super) fn choose<T: OfSet>(
                 || one.name().to_owned(),
             );
         } else {
-            if none && !train {
-                *one.set() = None;
+            if held_out {
+                one.set().get_or_insert(Set::Train);
             }
             chosen.push(one);
         }

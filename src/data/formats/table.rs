@@ -67,6 +67,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         )?,
         None => (Vec::new(), vec![0; rows.len()]),
     };
+    let has_sets = rows.iter().any(|row| row.set.is_some());
     let (entries, paths) = rows
         .into_iter()
         .zip(labels)
@@ -74,7 +75,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         .unzip();
     Ok(Some(Listing {
         name: format!("images of {}", title(place)),
-        reading: columns.describe(&table),
+        reading: columns.describe(&table, has_sets),
         classes,
         entries,
         left_out,
@@ -125,15 +126,20 @@ impl Columns {
         Ok(Self { paths, labels: column(&LABELS), sets: column(&SETS) })
     }
 
-    /// Describes how the table is read.
-    fn describe(&self, table: &Rows) -> String {
+    /// Describes how the table is read; `has_sets` tells whether a row names a set.
+    fn describe(&self, table: &Rows, has_sets: bool) -> String {
         let said = |what: &str, column: Option<usize>| match column {
             Some(column) => format!("{what} in the column {}", table.columns[column]),
             None => format!("no column of {what}"),
         };
         let images = said("images", Some(self.paths));
         let (classes, sets) = (said("classes", self.labels), said("sets", self.sets));
-        format!("a table with {images}, {classes}, {sets}")
+        let unknown = if self.sets.is_some() && !has_sets {
+            ", which names none (train, test, validation)"
+        } else {
+            ""
+        };
+        format!("a table with {images}, {classes}, {sets}{unknown}")
     }
 }
 

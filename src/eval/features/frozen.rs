@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Must be incremented whenever features change, so that cached ones are re-computed.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 /// The number of cached files, the newest ones: 25 MB each for 50,000 z of 128 dimensions.
 const KEPT: usize = 16;
 
@@ -121,8 +121,9 @@ impl<'a> Frozen<'a> {
     ) -> Result<()> {
         let (n, dim, before) = (images.len(), features.dim, features.rows());
         let path = self.shelf.as_ref().map(|Shelf { folder, weights, place }| {
-            let key =
-                format!("{REVISION} {weights} {place} {} {set} {flip} {kind}", self.data.sha256);
+            // The data may have the same checksum at every size.
+            let (data, side) = (&self.data.sha256, self.config.data.side);
+            let key = format!("{REVISION} {weights} {place} {data} {side} {set} {flip} {kind}");
             folder.join(format!("{}.safetensors", &files::sha256(key.as_bytes())[..24]))
         });
         let kept = path.as_ref().filter(|p| p.exists()).and_then(|p| table::read(p, None).ok());

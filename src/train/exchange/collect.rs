@@ -18,7 +18,7 @@ impl Exchange {
     /// weights of all ranks are compared first.
     ///
     /// # Errors
-    /// If the device fails, or the weights of a rank differ from those of rank 0.
+    /// If the device fails or has left out work, or the weights of a rank differ from those of rank 0.
     pub fn collect(&mut self, state: &mut State) -> Result<Tensors> {
         let Some(layout) = self.layout.clone() else { return Ok(Tensors::new()) };
         let rank = self.ranks.rank();
@@ -34,6 +34,9 @@ impl Exchange {
                         "reading moments",
                     )?);
                 }
+                // Rank 0 writes the checkpoint. This rank's part of it is valid only if its device
+                // has left out no work.
+                state.tally.check()?;
             }
             let counts = bucket.counts();
             let sent = self

@@ -34,6 +34,15 @@ pub(super) fn start(
         return Err(without_recipe(run, *step));
     }
     if let Some(mut state) = saved {
+        let side = run.read_config()?.data.side;
+        if state.position.data_sha256 != data.sha256 && side != config.data.side {
+            return Err(Error::usage(format!(
+                "data.side = {}: the images of {} have {side} pixels a side, and at another size \
+                 nothing tells whether they are the same; start a new run from its weights",
+                config.data.side,
+                run.path.display()
+            )));
+        }
         if state.position.data_sha256 != data.sha256 {
             return Err(Error::usage(format!(
                 "{} was trained on other data (checksum {:.16}..) than {} (checksum {:.16}..), or \

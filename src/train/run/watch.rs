@@ -137,13 +137,13 @@ mod tests {
         let (doing, changes) = mpsc::channel();
         std::thread::scope(|scope| {
             let (interrupt_here, tell) = (&interrupt, &tell);
-            scope.spawn(move || watch(&changes, interrupt_here, Some(ms(1)), ms(2), ms(60), tell));
+            scope.spawn(move || watch(&changes, interrupt_here, Some(ms(1)), ms(2), ms(150), tell));
             doing.send(Doing::FirstStep(8)).expect("listens");
-            std::thread::sleep(ms(100));
+            std::thread::sleep(ms(220));
             doing.send(Doing::Step(9, Some(120.0))).expect("listens");
-            std::thread::sleep(ms(100));
+            std::thread::sleep(ms(220));
             interrupt.store(true, Ordering::Relaxed);
-            std::thread::sleep(ms(100));
+            std::thread::sleep(ms(220));
             doing.send(Doing::Closing).expect("listens");
             std::thread::sleep(ms(50));
             drop(doing);

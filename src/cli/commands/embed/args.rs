@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "I/N|all/N|auto", conflicts_with_all = ["labels", "names", "merge"])]
     pub shard: Option<Shards>,
     /// Merge the shards of --out into it. All shards must exist, with the same weights and images.
-    #[arg(long, conflicts_with_all = ["paths", "split", "limit", "names", "whiten", "normalise", "run", "weights"])]
+    #[arg(long, conflicts_with_all = ["paths", "split", "limit", "names", "whiten", "normalise", "run", "weights", "features", "precision"])]
     pub merge: bool,
 }
 

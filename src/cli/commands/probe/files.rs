@@ -19,7 +19,7 @@ pub struct FileArgs {
     /// file, or the tensor `features` of a .safetensors file.
     #[arg(
         long, value_name = "FILE", requires = "test_features",
-        conflicts_with_all = ["run", "weights", "features", "train_views", "split", "baselines", "grid"]
+        conflicts_with_all = ["run", "weights", "precision", "features", "train_views", "split", "baselines", "grid"]
     )]
     features_from: Option<PathBuf>,
     /// Labels of --features-from, integers [N] from 0 (default: the tensor `labels` in that file).

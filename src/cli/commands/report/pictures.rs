@@ -73,14 +73,17 @@ impl Subcommands<'_> {
              row if the two look the same.",
             |_| Vec::new(),
         );
-        let finished = self.run("directions", "directions --pca 4 --classes", true);
-        add(
-            &mut editing,
-            &finished,
-            "Along the principal components of z, and along the direction that most increases each \
-             class's logit in a linear classifier.",
-            |_| Vec::new(),
-        );
+        let (words, caption) = if self.classes > 1 {
+            (
+                "directions --classes",
+                "Along the principal components of z, and along the direction that most increases \
+                 each class's logit in a linear classifier.",
+            )
+        } else {
+            ("directions", "Along the principal components of z.")
+        };
+        let finished = self.run("directions", words, true);
+        add(&mut editing, &finished, caption, |_| Vec::new());
         let finished = self.run("mix", "mix", true);
         add(
             &mut editing,

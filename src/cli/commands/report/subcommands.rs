@@ -21,6 +21,8 @@ pub struct Subcommands<'a> {
     pub weights: &'a str,
     /// The number of test images.
     pub images: usize,
+    /// The number of classes.
+    pub classes: usize,
     /// The folder for results and pictures.
     pub folder: PathBuf,
 }

@@ -57,6 +57,15 @@ fn reads_text_with_a_header() {
         );
         assert_eq!(left_out(&listing), [("images of no known set (train, test, validation)", 1)]);
     }
+    // What isn't marked as test is for training, if anything is.
+    let listing = place.list("t.csv", "path,split\na.png,trn\nb/c.png,test\n\"d, e.png\",\n");
+    let (train, test) = (Some(Set::Train), Some(Set::Test));
+    assert_eq!(rows(&listing), [("a.png", 0, train), ("b/c.png", 0, test), ("d, e.png", 0, train)]);
+    let unknown = "sets in the column split, which names none (train, test, validation)";
+    assert!(!listing.reading.contains(unknown), "{}", listing.reading);
+    let listing = place.list("t.csv", "path,split\na.png,0\nb/c.png,1\n");
+    assert_eq!(rows(&listing), [("a.png", 0, None), ("b/c.png", 0, None)]);
+    assert!(listing.reading.contains(unknown), "{}", listing.reading);
     let listing = place.list("t.csv", "image\na.png\n");
     assert_eq!((listing.classes.len(), rows(&listing)), (0, vec![("a.png", 0, None)]));
 }

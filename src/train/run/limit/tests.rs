@@ -120,3 +120,31 @@ fn the_time_left_is_that_of_the_recipe_or_the_limit_whichever_ends_first() {
         );
     });
 }
+
+#[test]
+fn no_time_is_reserved_for_scores_of_data_without_classes() {
+    let sets = ["train.evaluate_every=100".to_owned()];
+    let config = Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe");
+    for (classes, is_scored) in [(DATA.classes.clone(), true), (Vec::new(), false)] {
+        let data = Dataset { classes, ..DATA.clone() };
+        let plan = Plan::new(&config, &data, &Selected::cpu("a test"));
+        let limit = Limit::new(None, Instant::now(), &config, &data, &plan);
+        assert_eq!(limit.scores > 0, is_scored);
+    }
+}
+
+#[test]
+fn a_first_step_that_compiles_shaders_does_not_advance_the_learning_rate() {
+    let config = Config::parse(BUILT_IN[1].1, "quick.toml", &[]).expect("a recipe");
+    let device = crate::device::select("wgpu").expect("an adapter");
+    let plan = Plan::new(&config, &DATA, &device);
+    // One step has taken the first minute of two.
+    let began = Instant::now().checked_sub(Duration::from_secs(60)).expect("a running machine");
+    let limit = Limit::new(Some(Duration::from_secs(120)), began, &config, &DATA, &plan);
+    let mut pace = Pace::new(&device, config.train.batch_size, Some(60.0));
+    pace.taken = 1;
+    assert!((limit.share(&pace) - 0.5).abs() < 0.02, "{}", limit.share(&pace));
+    // If the second one takes as long, it was the pace.
+    pace.taken = 2;
+    assert!(limit.share(&pace) > 0.6, "{}", limit.share(&pace));
+}
