@@ -144,7 +144,7 @@ fn ends(at: &Path, run: &str, device: &str, child: Child, parts: &[&str]) {
 fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_resume_with_any_number() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let mut before = BTreeMap::new();
+    let (mut before, mut at_six) = (BTreeMap::new(), BTreeMap::new());
     // 2 ranks, then 1, then 3; the batch of 8 isn't divided evenly among 3.
     for (ranks, steps, parts) in [(2, 6, "4"), (1, 11, "0"), (3, 16, "3")] {
         let (steps, cut) = (format!("train.steps={steps}"), format!("train.micro_batch={parts}"));
@@ -164,22 +164,35 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_resume_with_an
         let (one, many) = (tensors(at, "one"), tensors(at, "many"));
         assert!(one == many && !one.is_empty(), "{ranks} ranks");
         assert!(one != before);
+        if before.is_empty() {
+            at_six = one.clone();
+        }
         before = one;
     }
     // Only rank 0 writes files.
     assert_eq!(common::program::json(&at.join("many.json"))["steps"], 16);
     // Negative control: the whole batch at once gives something else.
     common::program::succeeds(&alone(at, "whole", &[], &["train.steps=6"]));
-    assert!(tensors(at, "whole") != before);
-    // Sending f16 gives something else too, but no error.
+    assert!(tensors(at, "whole") != at_six);
+    // Sending f16, which has 11 bits, gives something else, too, but not far from it: within a
+    // twentieth of what five steps change.
     succeeds(
         &by_ranks(at, 2, "half", &["--wire", "f16"], &["train.steps=6"])
             .output()
             .expect("mpirun starts"),
     );
-    assert!(
-        newest(&RunDir::new(at.join("half"))) == 6 && tensors(at, "half") != tensors(at, "whole")
-    );
+    assert_eq!(newest(&RunDir::new(at.join("half"))), 6);
+    common::program::succeeds(&alone(at, "start", &[], &["train.steps=1"]));
+    let (half, start) = (tensors(at, "half"), tensors(at, "start"));
+    assert!(half != at_six, "--wire f16 has no effect");
+    let distance = |a: &BTreeMap<_, Vec<f32>>, b: &BTreeMap<_, Vec<f32>>| {
+        let ema = a.iter().filter(|((file, _), _)| *file == "model.safetensors");
+        let squares = ema.flat_map(|(key, values)| values.iter().zip(&b[key]));
+        squares.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let (apart, moved) = (distance(&half, &at_six), distance(&start, &at_six));
+    println!("f16: {apart:.2e} apart after moving by {moved:.2e}");
+    assert!(apart.is_finite() && moved > 0.0 && apart < 0.05 * moved, "{apart} and {moved}");
 }
 
 #[test]
