@@ -11,6 +11,7 @@ mod inject;
 use common::program::{TINY, fails, program, recipe, text};
 use common::run::{newest, wait_for};
 use inject::{Fault, inject};
+use soda::model::parameters;
 use soda::run_dir::RunDir;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -74,8 +75,20 @@ fn succeeds(output: &Output) -> String {
     text(&output.stdout)
 }
 
-/// Returns weights, EMA and moments of the newest checkpoint, by file and name.
-fn tensors(at: &Path, run: &str) -> BTreeMap<(&'static str, String), Vec<f32>> {
+/// Tensors by file and name.
+type Tensors = BTreeMap<(&'static str, String), Vec<f32>>;
+
+/// Returns the Euclidean distance of the weights in training.
+fn distance(a: &Tensors, b: &Tensors) -> f64 {
+    let weights = a.iter().filter(|((file, name), _)| {
+        *file == "model.safetensors" && !parameters::is_statistic(name)
+    });
+    let pairs = weights.flat_map(|(key, values)| values.iter().zip(&b[key]));
+    pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Returns weights, EMA and moments of the newest checkpoint.
+fn tensors(at: &Path, run: &str) -> Tensors {
     let run = RunDir::new(at.join(run));
     let step = newest(&run);
     let files = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
@@ -174,8 +187,8 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_resume_with_an
     // Negative control: the whole batch at once gives something else.
     common::program::succeeds(&alone(at, "whole", &[], &["train.steps=6"]));
     assert!(tensors(at, "whole") != at_six);
-    // Sending f16, which has 11 bits, gives something else, too, but not far from it: within a
-    // twentieth of what five steps change.
+    // Sending f16, which has 11 bits, gives something else, too, but near: measured 7e-4 of what
+    // five steps change.
     succeeds(
         &by_ranks(at, 2, "half", &["--wire", "f16"], &["train.steps=6"])
             .output()
@@ -185,14 +198,9 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_resume_with_an
     common::program::succeeds(&alone(at, "start", &[], &["train.steps=1"]));
     let (half, start) = (tensors(at, "half"), tensors(at, "start"));
     assert!(half != at_six, "--wire f16 has no effect");
-    let distance = |a: &BTreeMap<_, Vec<f32>>, b: &BTreeMap<_, Vec<f32>>| {
-        let ema = a.iter().filter(|((file, _), _)| *file == "model.safetensors");
-        let squares = ema.flat_map(|(key, values)| values.iter().zip(&b[key]));
-        squares.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
-    };
     let (apart, moved) = (distance(&half, &at_six), distance(&start, &at_six));
     println!("f16: {apart:.2e} apart after moving by {moved:.2e}");
-    assert!(apart.is_finite() && moved > 0.0 && apart < 0.05 * moved, "{apart} and {moved}");
+    assert!(apart.is_finite() && moved > 0.0 && apart < 0.01 * moved, "{apart} and {moved}");
 }
 
 #[test]
