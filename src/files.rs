@@ -4,10 +4,12 @@
 mod destination;
 mod kept;
 mod partial;
+mod unfinished;
 
 pub use destination::Destination;
 pub use kept::kept;
 pub use partial::{Partial, complete, partial};
+pub use unfinished::remove_unfinished;
 
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};

@@ -3,6 +3,7 @@
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use soda::error::{Error, Result};
+use soda::files::remove_unfinished;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -32,22 +33,38 @@ impl Interrupt {
                 .and_then(|_| flag::register(signal, stop.clone()))
                 .map_err(|e| Error::failed(format!("cannot listen for Ctrl-C: {e}")))?;
         }
-        let first = stop.clone();
-        let arm = move || {
-            while !first.load(Relaxed) {
-                std::thread::sleep(EVERY);
-            }
+        after(stop.clone(), move || {
             std::thread::sleep(TOGETHER);
             armed.store(true, Relaxed);
-        };
-        std::thread::Builder::new()
-            .name("interrupt".into())
-            .spawn(arm)
-            .map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
+        })?;
         // Training continues when the terminal is closed.
         #[cfg(unix)]
         flag::register(signal_hook::consts::SIGHUP, Arc::default())
             .map_err(|e| Error::failed(format!("cannot listen for SIGHUP: {e}")))?;
         Ok(Self { stop, let_go })
     }
+    /// Makes the first signal end the program, after what it was writing is removed.
+    pub fn end_tidily() -> Result<()> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register(signal, stop.clone())
+                .map_err(|e| Error::failed(format!("cannot listen for Ctrl-C: {e}")))?;
+        }
+        after(stop, || {
+            remove_unfinished();
+            std::process::exit(130);
+        })
+    }
+}
+
+/// Calls `act` in a thread of its own once `signalled` is set.
+fn after(signalled: Arc<AtomicBool>, act: impl FnOnce() + Send + 'static) -> Result<()> {
+    let wait = move || {
+        while !signalled.load(Relaxed) {
+            std::thread::sleep(EVERY);
+        }
+        act();
+    };
+    let thread = std::thread::Builder::new().name("interrupt".into()).spawn(wait);
+    thread.map(drop).map_err(|e| Error::failed(format!("cannot start a thread: {e}")))
 }

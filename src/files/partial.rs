@@ -1,5 +1,6 @@
 //! Files that are written piece by piece and moved into place when they are complete.
 
+use super::unfinished::Unfinished;
 use super::{Destination, crash, folder, sync_folder};
 use crate::error::{Error, Result};
 use std::io::{Seek, SeekFrom, Write};
@@ -9,6 +10,7 @@ use tempfile::NamedTempFile;
 /// A file being written, which [`complete`] moves into place; it is removed if dropped before.
 #[derive(Debug)]
 pub struct Partial {
+    _unfinished: Unfinished,
     file: NamedTempFile,
     path: PathBuf,
     destination: Destination,
@@ -41,7 +43,9 @@ pub fn partial(path: &Path) -> Result<Partial> {
         Destination::File(target) => beside(target).map_err(|e| Error::io("write", path, &e)),
         _ => NamedTempFile::new().map_err(|e| Error::io("write to", &std::env::temp_dir(), &e)),
     };
-    Ok(Partial { file: file?, path: path.to_owned(), destination })
+    let file = file?;
+    let _unfinished = Unfinished::new(file.path());
+    Ok(Partial { _unfinished, file, path: path.to_owned(), destination })
 }
 
 fn beside(target: &Path) -> std::io::Result<NamedTempFile> {
@@ -61,7 +65,7 @@ fn beside(target: &Path) -> std::io::Result<NamedTempFile> {
 /// # Errors
 /// If the disk is full, or a folder is in its place. What was there then stays.
 pub fn complete(partial: Partial) -> Result<()> {
-    let Partial { mut file, path, destination } = partial;
+    let Partial { _unfinished, mut file, path, destination } = partial;
     let failed = |e: std::io::Error| Error::io("write", &path, &e);
     let Destination::File(target) = destination else {
         file.rewind().map_err(failed)?;

@@ -1,6 +1,7 @@
 //! `soda data`, and what commands say about data that they can't use.
 
 use crate::common::program::{fails, json, program, soda, succeeds, text, train};
+use crate::common::run::{signal, wait_for};
 use std::path::Path;
 
 /// Writes a grey image of 32 x 32 pixels to each of `names` below `at`.
@@ -138,6 +139,32 @@ fn pack_takes_the_sides_of_recipes_and_names_what_it_left_out() {
         "p.safetensors: 20 images at 32 x 32, 0.1 MB; left out: files that are not images (.txt): \
          1; use it with --data p.safetensors\n"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_pack_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // Takes seconds to decode.
+    std::fs::create_dir(at.join("photos")).expect("writable");
+    let large = image::GrayImage::from_pixel(4000, 4000, image::Luma([9]));
+    large.save(at.join("photos/0.png")).expect("writable");
+    for i in 1..100 {
+        std::fs::hard_link(at.join("photos/0.png"), at.join(format!("photos/{i}.png")))
+            .expect("a link");
+    }
+    let mut pack = program(at);
+    pack.args(["data", "pack", "photos", "--side", "32", "--out", "p.safetensors"]);
+    let mut child = pack.stderr(std::process::Stdio::null()).spawn().expect("starts");
+    let files = || {
+        let entries = std::fs::read_dir(at).expect("a folder").flatten();
+        entries.filter(|entry| entry.path().is_file()).count()
+    };
+    wait_for("the file", || files() == 1);
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(files(), 0);
 }
 
 #[test]

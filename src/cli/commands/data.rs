@@ -3,6 +3,7 @@
 mod show;
 
 use crate::cli::args::{Common, images};
+use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{self, Holds, Output};
 use serde_json::json;
 use soda::config::{DEFAULT_SIDE, check_side};
@@ -171,6 +172,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                     out.display()
                 )));
             }
+            Interrupt::end_tidily()?;
             let packed = data::write_pack(path, *side, &options, out)?;
             let message = written(&packed, out)?;
             warnings.extend(images::unused(&options, &packed.options, &path.display().to_string()));
