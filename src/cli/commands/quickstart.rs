@@ -1,8 +1,8 @@
 //! `soda quickstart`: scores the shipped weights and the baselines, saves a picture, then trains a
 //! small network for a minute.
 
-use crate::cli::args::Common;
 use crate::cli::args::weights::{QUICKSTART, called, describe};
+use crate::cli::args::{Common, images};
 use crate::cli::device;
 use crate::cli::fitted::{frozen, linear_decoder};
 use crate::cli::interrupt::Interrupt;
@@ -22,7 +22,7 @@ use soda::eval::probe::{Protocol, Split, trained};
 use soda::files;
 use soda::model::shipped;
 use soda::model::weights::WeightsFile;
-use soda::progress::say;
+use soda::progress::{say, warn};
 use soda::run_dir::RunDir;
 use soda::train::run::{Options, train as train_run};
 use std::path::{Path, PathBuf};
@@ -74,9 +74,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let config = recipe(args, &run)?;
     let device = device::selected(common)?;
     let open = |side| match &common.data {
-        Some(_) => crate::cli::args::images::named(common, side),
+        Some(_) => images::named(common, side),
         None => data::bundled()?.at(side),
     };
+    if common.data.is_none() {
+        let (asked, used) = (common.taking.options(), data::Options::default());
+        images::unused(&asked, &used, "the bundled subset").iter().for_each(|text| warn(text));
+    }
     let dataset = open(side)?;
     let trained_on =
         if config.data.side == side { dataset.clone() } else { open(config.data.side)? };

@@ -48,7 +48,12 @@ fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
 
 /// Returns weights, EMA and moments of the newest checkpoint.
 fn tensors(run: &RunDir) -> Vec<Vec<u8>> {
-    let path = run.checkpoint(newest(run));
+    tensors_at(run, newest(run))
+}
+
+/// Returns weights, EMA and moments of the checkpoint of `step`.
+fn tensors_at(run: &RunDir, step: u64) -> Vec<Vec<u8>> {
+    let path = run.checkpoint(step);
     ["model.safetensors", "ema.safetensors", "optimizer.safetensors"]
         .map(|name| std::fs::read(path.join(name)).expect("there"))
         .into()
@@ -130,6 +135,17 @@ fn work_that_the_device_silently_skips_is_detected_before_a_checkpoint_is_replac
         let row = metrics.rows.last().map_or(0, |row| row.step);
         assert!((4..1000).contains(&step) && row < 1000, "{step}, {row}");
         assert!(!run.failure().exists(), "a failed step is recorded");
+        // They hold what a run without the fault computes.
+        let straight = RunDir::new(at.join(format!("{name}_straight")));
+        let path = straight.path.to_str().expect("a name");
+        let child = train(at, path, &[], &sets).spawn().expect("starts");
+        wait_for("as many steps", || newest(&straight) >= step);
+        signal(&child, "INT");
+        succeeds(&child.wait_with_output().expect("it ends"));
+        for step in run.checkpoints() {
+            let same = tensors_at(&run, step) == tensors_at(&straight, step);
+            assert!(same, "{name}: work is missing in the checkpoint of step {step}");
+        }
     }
 }
 
