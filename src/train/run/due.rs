@@ -24,8 +24,8 @@ pub(super) struct Due {
 
 impl Due {
     /// Decides what is due after `step`; scores only if the run `is_scored`. `is_over` tells whether
-    /// there is no time for another step after the due work. After an interrupt only a checkpoint is saved: pictures can be drawn
-    /// later, and a resumed run is scored later.
+    /// there is no time for another step after the due work. After an interrupt only a checkpoint is
+    /// saved: pictures can be drawn later, and a resumed run is scored later.
     pub fn after(
         step: u64,
         train: &TrainConfig,
