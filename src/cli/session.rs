@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use serde_json::json;
 use soda::config::{Config, SampleConfig, Sampler};
 use soda::data::picture::{distinct, resolve};
-use soda::data::{Dataset, Images};
+use soda::data::{Dataset, Images, bytes_of};
 use soda::device::Selected;
 use soda::edit::generator::Generator;
 use soda::edit::linear_decoder::LinearDecoder;
@@ -258,7 +258,7 @@ pub fn draw_reconstructions(
     out: &Path,
 ) -> Result<Similarity> {
     let side = generator.side();
-    let most = 3 * side * side * SHOWN;
+    let most = SHOWN * bytes_of(side);
     let (mut drawn, mut shown) = (Vec::new(), Vec::new());
     let mut parts = Vec::new();
     for (part, generator) in generator.parts(n) {
