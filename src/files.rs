@@ -9,6 +9,7 @@ mod unfinished;
 pub use destination::Destination;
 pub use kept::kept;
 pub use partial::{Partial, complete, partial};
+pub(crate) use unfinished::Unfinished;
 pub use unfinished::remove_unfinished;
 
 use crate::error::{Error, Result};

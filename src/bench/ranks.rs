@@ -87,11 +87,12 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
     let schedule = Schedule::new(&config.diffusion);
     let mut exchange = Exchange::new(among, &config, &device.device)?;
     let mut state = State::new(&config, "", &device.device);
+    let [source, target] = noise(config.model.sides, exchange.rows().len());
     let mut number = 0;
     let mut step = |mut state: State| {
         number += 1;
+        let (source, target) = (source.clone(), target.clone());
         let clock = Instant::now();
-        let [source, target] = noise(config.model.sides, exchange.rows().len());
         let pair =
             Pair::new(config.model.sides, source, target, None, &device.device.clone().autodiff());
         let outcome;
@@ -101,10 +102,12 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
             .loss
             .try_into_scalar::<f32>()
             .map_err(|e| Error::device("computing a step", &e))?;
+        let took = clock.elapsed().as_secs_f64();
         if !loss.is_finite() {
             return Err(Error::failed(format!("the loss is {loss}: a device computes wrongly")));
         }
-        Ok((state, clock.elapsed().as_secs_f64(), exchange.spent()))
+        state.tally.check()?;
+        Ok((state, took, exchange.spent()))
     };
     (state, ..) = step(state)?;
     let took;

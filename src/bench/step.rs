@@ -75,16 +75,23 @@ impl Training {
     }
 
     /// Makes one step; returns its seconds.
+    ///
+    /// # Errors
+    /// If the device fails, computes wrongly or leaves out work: that would be fast.
     fn step(&mut self) -> Result<f64> {
         let clock = Instant::now();
         let loss = self.advance()?;
+        if let Some(state) = &mut self.state {
+            state.tally.check()?;
+        }
+        let took = clock.elapsed().as_secs_f64();
         if !loss.iter().all(|v| v.is_finite()) {
             return Err(Error::failed(format!(
                 "the loss is {loss:?} at step {}: this device computes wrongly",
                 self.number
             )));
         }
-        Ok(clock.elapsed().as_secs_f64())
+        Ok(took)
     }
 }
 

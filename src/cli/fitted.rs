@@ -50,7 +50,7 @@ pub fn linear_decoder<'a>(
     }
     let Some(data) = data()? else { return Ok(None) };
     let folder = dirs::cache_dir().map(|dir| dir.join("soda/linear"));
-    let key = (weights.sha256.as_str(), data.sha256.as_str());
+    let key = (weights.sha256.as_str(), data.sha256.as_str(), config.data.side);
     let found = LinearDecoder::cached(folder.as_deref(), key, config.model.z_dim, || {
         let n = MOST_IMAGES.min(data.train.len());
         say(&format!(
@@ -76,7 +76,7 @@ pub fn prior(
     components: usize,
 ) -> Result<Prior> {
     let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
-    let key = (weights.sha256.as_str(), dataset.sha256.as_str());
+    let key = (weights.sha256.as_str(), dataset.sha256.as_str(), weights.config.data.side);
     let prior =
         Prior::cached(cache.as_deref(), key, weights.config.model.z_dim, components, || {
             let indices = chosen(dataset.train.len());

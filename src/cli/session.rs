@@ -238,6 +238,9 @@ impl<'a> Session<'a> {
     /// # Errors
     /// If the file can't be written.
     pub fn finish(mut self) -> Result<()> {
+        if self.dataset.get().is_none() {
+            self.common.warn_unused_data("no image of a data set was needed");
+        }
         if let Some(dataset) = self.dataset.get().filter(|_| !self.output.has("data")) {
             self.output.dataset(dataset);
         }

@@ -51,7 +51,7 @@ pub use folder::Layout;
 pub use gather::unreadable;
 pub use images::Images;
 pub use opening::{
-    bundled, default_is_bundled, open, pack as write_pack, reopen, root, show, verify,
+    bundled, default_is_bundled, holds_images, open, pack as write_pack, reopen, root, show, verify,
 };
 pub use options::Options;
 pub use planes::{bytes_of, side_of};

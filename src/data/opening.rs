@@ -173,6 +173,15 @@ pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<
     Ok(Dataset { options: used, ..packed })
 }
 
+/// How many entries of a folder [`holds_images`] looks at, which may be the user's home.
+const LOOKED_AT: usize = 10_000;
+
+/// Checks whether there are image files in `folder`, which [`open`] ignores in a folder of CIFAR.
+pub fn holds_images(folder: &Path) -> bool {
+    let mut entries = Walk::new(std::iter::once(folder.to_owned())).take(LOOKED_AT);
+    entries.any(|entry| matches!(entry, Found::Image(_)))
+}
+
 /// Returns where data that is fetched or imported is written: `named`,
 /// else `soda` in the user's cache folder. The data goes to `cifar-10-batches-bin` or
 /// `cifar-100-binary` below it.

@@ -5,7 +5,7 @@ use super::archive::{unpack, unpack_100};
 use super::cifar::{self, CLASSES, FOLDER, Manifest, remedy};
 use super::cifar100;
 use crate::error::{Error, Hint, Result};
-use crate::files::hex;
+use crate::files::{Unfinished, hex};
 use crate::progress::Progress;
 use md5::{Digest, Md5};
 use std::fs::File;
@@ -325,6 +325,7 @@ fn install_new(
     let beside = real.parent().unwrap_or(root);
     let temporary = tempfile::Builder::new().prefix(".cifar-").tempdir_in(beside);
     let temporary = temporary.map_err(|e| Error::io("create a temporary folder in", beside, &e))?;
+    let unfinished = Unfinished::new(temporary.path());
     // A separate folder, because a temporary one is closed to other users.
     let staging = temporary.path().join("new");
     std::fs::create_dir(&staging).map_err(|e| Error::io("create", &staging, &e))?;
@@ -344,6 +345,8 @@ fn install_new(
         let written = File::options().write(true).open(&path).and_then(|f| f.sync_all());
         written.map_err(|e| Error::io("write", &path, &e))?;
     }
+    // From here on it also holds what the user had.
+    drop(unfinished);
     if let Err(e) = replace(&real, &staging, &temporary.path().join("old")) {
         // What is left there is the user's, and would be removed with the temporary folder.
         return Err(match temporary.path().join("old").exists() {

@@ -230,19 +230,19 @@ impl LinearDecoder {
         weights::write(path, &self.to_tensors(), metadata)
     }
 
-    /// Returns the linear decoder of the weights with this SHA-256 on these training images: from
-    /// the cache `folder`, or fitted by `fit` and then stored there (`None`: no cache). A damaged
+    /// Returns the linear decoder of the weights with this SHA-256 on these training images, at this
+    /// side (the data may have the same SHA-256 at every side): from the cache `folder`, or fitted by `fit` and then stored there (`None`: no cache). A damaged
     /// file is replaced.
     ///
     /// # Errors
     /// If the fit fails. A folder that can't be written is only logged.
     pub fn cached(
         folder: Option<&Path>,
-        (weights_sha256, data_sha256): (&str, &str),
+        (weights_sha256, data_sha256, side): (&str, &str, usize),
         z_dim: usize,
         fit: impl FnOnce() -> Result<Self>,
     ) -> Result<Self> {
-        let key = format!("{REVISION} {weights_sha256} {data_sha256} {MOST_IMAGES}");
+        let key = format!("{REVISION} {weights_sha256} {data_sha256} {side} {MOST_IMAGES}");
         let path = folder.map(|folder| {
             folder.join(format!("{}.safetensors", &files::sha256(key.as_bytes())[..24]))
         });

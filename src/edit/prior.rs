@@ -89,7 +89,7 @@ impl Prior {
     }
 
     /// Returns the prior of these weights (`weights_sha256`) on these training images
-    /// (`data_sha256`): from the cache `folder`, or fitted to the z that `encode` gives and then
+    /// (`data_sha256`) at this `side`: from the cache `folder`, or fitted to the z that `encode` gives and then
     /// stored there (`None`: no cache). A damaged file is replaced.
     ///
     /// # Errors
@@ -97,13 +97,13 @@ impl Prior {
     /// logged.
     pub fn cached(
         folder: Option<&Path>,
-        (weights_sha256, data_sha256): (&str, &str),
+        (weights_sha256, data_sha256, side): (&str, &str, usize),
         dim: usize,
         components: usize,
         encode: impl FnOnce() -> Result<Vec<f32>>,
     ) -> Result<Self> {
         let key = format!(
-            "{REVISION} {weights_sha256} {data_sha256} {dim} {components} {MOST_IMAGES} {FIT_SEED}"
+            "{REVISION} {weights_sha256} {data_sha256} {side} {dim} {components} {MOST_IMAGES} {FIT_SEED}"
         );
         let digest = &files::sha256(key.as_bytes())[..24];
         let path = folder.map(|folder| folder.join(format!("{digest}.safetensors")));
@@ -184,21 +184,23 @@ mod tests {
         let open = |key, components, encode: fn() -> Result<Vec<f32>>| {
             Prior::cached(Some(&at), key, 4, components, encode)
         };
-        let made = open(("w", "d"), 2, || Ok(z(200))).unwrap();
-        let again = open(("w", "d"), 2, not_again).unwrap();
+        let made = open(("w", "d", 32), 2, || Ok(z(200))).unwrap();
+        let again = open(("w", "d", 32), 2, not_again).unwrap();
         assert_eq!(again.mixture, made.mixture);
         assert!((again.quality.held_out.unwrap() - made.quality.held_out.unwrap()).abs() < 1e-12);
-        for (key, components) in [(("v", "d"), 2), (("w", "e"), 2), (("w", "d"), 3)] {
+        for (key, components) in
+            [(("v", "d", 32), 2), (("w", "e", 32), 2), (("w", "d", 48), 2), (("w", "d", 32), 3)]
+        {
             assert!(open(key, components, not_again).is_err());
         }
-        assert!(Prior::cached(None, ("w", "d"), 4, 2, not_again).is_err());
+        assert!(Prior::cached(None, ("w", "d", 32), 4, 2, not_again).is_err());
     }
 
     #[test]
     fn a_damaged_cache_is_replaced_and_one_that_cannot_be_written_only_costs_time() {
         let folder = tempfile::tempdir().unwrap();
         let open = |at: &Path, encode: fn() -> Result<Vec<f32>>| {
-            Prior::cached(Some(at), ("w", "d"), 4, 2, encode)
+            Prior::cached(Some(at), ("w", "d", 32), 4, 2, encode)
         };
         let made = open(folder.path(), || Ok(z(200))).unwrap();
         let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();

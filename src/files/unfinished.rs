@@ -1,5 +1,6 @@
-//! The files that are being written, which are removed if the program is ended meanwhile.
+//! The files and folders that are being written, which are removed if the program is ended meanwhile.
 
+use std::io::ErrorKind::NotADirectory;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +10,12 @@ fn paths() -> MutexGuard<'static, Vec<PathBuf>> {
     PATHS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A temporary file that [`remove_unfinished`] removes, until this is dropped.
+/// A temporary file or folder that [`remove_unfinished`] removes, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Unfinished(PathBuf);
+pub(crate) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    pub(super) fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         paths().push(path.to_owned());
         Self(path.to_owned())
     }
@@ -26,9 +27,13 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes the temporary files of all writes that are under way, which then fail. For a program that
-/// is about to end.
+/// Removes the temporary files and folders of all writes that are under way, which then fail. For a
+/// program that is about to end.
 pub fn remove_unfinished() {
-    // Nothing can be done about a file that can't be removed.
-    paths().drain(..).for_each(|path| drop(std::fs::remove_file(path)));
+    for path in paths().drain(..) {
+        // Nothing can be done about what can't be removed.
+        if std::fs::remove_dir_all(&path).is_err_and(|e| e.kind() == NotADirectory) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }

@@ -13,13 +13,18 @@ const ABOUT_A_TURN: f64 = 6.28125;
 
 /// Returns the sines and then the cosines of `angles` `[B, N]` in radians, up to a few thousand:
 /// `[B, 2 N]`.
+pub(crate) fn waves(angles: Tensor<2>) -> Tensor<2> {
+    Tensor::cat(sin_cos(angles).into(), 1)
+}
+
+/// Returns the sines and the cosines of `angles` in radians, up to a few thousand.
 ///
 /// Whole turns are subtracted first, because the sines of large angles differ between drivers:
 /// Vulkan guarantees their accuracy only from -pi to pi.
-pub(crate) fn waves(angles: Tensor<2>) -> Tensor<2> {
+pub(crate) fn sin_cos<const D: usize>(angles: Tensor<D>) -> [Tensor<D>; 2] {
     let turns = (angles.clone() / TAU).round();
     let rest = angles - turns.clone() * ABOUT_A_TURN - turns * (TAU - ABOUT_A_TURN);
-    Tensor::cat(vec![rest.clone().sin(), rest.cos()], 1)
+    [rest.clone().sin(), rest.cos()]
 }
 
 /// The time embedding, t / T in (0, 1] to a vector: sinusoids, then Linear, SiLU, Linear.

@@ -2,6 +2,7 @@
 //! image. SODA gives the denoiser camera poses as a map of rays; here the geometry is that of crops
 //! and flips, and the map holds positions.
 
+use super::embedding::sin_cos;
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// The number of frequencies along each axis; their periods are 8, 4, 2 and 1 times half the side
@@ -26,9 +27,7 @@ pub fn position_map(view: Tensor<2>, side: usize) -> Tensor<4> {
     let (x, y) = (axis(0, [1, 1, 1, side]), axis(2, [1, 1, side, 1]));
     let waves = (0..OCTAVES).flat_map(|octave| {
         let frequency = std::f32::consts::FRAC_PI_4 * (1 << octave) as f32;
-        [x.clone() * frequency, y.clone() * frequency]
-            .into_iter()
-            .flat_map(|angle| [angle.clone().sin(), angle.cos()])
+        [x.clone() * frequency, y.clone() * frequency].into_iter().flat_map(sin_cos)
     });
     Tensor::cat(waves.collect(), 1)
 }

@@ -17,6 +17,17 @@ pub struct Events {
     path: PathBuf,
 }
 
+/// The start of the names of event files; the seconds since 1970 follow.
+const PREFIX: &str = "events.out.tfevents.";
+
+/// Returns the latest second in the names of the event files in `folder`.
+fn newest(folder: &Path) -> Option<i64> {
+    let names = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
+    names
+        .filter_map(|name| name.to_str()?.strip_prefix(PREFIX)?.split('.').next()?.parse().ok())
+        .max()
+}
+
 /// A value that TensorBoard displays.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shown<'a> {
@@ -37,9 +48,9 @@ impl Events {
     pub fn create(folder: &Path, step: u64) -> Result<Self> {
         let now = Timestamp::now();
         // TensorBoard recognises files by "tfevents" in their names, and reads them in the order of
-        // their names.
-        let name =
-            format!("events.out.tfevents.{}.{:09}.soda", now.as_second(), now.subsec_nanosecond());
+        // their names. The clock may have gone back since the last one was named.
+        let second = newest(folder).map_or(now.as_second(), |last| now.as_second().max(last + 1));
+        let name = format!("{PREFIX}{second}.{:09}.soda", now.subsec_nanosecond());
         let events = Self { path: folder.join(name) };
         let version = Message::default().text(event::FILE_VERSION, "brain.Event:2");
         let start = Message::default().varint(1, 1); // SessionLog.status = START
@@ -137,6 +148,19 @@ mod tests {
             (framed.len(), &framed[..8], &framed[12..17]),
             (8 + 4 + 5 + 4, &5u64.to_le_bytes()[..], &b"bytes"[..])
         );
+        // Computed independently, bit by bit.
+        assert_eq!(framed[8..12], 0x3e04_b2ea_u32.to_le_bytes());
+        assert_eq!(framed[17..], 0xdba8_8bb5_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn a_new_file_comes_last_even_if_the_clock_went_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let later = "events.out.tfevents.9999999998.999999999.soda";
+        std::fs::write(folder.path().join(later), "").expect("writable");
+        let events = Events::create(folder.path(), 4).expect("writable");
+        let name = events.path.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(name > later, "{name}");
     }
 
     #[test]

@@ -23,10 +23,14 @@ const IMAGES: usize = 32;
 pub fn faster(gpu: Selected) -> Result<Selected> {
     let kept_at =
         key(&gpu).zip(dirs::cache_dir()).map(|(key, folder)| folder.join("soda/faster").join(key));
-    faster_by(gpu, kept_at)
+    faster_by(gpu, kept_at, race)
 }
 
-fn faster_by(gpu: Selected, kept_at: Option<PathBuf>) -> Result<Selected> {
+fn faster_by(
+    gpu: Selected,
+    kept_at: Option<PathBuf>,
+    race: impl FnOnce(&Selected, &Selected) -> Result<bool>,
+) -> Result<Selected> {
     let cpu = Selected::cpu("faster here than the integrated GPU");
     let read = |path: &Path| match std::fs::read_to_string(path).ok()?.trim() {
         "gpu" => Some(true),
@@ -79,19 +83,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_is_chosen_over_a_slow_adapter_and_the_choice_is_kept() {
+    fn the_faster_device_is_chosen_and_the_choice_is_kept() {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept_at = folder.path().join("soda/faster/one");
-        let slow = || {
+        let kept_at = |name: &str| Some(folder.path().join("soda/faster").join(name));
+        let gpu = || {
             crate::device::select("wgpu")
                 .expect("an adapter; scripts/test.sh installs a software one")
         };
-        let chosen = faster_by(slow(), Some(kept_at.clone())).expect("both work");
-        assert_eq!(
-            (chosen.backend, std::fs::read_to_string(&kept_at).expect("kept").as_str()),
-            ("cpu", "cpu\n")
-        );
-        std::fs::write(&kept_at, "gpu\n").expect("writable");
-        assert_ne!(faster_by(slow(), Some(kept_at)).expect("nothing is measured").backend, "cpu");
+        for (takes_gpu, kept) in [(false, "cpu\n"), (true, "gpu\n")] {
+            let chosen = faster_by(gpu(), kept_at(kept.trim()), |_, _| Ok(takes_gpu));
+            assert_eq!(chosen.expect("both work").backend != "cpu", takes_gpu);
+            let path = kept_at(kept.trim()).expect("named");
+            assert_eq!(std::fs::read_to_string(path).expect("kept"), kept);
+            let again = faster_by(gpu(), kept_at(kept.trim()), |_, _| unreachable!("kept"));
+            assert_eq!(again.expect("nothing is measured").backend != "cpu", takes_gpu);
+        }
+    }
+
+    #[test]
+    fn a_race_measures_both_devices() {
+        let slow = crate::device::select("wgpu").expect("an adapter");
+        race(&slow, &Selected::cpu("")).expect("both work");
     }
 }

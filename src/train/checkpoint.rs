@@ -100,10 +100,7 @@ impl Snapshot {
     pub fn write(&self, run: &RunDir, keep: usize, best: Option<u64>) -> Result<()> {
         let target = run.checkpoint(self.position.step);
         let partial = target.with_extension(PARTIAL);
-        let written = self
-            .write_files(&partial)
-            .and_then(|()| discard(&target))
-            .and_then(|()| rename_folder(&partial, &target));
+        let written = self.write_files(&partial).and_then(|()| replace(&target, &partial));
         if let Err(e) = written {
             // On a full disk the next checkpoint needs the space.
             let _ = remove_folder(&partial);
@@ -150,8 +147,19 @@ pub(super) fn copy(run: &RunDir, step: u64, to: &RunDir, position: &Position) ->
     }
     files::write_atomically(&partial.join(FILES[3]), &encoded(position)?)?;
     marker::write(&partial)?;
-    discard(&target)?;
-    rename_folder(&partial, &target)
+    replace(&target, &partial)
+}
+
+/// Moves the whole checkpoint `new` to `path`. One that is there is moved away first, and [`load`]
+/// moves it back if the program is ended before the new one is in place.
+fn replace(path: &Path, new: &Path) -> Result<()> {
+    let old = path.with_extension(OLD);
+    if path.exists() {
+        remove_folder(&old)?;
+        rename_folder(path, &old)?;
+    }
+    rename_folder(new, path)?;
+    remove_folder(&old)
 }
 
 /// Removes all checkpoints but the newest `keep` (0: removes none) and that of step `best`. A
@@ -197,7 +205,12 @@ pub fn load(
         remove_folder(&partial)?;
     }
     for old in run.leftovers(OLD) {
-        remove_folder(&old)?;
+        let path = old.with_extension("");
+        if !path.exists() && damage(&old)?.is_none() {
+            rename_folder(&old, &path)?;
+        } else {
+            remove_folder(&old)?;
+        }
     }
     let mut damaged = Vec::new();
     for step in run.found_checkpoints()?.into_iter().rev() {

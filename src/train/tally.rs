@@ -49,6 +49,12 @@ impl Tally {
             format!("the count is {counted}, not {asked}: work was silently left out"),
         ))
     }
+
+    /// Counts a step that the device leaves out.
+    #[cfg(test)]
+    pub(crate) fn leave_one_out(&mut self) {
+        self.asked += 1;
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +71,7 @@ mod tests {
             tally.add();
             tally.check().expect("all was done");
         }
-        tally.asked += 1;
+        tally.leave_one_out();
         let message = tally.check().expect_err("one is missing").to_string();
         assert!(
             message.contains("the count is 7, not 8") && message.contains("silently left out"),
@@ -73,7 +79,7 @@ mod tests {
         );
         // The CPU backend isn't counted.
         let mut tally = Tally::new(&Device::flex());
-        tally.asked += 1;
+        tally.leave_one_out();
         tally.check().expect("nothing is counted");
     }
 }

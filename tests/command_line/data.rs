@@ -167,6 +167,24 @@ fn an_interrupted_pack_leaves_nothing_behind() {
     assert_eq!(files(), 0);
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupted_fetch_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("place");
+    // Accepts the connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/x", silent.local_addr().expect("an address"));
+    let mut fetch = program(folder.path());
+    fetch.args(["data", "fetch", "--data", "place", "--url", &url]).env("NO_PROXY", "127.0.0.1");
+    let mut child = fetch.stderr(std::process::Stdio::null()).spawn().expect("starts");
+    let entries = || std::fs::read_dir(&place).map_or(0, Iterator::count);
+    wait_for("the temporary folder", || entries() > 0);
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(entries(), 0);
+}
+
 #[test]
 fn images_without_class_folders_are_described_once_and_health_says_what_it_needs() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -24,3 +24,4 @@ mod small_sets;
 mod sources;
 mod torchvision;
 mod train_first;
+mod unused;

@@ -6,7 +6,6 @@ use serde_json::Value;
 use soda::data::{self, Images};
 use soda::model::shipped;
 use std::path::Path;
-use std::time::Instant;
 
 /// Writes the first `n` images of each class as PNG files below `folder`, one folder per class.
 fn write(images: &Images, classes: &[String], n: usize, folder: &Path) {
@@ -58,9 +57,7 @@ fn everything_is_scored_alike_and_a_second_call_repeats_nothing() {
         &["--set", "train.steps=20", "--set", "sample.steps=2", "--set", "probe.epochs=2"],
     ]
     .concat();
-    let clock = Instant::now();
     let out = succeeds(&soda(at, &first));
-    let took = clock.elapsed();
     assert_eq!(out.lines().count(), 5, "{out}");
     assert!(
         out.starts_with("The shipped weights")
@@ -94,7 +91,7 @@ fn everything_is_scored_alike_and_a_second_call_repeats_nothing() {
     assert!(number(&summary, "/train/loss_last") < number(&summary, "/train/loss_first"));
     let [early, all] =
         ["/processor_seconds_first", "/processor_seconds"].map(|path| number(&summary, path));
-    assert!(0.0 < early && early < all && all < 240.0, "{early} and {all} processor seconds");
+    assert!(0.0 < early && early < all, "{early} and {all} processor seconds");
     for path in ["/seconds", "/train/images_per_s", "/probe/top3", "/reconstruction/psnr"] {
         number(&summary, path);
     }
@@ -118,9 +115,7 @@ fn everything_is_scored_alike_and_a_second_call_repeats_nothing() {
     assert_eq!(of_shipped["baselines"]["random_encoder"]["top1"], blocks[2]["top1"]);
 
     let bytes = std::fs::read(&file).expect("readable");
-    let clock = Instant::now();
     let output = soda(at, &base);
-    let again = clock.elapsed();
     assert_eq!(succeeds(&output), out);
     let said = text(&output.stderr);
     assert!(
@@ -131,7 +126,6 @@ fn everything_is_scored_alike_and_a_second_call_repeats_nothing() {
     );
     assert_eq!(std::fs::read(&file).expect("readable"), bytes, "it was written again");
     assert!((number(&json(&at.join("j.json")), "/probe/top1") - z).abs() < 1e-9);
-    assert!(again < took / 3, "{again:?} after {took:?}");
 
     fails(
         &soda(at, &[&base[..], &["--from-scratch"]].concat()),

@@ -42,7 +42,20 @@ fn at_home(mut command: Command, folder: &Path) -> Command {
     // compiled again for each home.
     command.env("MESA_SHADER_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/shaders"));
     command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
-    command.env_remove("SODA_DATA").env_remove("RUST_BACKTRACE");
+    // What a launcher or the user of the tests has set, which tests set themselves where they need
+    // it.
+    for name in [
+        "SODA_DATA",
+        "SODA_PROGRESS",
+        "SODA_SIMD",
+        "RUST_BACKTRACE",
+        "RUST_LOG",
+        "OMPI_COMM_WORLD_SIZE",
+        "PMI_SIZE",
+        "SLURM_NTASKS",
+    ] {
+        command.env_remove(name);
+    }
     command
 }
 

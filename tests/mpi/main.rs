@@ -133,13 +133,13 @@ fn under_way(at: &Path, run: &str) -> Child {
     child
 }
 
-/// Asserts that a run ends within ten seconds, with one error that contains all of `parts` and the
+/// Asserts that a run ends within a minute, with one error that contains all of `parts` and the
 /// command that resumes it, and with an intact checkpoint.
 fn ends(at: &Path, run: &str, device: &str, child: Child, parts: &[&str]) {
     let clock = Instant::now();
     let output = child.wait_with_output().expect("mpirun ends");
     let said = text(&output.stderr);
-    assert!(clock.elapsed() < Duration::from_secs(10), "{:?}: {said}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(60), "{:?}: {said}", clock.elapsed());
     assert!(!output.status.success(), "{said}");
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "{said}");
@@ -222,7 +222,7 @@ fn ranks_that_have_nothing_to_do_end() {
             .expect("mpirun starts"),
     );
     assert!(printed.contains("no step is left to resume"), "{printed}");
-    assert!(clock.elapsed() < Duration::from_secs(30), "{:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(120), "{:?}", clock.elapsed());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use soda::data::{Dataset, Images, bundled};
 use soda::device::{Selected, select};
 use soda::diffusion::Schedule;
 use soda::edit::linear_decoder::{BESIDE, LinearDecoder};
+use soda::eval::validation::validate;
 use soda::kernels::testing::with_references;
 use soda::model::weights::WeightsFile;
 use soda::model::{Soda, parameters, weights};
@@ -450,6 +451,14 @@ fn z_is_scored_on_held_out_images_during_the_run() {
         [(4, 4 * 8), (6, 6 * 8)]
     );
     assert_eq!(metrics.rows.len(), 6);
+    // Of the EMA, at the last step as at any other.
+    let state = checkpoint::load_step(&dir, 6, &config, &Device::flex()).expect("whole");
+    let score = |model| {
+        let e = validate(&model, &config, &data(), 40, &Device::flex()).expect("scores");
+        e.expect("classes")
+    };
+    let (of_ema, last) = (score(state.ema.model()), &scored[1]);
+    assert_eq!((of_ema.knn, of_ema.linear), (last.knn, last.linear));
     for e in scored {
         assert!(e.n_train == 40 && e.n_validation > 4, "{e:?}");
         assert!((0.0..=100.0).contains(&e.knn) && (0.0..=100.0).contains(&e.linear), "{e:?}");
@@ -802,7 +811,13 @@ fn a_run_that_continues_from_weights_continues_steps_and_random_streams_and_resu
 #[test]
 fn event_files_hold_the_metrics_and_a_resumed_run_withdraws_later_steps() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = tiny(&["train.tensorboard=true", "train.steps=4", "train.sample_every=2"]);
+    let config = tiny(&[
+        "train.tensorboard=true",
+        "train.steps=4",
+        "train.sample_every=2",
+        "train.checkpoint_every=2",
+        "train.keep_checkpoints=0",
+    ]);
     let at = RunDir::new(folder.path().join("run"));
     run(&config, &at, &Options::default()).expect("trains");
     let files = || -> Vec<Vec<u8>> {
@@ -824,8 +839,17 @@ fn event_files_hold_the_metrics_and_a_resumed_run_withdraws_later_steps() {
     // A loss of metrics.jsonl, in f32.
     let loss = at.read_metrics().expect("metrics").rows[2].loss as f32;
     assert!(first.windows(4).any(|window| window == loss.to_le_bytes()));
-    run(&config, &at, &Options { resume: true, ..Options::default() }).expect("is finished");
-    assert_eq!(files().len(), 2, "each call has a file");
+    // Resumed at step 2: steps 3 and 4 are withdrawn.
+    std::fs::remove_dir_all(at.checkpoint(4)).expect("removed");
+    run(&config, &at, &Options { resume: true, ..Options::default() }).expect("resumes");
+    let [_, second] = &files()[..] else { panic!("not one file for each call") };
+    // The second event: step 3, and a SessionLog with status START. A record is its length, a
+    // checksum of that, the event and its checksum.
+    let length = |at: usize| u64::from_le_bytes(*second[at..].first_chunk().expect("8 bytes"));
+    let at_second = 16 + usize::try_from(length(0)).expect("short");
+    let event = &second[at_second + 12..][..usize::try_from(length(at_second)).expect("short")];
+    let start = [0x10, 3, 0x3a, 2, 8, 1];
+    assert!(event.windows(start.len()).any(|bytes| bytes == start), "{event:x?}");
 
     let without = RunDir::new(folder.path().join("without"));
     run(&tiny(&["train.steps=1"]), &without, &Options::default()).expect("trains");

@@ -106,9 +106,11 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
         let last = run.read_metrics().expect("metrics").rows.last().expect("a row").step;
         assert_eq!(newest(&run), last, "the last step is saved");
     }
-    // During a step of large networks, a second signal doesn't wait for the step.
+    // During a step that takes minutes, on any machine, a second signal doesn't wait for the step.
     let slow = [
         "train.batch_size=512",
+        "train.micro_batch=8",
+        "train.denoisings=64",
         "model.encoder.base=32",
         "model.unet.base=32",
         "train.log_every=1000",
@@ -129,8 +131,7 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
         std::thread::sleep(Duration::from_millis(100));
     };
     assert_eq!(code, Some(130), "it ended without the second signal");
-    // A step takes many seconds.
-    assert!(clock.elapsed() < Duration::from_secs(3), "{:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(30), "{:?}", clock.elapsed());
 }
 
 #[test]

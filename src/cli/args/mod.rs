@@ -4,6 +4,7 @@ pub mod images;
 mod number;
 mod precision;
 mod sampling;
+mod unused;
 pub mod weights;
 
 pub use number::{count, number};

@@ -38,10 +38,15 @@ impl PrecisionArgs {
         output: &mut Output,
     ) -> Result<Soda> {
         let chosen = self.on(device)?;
-        if self.precision != Choice::F32 {
+        if !self.is_f32() {
             output.set("precision", json!(self.name()));
         }
         Ok(weights.model(&device.device)?.in_precision(chosen))
+    }
+
+    /// Checks whether it is the default.
+    pub fn is_f32(self) -> bool {
+        self.precision == Choice::F32
     }
 
     /// Returns the precision as written on the command line.

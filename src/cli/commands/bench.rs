@@ -51,14 +51,14 @@ pub struct Args {
     #[command(flatten)]
     precision: PrecisionArgs,
     /// Compare two earlier results (written with --json) instead: print their ratios.
-    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile", "device"])]
     compare: Option<Vec<PathBuf>>,
     /// Print the rows as a Markdown table, ready to be pasted (kernels are left out).
     #[arg(long, conflicts_with_all = ["compare", "estimate"])]
     markdown: bool,
     /// Merge earlier results (written with --json), also of several machines, into one table
     /// instead; --json writes a merged file.
-    #[arg(long, num_args = 1.., value_name = "FILE.json", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare", "estimate"])]
+    #[arg(long, num_args = 1.., value_name = "FILE.json", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare", "estimate", "device"])]
     merge: Option<Vec<PathBuf>>,
     /// Estimate a training step on another card, without measuring anything. CARD is a40, rtx3060,
     /// rx6800, arc770, m1, or a file of a card's specifications; `check` compares the estimates
@@ -91,7 +91,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return run_job(group, args, common, started);
     }
     let mut output = Output::new("bench");
-    let in_f32 = args.precision.name() == "f32";
+    let in_f32 = args.precision.is_f32();
     if !in_f32 && args.compare.is_some() {
         return Err(Error::usage("--precision: --compare measures nothing; leave it out"));
     }
@@ -115,6 +115,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return merge::run(files, args.markdown, common, output);
     }
     if let Some(card) = &args.estimate {
+        if card != "check" {
+            common.warn_unused_device("nothing is measured");
+        }
         return estimate::run(card, &args.estimated, &args.recipe, common, output);
     }
     if args.suite == Suite::Step
@@ -141,6 +144,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 "--precision applies to the networks only: add --suite step or --suite inference",
             ));
         }
+        if args.suite == Suite::All {
+            say("--precision applies to the networks only: the other benchmarks are left out");
+        }
+    }
+    if args.profile && !planned.iter().any(|job| job.group.has_networks()) {
+        return Err(Error::usage(
+            "--profile is of the networks: add --suite step or --suite inference",
+        ));
     }
     if planned.is_empty() {
         return Err(Error::usage(
@@ -181,15 +192,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     } else {
         out!("{}{profile}{skipped}", table::rows(&outcome.rows));
     }
+    // Written before the chart is drawn; the chart is drawn even if that fails.
     let written = output.write(common);
-    if let Some(path) = &args.plot
-        && !chart::save(path, &outcome.rows)?
-    {
+    let drawn = args.plot.as_ref().map(|path| chart::save(path, &outcome.rows));
+    written?;
+    if let (Some(path), Some(false)) = (&args.plot, drawn.transpose()?) {
         let why = "no benchmark ran on two devices, so there is nothing to compare";
         let remedy = if targets.len() == 1 { "; --device all measures every device" } else { "" };
         say(&format!("{} is not drawn: {why}{remedy}", path.display()));
     }
-    written?;
     if interrupt.stop.load(Ordering::Relaxed) {
         return Err(Error::failed("interrupted; the results so far are printed above"));
     }

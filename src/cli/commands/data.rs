@@ -89,6 +89,14 @@ fn root(common: &Common) -> Result<PathBuf> {
     data::root(named.as_deref())
 }
 
+/// Returns a warning that the user's images in `root` are no longer read, if it holds any.
+fn hidden(root: &Path) -> Option<String> {
+    data::holds_images(root).then(|| {
+        let root = quoted(root);
+        format!("{root} also holds images of its own, which --data {root} no longer reads")
+    })
+}
+
 /// Returns the data that `path` or `--data` names; if neither does, the default, and says so where
 /// that is the bundled subset.
 fn named(path: &Option<PathBuf>, common: &Common) -> Option<PathBuf> {
@@ -121,8 +129,29 @@ fn written(packed: &Dataset, out: &Path) -> Result<String> {
     ))
 }
 
+/// Refuses to be told of two places: by `path` and by `--data`.
+fn only(path: &Path, common: &Common) -> Result<()> {
+    match &common.data {
+        Some(data) => Err(Error::usage(format!(
+            "--data {}: {} is named already; leave one of them out",
+            data.display(),
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Runs one of the actions.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
+    if let Action::Verify { path: Some(path) }
+    | Action::Show { path: Some(path) }
+    | Action::Pack { path, .. } = &args.action
+    {
+        only(path, common)?;
+    }
+    if let Action::Fetch { .. } | Action::Import { .. } | Action::Bundle { .. } = &args.action {
+        common.warn_unused_reading("CIFAR has one layout");
+    }
     let options = common.taking.options();
     let mut output = Output::new("data");
     let mut warnings = Vec::new();
@@ -132,12 +161,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (name, root, message) = match &args.action {
         Action::Fetch { url } => {
             let root = root(common)?;
+            Interrupt::end_tidily()?;
             let outcome = source::fetch(&root, url.as_deref())?;
+            warnings.extend(hidden(&root));
             ("data fetch", root, outcome.to_string())
         }
         Action::Import { path } => {
             let root = root(common)?;
+            Interrupt::end_tidily()?;
             let outcome = source::import(path, &root)?;
+            warnings.extend(hidden(&root));
             ("data import", root, outcome.to_string())
         }
         Action::Verify { path } => {

@@ -41,6 +41,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("embed");
     args.check(common.json.as_deref())?;
     if args.merge {
+        const WHY: &str = "the shards are merged as they are";
+        common.warn_unused_device(WHY);
+        common.warn_unused_data(WHY);
         let (rows, shards) = merge(&args.out, args.labels.as_deref())?;
         let n = grouped(rows as u64);
         outln!("{}: {n} rows of {shards} shards", output::place(&args.out));
@@ -65,6 +68,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             frozen(&weights, &model, dataset, &device).train(&args.features, false)
         })
     });
+    if dataset.is_none() && whitened_to.is_none() {
+        // --skip-unreadable is of the files, too.
+        let mut others = common.clone();
+        others.taking.skip_unreadable = false;
+        others.warn_unused_data("the images named are embedded, and no data set is needed");
+    }
     let kinds = [args.features.clone()];
     let work = Work {
         args,

@@ -154,6 +154,9 @@ fn elsewhere(
     mut output: Output,
     common: &Common,
 ) -> Result<()> {
+    const WHY: &str = "the weights are converted without computing";
+    common.warn_unused_device(WHY);
+    common.warn_unused_data(WHY);
     // Checks that the tensors match the recipe.
     weights.model(&Device::flex())?;
     let (tensors, config) = (weights.networks(), &weights.config);

@@ -234,14 +234,17 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
         || args.whiten
         || args.weights.run.is_some()
         || args.weights.weights.is_some()
+        || !args.precision.is_f32()
         || protocol.views == TrainViews::Online
     {
         let message =
             "--features pixels is itself a baseline, without weights, of images read once";
         return Err(Error::usage(format!(
-            "{message}; leave out --run, --weights, --baselines, --whiten and --train-views online"
+            "{message}; leave out --run, --weights, --precision, --baselines, --whiten and --train-views \
+             online"
         )));
     }
+    common.warn_unused_device("raw pixels are scored on the CPU");
     let mut output = Output::new("probe");
     let dataset = images::named(common, DEFAULT_SIDE)?;
     let config = args.training_on(&dataset, protocol, ProbeConfig::default());

@@ -107,7 +107,7 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     let mut config = recipe(args, &run, resumed, from.as_deref())?;
     if args.dry_run {
         let own = resumed.then_some(&run);
-        return preview::run(&config, own, from.as_deref(), args.max_minutes, common);
+        return preview::run(&config, own, from.as_deref(), (&args.set, args.max_minutes), common);
     }
     let mut output = Output::new("train");
     let device = device::chosen(common)?;
@@ -128,9 +128,11 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         choose_parts(&mut config, resumed.then_some(&run), &device, args, common, among)?;
     advise_smaller(&run, at_once / 2, args, common);
     let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
-    preview::say_unused(&config);
-    let begun =
-        from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
+    preview::say_unused(&config, &args.set, &dataset);
+    let begun = from
+        .as_ref()
+        .filter(|_| !resumed)
+        .map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!(
         "training {}{begun} on {}, {}",
         run.path.display(),
@@ -200,6 +202,11 @@ fn choose_parts(
 ) -> Result<(usize, bool)> {
     let mut allow_change = args.allow_change;
     if args.auto_batch {
+        if args.set.iter().any(|set| set.starts_with("train.micro_batch=")) {
+            return Err(Error::usage(
+                "--auto-batch finds train.micro_batch; leave out one of --auto-batch and --set",
+            ));
+        }
         config.train.micro_batch = MicroBatch::Size(auto_batch::find(config, common, device)?);
         allow_change |= only_the_parts(own, config)?;
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::views::tests::recipe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const IMAGE: usize = 3 * 32 * 32;
 
@@ -100,8 +100,12 @@ fn makes_only_a_few_batches_ahead_and_stops_when_dropped() {
     })
     .unwrap();
     assert_eq!(loader.next().unwrap().step, 100);
+    let (all, clock) = (1 + loader.shared.ahead, Instant::now());
+    while made.load(Ordering::SeqCst) < all && clock.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     std::thread::sleep(Duration::from_millis(100));
-    assert!(made.load(Ordering::SeqCst) <= 1 + loader.shared.ahead);
+    assert_eq!(made.load(Ordering::SeqCst), all);
     // Threads that wait for room, and one that is busy: neither keeps the drop from returning.
     drop(loader);
     assert_eq!(Arc::strong_count(&made), 1, "every thread has dropped its closure");

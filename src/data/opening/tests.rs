@@ -24,7 +24,9 @@ fn a_named_place_without_data_is_an_error_with_the_remedy() {
     let [text, image] = ["a.txt", "b.png"].map(|name| empty.path().join(name));
     std::fs::write(&text, "x").unwrap();
     let of_folder = opened(empty.path());
+    assert!(!holds_images(empty.path()));
     image::GrayImage::new(8, 8).save(&image).unwrap();
+    assert!(holds_images(empty.path()));
     for (error, says) in [
         (of_folder, "holds no images, but files that are not images (.txt): 1; "),
         (opened(&text), "a.txt is a file in none of the formats"),

@@ -172,7 +172,7 @@ fn a_written_decoder_reads_back_unchanged_and_damaged_or_foreign_tensors_are_ref
 fn a_cached_decoder_is_the_same_and_other_weights_or_data_have_their_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let (images, z) = linear_images(30, 5.0);
-    let open = |key: (&str, &str), may_fit: bool| {
+    let open = |key: (&str, &str, usize), may_fit: bool| {
         let fit = || {
             if may_fit {
                 fit(&z, Z, &images, &recipe(0.0))
@@ -182,9 +182,11 @@ fn a_cached_decoder_is_the_same_and_other_weights_or_data_have_their_own() {
         };
         LinearDecoder::cached(Some(folder.path()), key, Z, fit)
     };
-    let made = open(("w", "d"), true).expect("a fit");
-    assert_eq!(open(("w", "d"), false).expect("kept"), made);
-    assert!(open(("v", "d"), false).is_err() && open(("w", "e"), false).is_err());
+    let made = open(("w", "d", 32), true).expect("a fit");
+    assert_eq!(open(("w", "d", 32), false).expect("kept"), made);
+    for other in [("v", "d", 32), ("w", "e", 32), ("w", "d", 48)] {
+        assert!(open(other, false).is_err(), "{other:?}");
+    }
 }
 
 #[test]

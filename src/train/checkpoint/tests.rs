@@ -88,6 +88,29 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
 }
 
 #[test]
+fn a_kill_while_a_checkpoint_is_written_again_leaves_a_whole_one() {
+    let config = tiny();
+    let snapshot = Snapshot::of(&state(&config), &config).expect("a snapshot");
+    let step = snapshot.step();
+    let mut moved_back = 0;
+    for boundary in 0.. {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        snapshot.write(&run, 1, None).expect("written");
+        crash_at(Some(boundary));
+        let _ = snapshot.write(&run, 1, None);
+        let left = crash_at(None);
+        moved_back += u32::from(run.checkpoints().is_empty());
+        assert_eq!(found(&run, &config).0, step, "at {boundary}");
+        assert!(run.leftovers(PARTIAL).is_empty() && run.leftovers(OLD).is_empty());
+        if left > Some(0) {
+            break;
+        }
+    }
+    assert!(moved_back > 0, "no crash was between the old one and the new one");
+}
+
+#[test]
 fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_start_again() {
     let (config, folder) = (tiny(), tempfile::tempdir().expect("a folder"));
     let run = RunDir::new(folder.path());

@@ -22,6 +22,8 @@ impl Exchange {
     pub fn collect(&mut self, state: &mut State) -> Result<Tensors> {
         let Some(layout) = self.layout.clone() else { return Ok(Tensors::new()) };
         let rank = self.ranks.rank();
+        // First, because weights also differ where a device has left out work.
+        state.tally.check()?;
         self.compare(state)?;
         let mut moments = Tensors::new();
         for bucket in &layout.buckets {

@@ -87,6 +87,7 @@ mod tests {
                 (0..100).map(|i| size * (i as f32 - 50.0) / 50.0).chain([1e-3 * size; 9]).collect();
             for n in [0, 100, 109] {
                 let back = sent(&numbers, n);
+                assert_eq!(back.len(), numbers.len());
                 assert!(
                     numbers.iter().zip(&back).all(|(a, b)| (a - b).abs() <= a.abs() / 1024.0),
                     "{size} {n}"

@@ -54,6 +54,7 @@ pub(super) fn start(
                 Hint::SameData
             )));
         }
+        require_same_start(run, options)?;
         let place = now.place();
         if let Some(before) =
             run.read_starts().last().map(|start| start.place()).filter(|before| *before != place)
@@ -86,6 +87,21 @@ pub(super) fn start(
         None => State::new(config, &data.sha256, &device.device),
     };
     Ok((state, changed))
+}
+
+/// Refuses weights to start from other than those that `run` started from. (The same ones are
+/// named where the command that started the run is repeated.)
+fn require_same_start(run: &RunDir, options: &Options) -> Result<()> {
+    let Some(weights) = &options.from else { return Ok(()) };
+    match run.read_starts().first() {
+        Some(first) if first.from.as_ref() != Some(&weights.sha256) => Err(Error::usage(format!(
+            "{} has a checkpoint and was not started from {}; {}",
+            run.path.display(),
+            weights.path.display(),
+            Hint::SameStart
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether the recipe differs from the run's own. Refuses it then, unless `allow_change` is

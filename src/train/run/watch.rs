@@ -62,7 +62,7 @@ impl Watch {
     pub fn new(interrupt: &Arc<AtomicBool>, limit: Option<Duration>) -> Self {
         let (doing, changes) = mpsc::channel();
         let interrupt = interrupt.clone();
-        let watch = move || watch(&changes, &interrupt, limit, EVERY, SILENCE, say);
+        let watch = move || watch(&changes, &interrupt, limit);
         // Without a thread, training works the same, only without these messages.
         let thread = std::thread::Builder::new().name("watch".into()).spawn(watch).ok();
         Self { doing: Some(doing), thread }
@@ -86,79 +86,99 @@ impl Drop for Watch {
     }
 }
 
-fn watch(
-    changes: &mpsc::Receiver<Doing>,
-    interrupt: &AtomicBool,
-    mut limit: Option<Duration>,
-    every: Duration,
-    silence: Duration,
-    tell: impl Fn(&str),
-) {
-    let began = Instant::now();
-    // The start of the current activity, and the number of messages about the first step.
-    let (mut since, mut told) = (began, 0);
-    let mut doing = Doing::Starting;
-    let mut answered = false;
+/// What the thread knows of the loop, and has said.
+struct State {
+    /// The start of the call, and of the current activity.
+    began: Instant,
+    since: Instant,
+    doing: Doing,
+    /// The time limit, until it is found that the first step takes longer.
+    limit: Option<Duration>,
+    /// The number of messages about the first step.
+    told: u32,
+    /// Whether the interrupt has been answered.
+    answered: bool,
+}
+
+impl State {
+    fn new(now: Instant, limit: Option<Duration>) -> Self {
+        let doing = Doing::Starting;
+        Self { began: now, since: now, doing, limit, told: 0, answered: false }
+    }
+
+    /// Returns what is to be said at `now`.
+    fn messages(&mut self, now: Instant, interrupted: bool) -> Vec<String> {
+        let mut messages = Vec::new();
+        if interrupted && !self.answered {
+            self.answered = true;
+            let finishing = self.doing.finishing();
+            messages.push(format!("finishing {finishing}; Ctrl-C again ends at once"));
+        }
+        if let Doing::FirstStep(_) = self.doing {
+            if self.limit.take_if(|limit| now - self.began > *limit).is_some() {
+                messages.push(
+                    "the first step takes longer than the time limit allows: it will be the only \
+                     one"
+                    .into(),
+                );
+            }
+            if now - self.since > SILENCE * (self.told + 1) {
+                self.told += 1;
+                let time = about(SILENCE * self.told);
+                messages.push(format!("the first step has taken {time} so far"));
+            }
+        }
+        messages
+    }
+}
+
+fn watch(changes: &mpsc::Receiver<Doing>, interrupt: &AtomicBool, limit: Option<Duration>) {
+    let mut state = State::new(Instant::now(), limit);
     loop {
-        match changes.recv_timeout(every) {
-            Ok(now) => (doing, since) = (now, Instant::now()),
+        match changes.recv_timeout(EVERY) {
+            Ok(doing) => (state.doing, state.since) = (doing, Instant::now()),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if !answered && interrupt.load(Ordering::Relaxed) {
-            tell(&format!("finishing {}; Ctrl-C again ends at once", doing.finishing()));
-            answered = true;
-        }
-        if let Doing::FirstStep(_) = doing {
-            if limit.take_if(|time| began.elapsed() > *time).is_some() {
-                tell(
-                    "the first step takes longer than the time limit allows: it will be the only \
-                    one",
-                );
-            }
-            if since.elapsed() > silence * (told + 1) {
-                told += 1;
-                tell(&format!("the first step has taken {} so far", about(silence * told)));
-            }
-        }
+        let messages = state.messages(Instant::now(), interrupt.load(Ordering::Relaxed));
+        messages.iter().for_each(|message| say(message));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     #[test]
     fn an_interrupt_is_answered_once_and_a_long_first_step_is_reported_now_and_then() {
-        let ms = Duration::from_millis;
-        let (said, interrupt) = (Mutex::new(Vec::new()), AtomicBool::new(false));
-        let tell = |line: &str| said.lock().expect("whole").push(line.to_owned());
-        let (doing, changes) = mpsc::channel();
-        std::thread::scope(|scope| {
-            let (interrupt_here, tell) = (&interrupt, &tell);
-            scope.spawn(move || watch(&changes, interrupt_here, Some(ms(1)), ms(2), ms(150), tell));
-            doing.send(Doing::FirstStep(8)).expect("listens");
-            std::thread::sleep(ms(220));
-            doing.send(Doing::Step(9, Some(120.0))).expect("listens");
-            std::thread::sleep(ms(220));
-            interrupt.store(true, Ordering::Relaxed);
-            std::thread::sleep(ms(220));
-            doing.send(Doing::Closing).expect("listens");
-            std::thread::sleep(ms(50));
-            drop(doing);
-        });
-        let said = said.into_inner().expect("whole");
-        assert_eq!(said.len(), 3, "{said:?}");
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut state = State::new(start, Some(Duration::from_secs(70)));
+        let none = [""; 0];
+        assert_eq!(state.messages(at(200), false), none, "it hasn't begun to train");
+        (state.doing, state.since) = (Doing::FirstStep(8), at(20));
+        assert_eq!(state.messages(at(49), false), none);
         assert_eq!(
-            said[0],
-            "the first step takes longer than the time limit allows: it will be the only one"
+            state.messages(at(51), false),
+            ["the first step has taken about 30 seconds so far"]
         );
-        assert_eq!(said[1], "the first step has taken less than a second so far");
         assert_eq!(
-            said[2],
-            "finishing step 9 (one takes about 2 minutes), then saving a checkpoint; Ctrl-C again \
-            ends at once"
+            state.messages(at(71), false),
+            ["the first step takes longer than the time limit allows: it will be the only one"]
         );
+        assert_eq!(
+            state.messages(at(81), false),
+            ["the first step has taken about 60 seconds so far"]
+        );
+        (state.doing, state.since) = (Doing::Step(9, Some(120.0)), at(90));
+        assert_eq!(state.messages(at(900), false), none);
+        assert_eq!(
+            state.messages(at(901), true),
+            [
+                "finishing step 9 (one takes about 2 minutes), then saving a checkpoint; Ctrl-C again \
+              ends at once"
+            ]
+        );
+        assert_eq!(state.messages(at(902), true), none);
     }
 }

@@ -386,7 +386,7 @@ pub fn table_safetensors() -> Vec<Vec<u8>> {
 
 /// Reads the cached prior of fixed weights and data, or calls `encode`.
 pub fn cached_prior(folder: &Path, encode: impl FnOnce() -> Result<Vec<f32>>) -> Result<Prior> {
-    Prior::cached(Some(folder), ("w", "d"), 2, 2, encode)
+    Prior::cached(Some(folder), ("w", "d", 32), 2, 2, encode)
 }
 
 /// The name and bytes of the cached prior's file.

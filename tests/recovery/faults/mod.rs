@@ -102,7 +102,7 @@ fn a_device_whose_loss_only_waiting_calls_report_ends_the_program_with_advice() 
     wait_for("a checkpoint", || lost.exists());
     let clock = Instant::now();
     let output = child.wait_with_output().expect("it ends");
-    assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(60), "{:?}", clock.elapsed());
     let resume = "`soda train --resume --run r --device wgpu";
     let parts = [
         "checkpoints are intact",

@@ -12,24 +12,28 @@ use soda::eval::table;
 use soda::files;
 use std::path::{Path, PathBuf};
 
+/// Flags that features from files have no use for. clap drops the `requires` of a flag where what it
+/// requires conflicts with another one, so they are refused with each flag of these files.
+const OTHERS: [&str; 8] =
+    ["run", "weights", "precision", "features", "train_views", "split", "baselines", "grid"];
+
 /// The files of the features.
 #[derive(clap::Args)]
 pub struct FileArgs {
     /// Train on features from this file, without weights or images. It is an array [N, D] in a .npy
     /// file, or the tensor `features` of a .safetensors file.
     #[arg(
-        long, value_name = "FILE", requires = "test_features",
-        conflicts_with_all = ["run", "weights", "precision", "features", "train_views", "split", "baselines", "grid"]
+        long, value_name = "FILE", requires = "test_features", conflicts_with_all = OTHERS
     )]
     features_from: Option<PathBuf>,
     /// Labels of --features-from, integers [N] from 0 (default: the tensor `labels` in that file).
-    #[arg(long, value_name = "FILE", requires = "features_from")]
+    #[arg(long, value_name = "FILE", requires = "features_from", conflicts_with_all = OTHERS)]
     labels_from: Option<PathBuf>,
     /// Test features, in the same formats.
-    #[arg(long, value_name = "FILE", requires = "features_from")]
+    #[arg(long, value_name = "FILE", requires = "features_from", conflicts_with_all = OTHERS)]
     test_features: Option<PathBuf>,
     /// Labels of --test-features.
-    #[arg(long, value_name = "FILE", requires = "features_from")]
+    #[arg(long, value_name = "FILE", requires = "features_from", conflicts_with_all = OTHERS)]
     test_labels: Option<PathBuf>,
 }
 
@@ -55,6 +59,9 @@ pub fn run(args: &Args, common: &Common) -> Option<Result<()>> {
 type Named<'a> = (&'a Path, Option<&'a Path>);
 
 fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> {
+    const WHY: &str = "the features are read from files";
+    common.warn_unused_device(WHY);
+    common.warn_unused_data(WHY);
     let mut output = Output::new("probe");
     let mut protocol = args.protocol()?;
     // Mirror images among the rows, if any, are unknown.

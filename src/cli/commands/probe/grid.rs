@@ -17,21 +17,34 @@ use soda::report::heatmap::{Heatmap, save_heatmap};
 use soda::shell::{continued, quoted};
 use std::path::{Path, PathBuf};
 
+/// Flags that a scan has no use for. clap drops the `requires` of a flag where what it requires
+/// conflicts with another one, so they are refused with each flag of the scan.
+const OTHERS: [&str; 8] = [
+    "features",
+    "split",
+    "fraction",
+    "train_views",
+    "baselines",
+    "whiten",
+    "epochs",
+    "features_from",
+];
+
 /// Flags of the scan.
 #[derive(clap::Args)]
 pub struct GridArgs {
     /// Score every decoder block at several noise levels, as in DDAE. Uses the selection split and
     /// saves a heat map.
-    #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "whiten", "epochs"])]
+    #[arg(long, conflicts_with_all = OTHERS)]
     grid: bool,
     /// Noise levels of --grid (default: seven, more closely spaced near 0).
-    #[arg(long, value_name = "T,..", value_delimiter = ',', allow_negative_numbers = true, value_parser = count::<usize>(..), requires = "grid")]
+    #[arg(long, value_name = "T,..", value_delimiter = ',', allow_negative_numbers = true, value_parser = count::<usize>(..), requires = "grid", conflicts_with_all = OTHERS)]
     times: Vec<usize>,
     /// Number of training images for --grid; half as many held-out images are used for evaluation.
-    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true, value_parser = count::<u64>(20..), requires = "grid")]
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true, value_parser = count::<u64>(20..), requires = "grid", conflicts_with_all = OTHERS)]
     limit: u64,
     /// Output picture of --grid: a heat map.
-    #[arg(long, value_name = "FILE", default_value = "grid.png", requires = "grid")]
+    #[arg(long, value_name = "FILE", default_value = "grid.png", requires = "grid", conflicts_with_all = OTHERS)]
     out: PathBuf,
 }
 

@@ -45,7 +45,7 @@ pub struct Args {
     /// Before training, find the largest micro-batch that fits in memory. It tries the whole batch,
     /// a half, a quarter, .. (train.micro_batch); gradients are accumulated, so the batch stays the
     /// same.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub(super) auto_batch: bool,
     /// Only run two steps of the recipe, on images of noise, and print the time of the second;
     /// --auto-batch runs this in a separate process.

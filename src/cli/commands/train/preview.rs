@@ -4,10 +4,11 @@ use crate::cli::args::{Common, images};
 use crate::cli::device;
 use crate::cli::output::Output;
 use serde_json::json;
-use soda::config::Config;
+use soda::config::{Config, Views};
 use soda::data::Dataset;
 use soda::device::Selected;
 use soda::error::Result;
+use soda::eval::validation::is_scored;
 use soda::model::weights::WeightsFile;
 use soda::progress::say;
 use soda::run_dir::RunDir;
@@ -15,15 +16,52 @@ use soda::train::checkpoint::check_networks;
 use soda::train::plan::Plan;
 use soda::train::trial;
 use soda::units::{about, grouped, rate};
+use std::ops::Range;
 use std::time::Duration;
 
-/// Reports attention in the recipe that no stage of the denoiser uses.
-pub(super) fn say_unused(config: &Config) {
+/// Reports what has no effect: attention in the recipe that no stage of the denoiser uses, and keys
+/// that `set` changes (`KEY=VALUE`) although the recipe switches off what they are of; and scores
+/// that `data` doesn't allow.
+pub(super) fn say_unused(config: &Config, set: &[String], data: &Dataset) {
+    if config.train.evaluate_every > 0 && !is_scored(&config.train, data) {
+        say("train.evaluate_every has no effect: scores need images of two classes, some held out");
+    }
+    for key in set.iter().filter_map(|set| set.split_once('=')).map(|(key, _)| key.trim()) {
+        if let Some(switch) = switched_off(config, key) {
+            say(&format!("{key} has no effect with {switch}"));
+        }
+    }
     if let [side, ..] = config.unused_attention()[..] {
         say(&format!(
             "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} \
              pixels, so {side} has no effect"
         ));
+    }
+}
+
+/// Returns the setting that makes `key` of the recipe have no effect, if one does.
+fn switched_off(config: &Config, key: &str) -> Option<String> {
+    let is_off = |switch: &str, off: bool| off.then(|| format!("{switch}=0"));
+    let (view, name) = key.strip_prefix("data.")?.split_once('.')?;
+    let of = match view {
+        "source" => &config.data.source,
+        "target" => &config.data.target,
+        _ => return None,
+    };
+    if config.data.views == Views::Same && name != "side" {
+        return Some("data.views=\"same\"".into());
+    }
+    match name {
+        "flip" | "crop_scale" | "crop_ratio" => {
+            is_off(&format!("data.{view}.crop"), of.crop == 0.0)
+        }
+        "color_jitter_strength" => {
+            is_off(&format!("data.{view}.color_jitter"), of.color_jitter == 0.0)
+        }
+        "rand_augment_ops" | "rand_augment_magnitude" => {
+            is_off(&format!("data.{view}.rand_augment"), of.rand_augment == 0.0)
+        }
+        _ => None,
     }
 }
 
@@ -36,7 +74,7 @@ pub fn run(
     config: &Config,
     own: Option<&RunDir>,
     from: Option<&WeightsFile>,
-    max_minutes: Option<f64>,
+    (set, max_minutes): (&[String], Option<f64>),
     common: &Common,
 ) -> Result<()> {
     if let Some(weights) = from.filter(|_| own.is_none()) {
@@ -46,15 +84,16 @@ pub fn run(
     let mut output = Output::new("train");
     let device = device::selected(common)?;
     let dataset = images::of_run(common, own, config.data.side)?;
-    say_unused(config);
-    let images_per_s = tell(config, &dataset, &device, max_minutes)?;
+    say_unused(config, set, &dataset);
+    let done = own.map_or(Ok(None), |run| Ok(run.found_checkpoints()?.last().copied()))?;
+    let images_per_s = tell(config, &dataset, &device, done.unwrap_or(0), max_minutes)?;
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
     output.merge(json!({ "dry_run": true, "recipe": config, "images_per_s": images_per_s }));
     output.write(common)
 }
 
-/// Reports on stderr what training takes. One step of a few images is timed, except on software
+/// Reports on stderr what training takes after the first `done` steps. One step of a few images is timed, except on software
 /// adapters; returns the images per second, if it was.
 ///
 /// # Errors
@@ -63,6 +102,7 @@ fn tell(
     config: &Config,
     data: &Dataset,
     device: &Selected,
+    done: u64,
     max_minutes: Option<f64>,
 ) -> Result<Option<f64>> {
     let (batch, steps) = (config.train.batch_size, config.train.steps as u64);
@@ -94,14 +134,15 @@ fn tell(
     };
     let images_per_s = batch as f64 / found.step;
     say(&format!("rate        about {} images/s{whole}", rate(images_per_s)));
-    say(&format!("time        {}", time(found.step, steps, max_minutes)));
+    say(&format!("time        {}", time(found.step, done..steps, max_minutes)));
     Ok(Some(images_per_s))
 }
 
-/// Describes how long `steps` steps of `seconds` each take, or how far they get within the limit.
-fn time(seconds: f64, steps: u64, max_minutes: Option<f64>) -> String {
+/// Describes how long `steps` of `seconds` each take, or how far they get within the limit.
+fn time(seconds: f64, steps: Range<u64>, max_minutes: Option<f64>) -> String {
     let words = |seconds: f64| about(Duration::from_secs_f64(seconds.min(1e11)));
-    let (whole, last) = (seconds * steps as f64, grouped(steps));
+    let left = steps.end.saturating_sub(steps.start);
+    let (whole, last) = (seconds * left as f64, grouped(steps.end));
     match max_minutes {
         Some(minutes) if seconds > 60.0 * minutes => {
             let step = words(seconds);
@@ -111,7 +152,7 @@ fn time(seconds: f64, steps: u64, max_minutes: Option<f64>) -> String {
             )
         }
         Some(minutes) if whole > 60.0 * minutes => {
-            let reached = grouped((60.0 * minutes / seconds) as u64);
+            let reached = grouped(steps.start + (60.0 * minutes / seconds) as u64);
             format!(
                 "ends after {minutes} minutes (--max-minutes), near step {reached} of {last}; all \
                  would take {}",
@@ -128,17 +169,17 @@ mod tests {
 
     #[test]
     fn the_time_names_the_limit_if_that_ends_the_run() {
-        assert_eq!(time(0.25, 80_000, None), "about 5.5 hours to step 80,000");
-        assert_eq!(time(0.25, 80, Some(2.0)), "about 20 seconds to step 80");
+        assert_eq!(time(0.25, 0..80_000, None), "about 5.5 hours to step 80,000");
+        assert_eq!(time(0.25, 0..80, Some(2.0)), "about 20 seconds to step 80");
         assert_eq!(
-            time(0.25, 80_000, Some(2.0)),
+            time(0.25, 0..80_000, Some(2.0)),
             "ends after 2 minutes (--max-minutes), near step 480 of 80,000; all would take about \
              5.5 hours"
         );
         assert!(
-            time(55.0, 10, Some(0.5))
+            time(55.0, 0..10, Some(0.5))
                 .starts_with("one step takes about 55 seconds, longer than --max-minutes 0.5")
         );
-        assert_eq!(time(200.0, 156_000, None), "about a year to step 156,000");
+        assert_eq!(time(200.0, 0..156_000, None), "about a year to step 156,000");
     }
 }
