@@ -69,7 +69,7 @@ impl Display for Error {
         match self {
             Self::Usage(message) | Self::Failed(message) => f.write_str(message),
             Self::Io { action, path, source } => {
-                let remedy = remedy(source.kind());
+                let remedy = remedy(action, source.kind());
                 let message = format!("cannot {action} {}: {source}{remedy}", path.display());
                 f.write_str(&line(message))
             }
@@ -90,9 +90,12 @@ impl StdError for Error {
 }
 
 /// Returns what a user can do about a failure of the file system.
-fn remedy(kind: io::ErrorKind) -> &'static str {
+fn remedy(action: &str, kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind;
     match kind {
+        ErrorKind::PermissionDenied if action.starts_with("read") => {
+            "; choose a place you may read, or allow it"
+        }
         ErrorKind::NotFound => "; check the path",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; choose a place you may write to"
@@ -142,7 +145,12 @@ impl Error {
         // `io::Error` can't be cloned.
         let source = match source.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(source.kind(), source.to_string()),
+            None => {
+                // The names of temporary files say nothing to a user.
+                let said = source.to_string();
+                let said = said.split(" at path \"").next().unwrap_or_default().to_owned();
+                io::Error::new(source.kind(), said)
+            }
         };
         Self::Io { action: action.to_owned(), path: path.to_owned(), source }
     }

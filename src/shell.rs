@@ -4,10 +4,16 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// Quotes `word` so that a POSIX shell reads it as one word. Every path and name in a printed
-/// command goes through it.
+/// Quotes `word` so that a POSIX shell reads it as one word, and a program doesn't take it for a
+/// flag. Every path and name in a printed command goes through it.
 pub fn quoted(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref().to_string_lossy();
+    as_word(if word.starts_with('-') { Cow::Owned(format!("./{word}")) } else { word })
+}
+
+/// Quotes a word that may be a flag.
+fn as_word<'a>(word: impl Into<Cow<'a, str>>) -> String {
+    let word = word.into();
     // Quoting fails only for NUL, which no path and no argument contains.
     shlex::try_quote(&word).unwrap_or(Cow::Borrowed(&word)).into_owned()
 }
@@ -15,7 +21,7 @@ pub fn quoted(word: impl AsRef<OsStr>) -> String {
 /// Returns the command line `words` of a process as a user types it, without the program's folder.
 pub fn retyped(words: &[String]) -> String {
     let program = words.first().and_then(|program| Path::new(program).file_name()).map(quoted);
-    program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+    program.into_iter().chain(words.iter().skip(1).map(as_word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns `words` with each absolute path reduced to its last part, so that a command line that is
@@ -35,7 +41,7 @@ pub fn without_folders(words: &[String]) -> Vec<String> {
 
 /// Returns `words` as the rest of a typed command line: each with a space before it.
 pub fn continued(words: &[OsString]) -> String {
-    words.iter().map(|word| format!(" {}", quoted(word))).collect()
+    words.iter().map(|word| format!(" {}", as_word(word.to_string_lossy()))).collect()
 }
 
 #[cfg(test)]
@@ -98,6 +104,12 @@ mod tests {
         for word in hostile {
             assert_eq!(shlex::split(&quoted(word)), Some(vec![word.to_owned()]), "{word:?}");
         }
+        // Nor is a path taken for a flag. The flags of a command line stay as they are.
+        assert_eq!(quoted("-r"), "./-r");
+        assert_eq!(
+            retyped(&["soda", "train", "--run=-r"].map(str::to_owned)),
+            "soda train --run=-r"
+        );
         let command = hostile.map(quoted).join(" ");
         assert_eq!(shlex::split(&command), Some(hostile.map(str::to_owned).to_vec()));
         // Without quoting they are other words, or none at all.

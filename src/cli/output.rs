@@ -148,12 +148,20 @@ static UNPRINTED: OnceLock<String> = OnceLock::new();
 /// Implements `outln!` and `out!`. A failure to print does not stop the work; [`printed`] reports
 /// it.
 pub fn print(text: Arguments) {
+    let text = harmless(&text.to_string());
     if taken() {
         // As `progress::say`.
-        let _ = stderr().write_fmt(text);
+        let _ = stderr().write_all(text.as_bytes());
     } else {
-        note(stdout().write_fmt(text));
+        note(stdout().write_all(text.as_bytes()));
     }
+}
+
+/// Replaces control characters other than line ends and tabs, which could do anything to a
+/// terminal: names come from folders and files of others.
+pub fn harmless(text: &str) -> String {
+    let is_harmful = |c: char| c.is_control() && !['\n', '\t'].contains(&c);
+    text.chars().map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Checks whether lines of the result go to standard error because standard output carries a file's
@@ -208,6 +216,7 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
         picture::Format::of(path).map_err(|e| Error::usage(format!("{flag} {e}")))?;
     }
     let destination = add(&mut CLAIMED.lock().unwrap_or_else(PoisonError::into_inner), flag, path)?;
+    refuse_input(flag, path, &std::env::args().collect::<Vec<_>>())?;
     if destination == Destination::Output {
         if holds != Holds::Text && stdout().is_terminal() {
             return Err(Error::usage(format!(
@@ -219,6 +228,24 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
         TAKEN.store(true, Ordering::Relaxed);
     }
     files::check_writable(path)
+}
+
+/// Refuses to overwrite the file `path`, which `flag` names, if another word of the command line
+/// `words` names it, too: it is read.
+fn refuse_input(flag: &str, path: &Path, words: &[String]) -> Result<()> {
+    let Ok(file) = std::fs::canonicalize(path) else { return Ok(()) };
+    let names = |word: &String| {
+        let value = word.split_once('=').filter(|_| word.starts_with('-'));
+        let value = value.map_or(word.as_str(), |(_, value)| value);
+        std::fs::canonicalize(value).is_ok_and(|named| named == file)
+    };
+    if !file.is_file() || words.iter().skip(1).filter(|word| names(word)).count() < 2 {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{flag} {}: another word of the command names this file, too; choose another name",
+        path.display()
+    )))
 }
 
 /// Checks that the name of the file `path`, which `flag` names, ends in `.ending`. Standard output,

@@ -1,6 +1,7 @@
 //! The library's progress reports on stderr: progress bars on a terminal, occasional lines
 //! otherwise, and only warnings with --quiet.
 
+use super::output::harmless;
 use indicatif::{
     HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
 };
@@ -52,7 +53,8 @@ impl Listener for Terminal {
     // A closed stderr, or a terminal that is gone, does not stop the work.
     fn warn(&self, line: &str) {
         *PRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        BARS.suspend(|| drop(std::io::stderr().write_all(format!("{line}\n").as_bytes())));
+        let line = harmless(line) + "\n";
+        BARS.suspend(|| drop(std::io::stderr().write_all(line.as_bytes())));
     }
 
     fn fail(&self, line: &str) {

@@ -266,7 +266,7 @@ impl<'a> Opened<'a> {
     }
 
     fn wrong(&self, what: &str) -> Error {
-        Error::failed(format!("{}: {what}; {}", self.path.display(), Hint::Pack))
+        Error::failed(format!("{} {what}; {}", self.path.display(), Hint::Pack))
     }
 
     fn damaged(&self) -> Error {

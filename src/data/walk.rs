@@ -50,6 +50,9 @@ impl Entries {
                 all.others.push((path, "hidden files and folders".into()));
             } else if OF_SYSTEMS.contains(&name.as_str()) {
                 all.others.push((path, "system folders".into()));
+            } else if is_run(&path) {
+                // Its pictures aren't images of the user, and would change the data of the run.
+                all.others.push((path, "directories of runs".into()));
             } else if path.is_dir() {
                 all.folders.push(path);
             } else {
@@ -61,6 +64,11 @@ impl Entries {
         }
         Ok(all)
     }
+}
+
+/// Checks whether training has made the folder `path`: it then holds a recipe and a log of starts.
+fn is_run(path: &Path) -> bool {
+    ["config.toml", "starts.jsonl"].iter().all(|name| path.join(name).is_file())
 }
 
 /// Returns what the file `path` is, in the plural, if it isn't an image.

@@ -3,7 +3,7 @@
 mod stored;
 
 pub(crate) use stored::parse;
-pub use stored::{MORE, Tensors, WHITENING, encode, read, to_host, write};
+pub use stored::{MORE, Tensors, WHITENING, encode, is_whole, read, to_host, write};
 
 use super::Soda;
 use super::parameters::{self, Named};

@@ -30,7 +30,7 @@ mod tests;
 use moments::{LOSS_SCALE, optimizer, optimizer_to_host};
 use position::encoded;
 
-pub use marker::{damage, verify_weights};
+pub use marker::{damage, truncated, verify_weights};
 pub use position::{Continued, IMAGES_BEFORE, Position, images_behind, position, trained_beside};
 pub use state::{State, check_networks, other_networks};
 

@@ -80,12 +80,15 @@ impl Survey {
         let newest = run.checkpoints().last().map(|step| run.checkpoint(*step));
         let position =
             newest.as_ref().and_then(|path| checkpoint::position(path).map_err(&mut tell).ok());
+        let truncated = newest.as_ref().map(|path| checkpoint::truncated(path));
+        let truncated = truncated.and_then(|found| found.map_err(&mut tell).ok().flatten());
         let config = run.read_config().map_err(&mut tell).ok();
         let metrics = run.read_metrics().map_err(&mut tell).unwrap_or_default();
         let failure = std::fs::symlink_metadata(run.failure()).is_ok();
         let described = crate::files::read(&run.failure())
             .ok()
             .and_then(|json| serde_json::from_slice::<Failure>(&json).ok());
+        wrong.extend(truncated);
         if newest.is_none() && !found.is_empty() {
             wrong.push("no checkpoint is whole".into());
         }
@@ -255,11 +258,12 @@ mod tests {
     fn damaged_files_are_named_and_the_rest_is_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         type Harm = fn(&RunDir) -> std::path::PathBuf;
-        let harms: [Harm; 4] = [
+        let harms: [Harm; 5] = [
             |run| run.config(),
             |run| run.metrics(),
             |run| run.starts(),
             |run| run.checkpoint(5).join("state.json"),
+            |run| run.checkpoint(5).join("ema.safetensors"),
         ];
         for (i, harm) in harms.into_iter().enumerate() {
             let run = run(folder.path(), &i.to_string(), &[5]);

@@ -80,6 +80,44 @@ fn fetching_is_suggested_only_where_nothing_is_in_the_way() {
 }
 
 #[test]
+fn a_run_among_the_images_isnt_part_of_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let names: Vec<String> =
+        (0..40).map(|i| format!("{}/{i}.png", if i % 2 == 0 { "a" } else { "b" })).collect();
+    images(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let shown = || succeeds(&soda(at, &["data", "show", "--data", "."]));
+    let before = shown();
+    succeeds(&train(at, &["--data", ".", "--run", "runs/r", "--set", "train.steps=1"]));
+    assert!(at.join("runs/r/loss.png").exists());
+    let after = shown();
+    let digest = |text: &str| text.lines().find(|line| line.contains("digest")).map(str::to_owned);
+    assert_eq!(digest(&after), digest(&before));
+    assert!(after.contains("directories of runs"), "{after}");
+    let resume = ["--data", ".", "--run", "runs/r", "--resume", "--set", "train.steps=2"];
+    succeeds(&train(at, &[&resume[..], &["--allow-change"]].concat()));
+}
+
+#[test]
+fn an_output_doesnt_replace_what_the_command_reads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    images(at, &["q.png"]);
+    let before = std::fs::read(at.join("q.png")).expect("there");
+    for args in [
+        &["neighbours", "q.png", "--device", "cpu", "--out", "q.png"][..],
+        &["embed", "./q.png", "--device", "cpu", "--out", "z.npy", "--json=q.png"],
+    ] {
+        fails(&soda(at, args), 2, &["q.png: another word of the command names this file"]);
+    }
+    assert_eq!(std::fs::read(at.join("q.png")).expect("there"), before);
+    // A file that is there and isn't read is replaced.
+    let show = ["data", "show", "bundled", "--json", "s.json"];
+    succeeds(&soda(at, &show));
+    succeeds(&soda(at, &show));
+}
+
+#[test]
 fn a_set_that_nothing_can_be_trained_on_is_shown() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();

@@ -60,6 +60,7 @@ fn two_classes_of_eleven_images_in_every_command() {
     for key in ["z", "pixels", "random_encoder", "largest_class", "standard_error"] {
         assert!(verdict[key].is_f64(), "{key} in {verdict}");
     }
+    assert!(verdict["lead"]["standard_error"].is_f64(), "{verdict}");
     let sentence = verdict["sentence"].as_str().expect("a sentence");
     // Two images aren't significant.
     assert_eq!(out.lines().last(), Some(sentence));

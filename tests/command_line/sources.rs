@@ -13,7 +13,12 @@ const FAULTS: [&str; 2] =
     ["tests/recovery/faults/preload.rs", "tests/recovery/faults/vulkan_layer.rs"];
 /// What may talk to other machines, and its tests; and what tells the ranks of a run that one of
 /// them is gone.
-const NETWORK: [&str; 3] = ["src/data/source.rs", "src/data/source/tests.rs", "src/ranks/watch.rs"];
+const NETWORK: [&str; 4] = [
+    "src/data/source.rs",
+    "src/data/source/tests.rs",
+    "src/ranks/watch.rs",
+    "tests/command_line/data.rs",
+];
 /// Names that a Rust program needs for network access.
 const NETWORK_WORDS: [&str; 10] = [
     "ureq",

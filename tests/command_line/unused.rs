@@ -33,7 +33,9 @@ fn flags_without_an_effect_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let fetch = ["data", "fetch", "--url", "http://127.0.0.1:9/x", "--layout", "splits"];
-    fails(&soda(at, &fetch), 1, &["--layout is not used", "cannot download"]);
+    let failed = soda(at, &fetch);
+    fails(&failed, 1, &["cannot download"]);
+    assert!(text(&failed.stderr).contains("--layout is not used"), "{}", text(&failed.stderr));
     let export = ["export", "--pytorch", "--out", "w.safetensors"];
     let warned = soda(at, &[&export[..], &["--device", "vulkan:99", "--data", "d"]].concat());
     succeeds(&warned);

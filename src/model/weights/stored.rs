@@ -8,6 +8,8 @@ use burn::tensor::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Named f32 tensors and their shapes.
@@ -151,4 +153,26 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<Strin
         tensors.push((name, view.shape().to_vec(), values));
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+/// Checks, without reading the values, that the file at `path` is as long as its header says.
+///
+/// # Errors
+/// If it can't be read.
+pub fn is_whole(path: &Path) -> Result<bool> {
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut bytes = vec![0; 8];
+    if length < 8 {
+        return Ok(false);
+    }
+    file.read_exact(&mut bytes).map_err(failed)?;
+    let header = u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes"));
+    if header > length - 8 {
+        return Ok(false);
+    }
+    file.take(header).read_to_end(&mut bytes).map_err(failed)?;
+    // This is the length of the header alone: no values follow.
+    Ok(SafeTensors::read_metadata(&bytes)
+        .is_ok_and(|(_, of)| 8 + header + of.data_len() as u64 == length))
 }

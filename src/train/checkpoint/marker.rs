@@ -4,7 +4,8 @@
 use super::FILES;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::run_dir::COMPLETE;
+use crate::model::weights;
+use crate::run_dir::{COMPLETE, RunDir};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -52,6 +53,21 @@ pub fn damage(path: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// Returns what is wrong with the checkpoint at `path` if one of its weights files is truncated.
+/// Unlike [`damage`] it reads only their headers.
+///
+/// # Errors
+/// If a file can't be read.
+pub fn truncated(path: &Path) -> Result<Option<String>> {
+    for file in FILES.map(|name| path.join(name)) {
+        let is_weights = file.extension().is_some_and(|ending| ending == "safetensors");
+        if is_weights && file.exists() && !weights::is_whole(&file)? {
+            return Ok(Some(format!("{} is truncated", file.display())));
+        }
+    }
+    Ok(None)
+}
+
 /// Checks that a weights file in a checkpoint hasn't changed since it was written. Files elsewhere
 /// pass, because nothing is known about them.
 ///
@@ -70,9 +86,22 @@ pub fn verify_weights(file: &Path) -> Result<()> {
     };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     match marker.sha256.get(&*name) {
-        Some(wanted) => compare(file, wanted)?.map_err(Error::failed),
+        Some(wanted) => compare(file, wanted)?.map_err(|what| Error::failed(what + &earlier(file))),
         None => Ok(()),
     }
+}
+
+/// Names the file of the checkpoint before that of `file`, as the rest of a sentence, if there is
+/// one.
+fn earlier(file: &Path) -> String {
+    let earlier = || {
+        let step =
+            file.parent()?.file_name()?.to_str()?.strip_prefix("step_")?.parse::<u64>().ok()?;
+        let run = RunDir::of_weights(file)?;
+        let before = run.checkpoints().into_iter().rfind(|other| *other < step)?;
+        Some(run.checkpoint(before).join(file.file_name()?))
+    };
+    earlier().map_or(String::new(), |path| format!("; the one before it is {}", path.display()))
 }
 
 /// Reads the marker at `path`, or returns what is wrong with it.

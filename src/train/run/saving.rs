@@ -60,7 +60,7 @@ impl<'a> Saving<'a> {
             (Ok(()), _) => Ok(()),
             (Err(error), OnSaveError::Stop) => Err(error),
             (Err(error), OnSaveError::Continue) => {
-                let said = format!("{error}; training continues");
+                let said = format!("training continues without a new checkpoint: {error}");
                 if self.said.insert(said.clone()) {
                     say(&said);
                 }

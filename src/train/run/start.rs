@@ -30,6 +30,9 @@ pub(super) fn start(
         changed = compare_recipes(config, run, options)?;
         run.tidy();
         saved = checkpoint::load(run, config, &device.device, &mut |line| warn(line))?;
+        if saved.is_none() {
+            refuse_lost_checkpoints(run)?;
+        }
     } else if let Some(step) = run.found_checkpoints()?.last() {
         return Err(without_recipe(run, *step));
     }
@@ -87,6 +90,27 @@ pub(super) fn start(
         None => State::new(config, &data.sha256, &device.device),
     };
     Ok((state, changed))
+}
+
+/// Refuses to start `run` again, which has no checkpoint, if it has trained for so long that it had
+/// one: the folder may be on a disk that isn't there now.
+fn refuse_lost_checkpoints(run: &RunDir) -> Result<()> {
+    let every = run.read_config()?.train.checkpoint_every as u64;
+    let step = run.read_metrics()?.rows.last().map_or(0, |row| row.step);
+    let folder = run.path.join("checkpoints");
+    // A link without a target.
+    let is_lost = !folder.exists() && folder.is_symlink();
+    // The first one is on disk before the second one is due.
+    if !is_lost && (every == 0 || step <= 2 * every) {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "{} has trained for {step} steps, and none of its checkpoints is there; bring back {}, or \
+         {}",
+        run.path.display(),
+        folder.display(),
+        Hint::OtherRun
+    )))
 }
 
 /// Refuses weights to start from other than those that `run` started from. (The same ones are

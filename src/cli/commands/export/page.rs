@@ -56,7 +56,7 @@ pub fn run(
     }
     let (device, dataset) = (device::selected(common)?, images::open(common, &weights)?);
     say(&format!(
-        "writing a page for {}, with images of {}, on {}",
+        "writing a page for {}, with {}, on {}",
         weights.path.display(),
         dataset.describe(),
         device.describe()

@@ -45,6 +45,8 @@ pub struct Verdict {
     /// The standard error of `z` in points: sqrt(p (1 - p) / n), where p counts two more images,
     /// one of them right, so that the error is never 0.
     pub standard_error: f64,
+    /// The lead of the features over what they don't clearly beat, if there is such a thing.
+    pub lead: Option<Lead>,
 }
 
 impl Verdict {
@@ -116,14 +118,17 @@ impl Verdict {
         };
         let [pixels, random_encoder] =
             [pixels, random].map(|right| right.map(|right| per_cent(right)));
-        Self { sentence, z, pixels, random_encoder, largest_class, standard_error }
+        let lead = unbeaten.map(|(lead, ..)| lead);
+        Self { sentence, z, pixels, random_encoder, largest_class, standard_error, lead }
     }
 }
 
 /// The lead of one classifier over another on the same images, in points.
-struct Lead {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Lead {
     points: f64,
     /// The standard error of the points.
+    #[serde(rename = "standard_error")]
     error: f64,
 }
 
