@@ -267,6 +267,32 @@ fn training_on_an_existing_run_without_resume_is_refused() {
 }
 
 #[test]
+fn a_run_whose_checkpoints_are_gone_is_not_restarted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let config = tiny(&["train.steps=4", "train.checkpoint_every=1"]);
+    run(&config, &dir, &Options::default()).expect("trains");
+    let metrics = std::fs::read_to_string(dir.metrics()).expect("readable");
+    // On a disk that isn't there now.
+    let (checkpoints, away) = (dir.path.join("checkpoints"), folder.path().join("away"));
+    std::fs::rename(&checkpoints, &away).expect("moved");
+    let resumed = || run(&config, &dir, &Options { resume: true, ..Options::default() });
+    let message = resumed().expect_err("refused").to_string();
+    assert!(
+        message.contains("has trained for 4 steps, and none of its checkpoints is there"),
+        "{message}"
+    );
+    assert_eq!(std::fs::read_to_string(dir.metrics()).expect("readable"), metrics);
+    std::fs::rename(&away, &checkpoints).expect("moved back");
+    assert_eq!(resumed().expect("it is there again").steps, 4);
+    // Ended before its first checkpoint, it starts again.
+    std::fs::remove_dir_all(&checkpoints).expect("removed");
+    let first = metrics.lines().next().expect("a row");
+    std::fs::write(dir.metrics(), format!("{first}\n")).expect("writable");
+    assert_eq!(resumed().expect("starts again").steps, 4);
+}
+
+#[test]
 fn a_time_limit_ends_a_run_like_its_last_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));

@@ -67,35 +67,3 @@ fn a_rank_whose_weights_differ_is_named() {
         assert!(told[1..].iter().all(|told| told.is_ok()), "{told:?}");
     }
 }
-
-#[test]
-fn a_rank_whose_device_left_out_work_says_so_before_weights_are_compared() {
-    let (_, text) =
-        BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("a recipe");
-    let config = Config::parse(text, "quick.toml", &[]).expect("a recipe");
-    let collected = |left_out: bool| {
-        threads::run(2, |ranks| {
-            let is_faulty = ranks.rank() == 1;
-            let among = Among { ranks, shares: None, wire: Wire::F32, resume: String::new() };
-            let device = if is_faulty {
-                crate::device::select("wgpu").expect("an adapter").device
-            } else {
-                Device::flex()
-            };
-            let mut exchange = Exchange::new(&among, &config, &device).expect("begins");
-            let mut state = State::new(&config, "", &device);
-            exchange.rehearse(&mut state).expect("exchanges");
-            if left_out && is_faulty {
-                state.tally.leave_one_out();
-                // The step that was left out has changed no weights on this rank.
-                let map = |_: &str, old: Tensor<1>| old * 1.001;
-                state.model = parameters::map(state.model, map);
-            }
-            exchange.collect(&mut state).map(drop).map_err(|e| e.to_string())
-        })
-    };
-    assert!(collected(false).iter().all(|told| told.is_ok()));
-    let told = collected(true);
-    assert!(told[1].as_ref().is_err_and(|e| e.contains("silently left out")), "{told:?}");
-    assert!(told[0].is_err(), "{told:?}");
-}
