@@ -422,7 +422,7 @@ fn output_paths_are_created_or_refused_before_the_work() {
     let export = |out: &str| soda(at, &["export", "--weights", "w.safetensors", "--out", out]);
     succeeds(&export("c/d/w.safetensors"));
     fails(&export("a/b"), 2, &["a/b", "folder"]);
-    fails(&export("./w.safetensors"), 2, &["--out", "the file being read"]);
+    fails(&export("./w.safetensors"), 2, &["--out", "another word of the command names this file"]);
     fails(&export("w.safetensors/x.safetensors"), 1, &["w.safetensors"]);
     // The ending is that of the format, and nothing is created where it isn't.
     let wrong = soda(at, &["export", "--weights", "w.safetensors", "--onnx", "--out", "n/e.txt"]);

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::parameters::Named;
 use burn::tensor::f16;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -162,17 +162,17 @@ pub fn is_whole(path: &Path) -> Result<bool> {
     let failed = |e: std::io::Error| Error::io("read", path, &e);
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    let mut bytes = vec![0; 8];
     if length < 8 {
         return Ok(false);
     }
+    let mut bytes = [0; 8];
     file.read_exact(&mut bytes).map_err(failed)?;
-    let header = u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes"));
+    let header = u64::from_le_bytes(bytes);
     if header > length - 8 {
         return Ok(false);
     }
+    let mut bytes = Vec::new();
     file.take(header).read_to_end(&mut bytes).map_err(failed)?;
-    // This is the length of the header alone: no values follow.
-    Ok(SafeTensors::read_metadata(&bytes)
-        .is_ok_and(|(_, of)| 8 + header + of.data_len() as u64 == length))
+    let described = serde_json::from_slice::<Metadata>(&bytes);
+    Ok(described.is_ok_and(|described| 8 + header + described.data_len() as u64 == length))
 }
