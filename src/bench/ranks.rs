@@ -106,7 +106,6 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
         if !loss.is_finite() {
             return Err(Error::failed(format!("the loss is {loss}: a device computes wrongly")));
         }
-        state.tally.check()?;
         Ok((state, took, exchange.spent()))
     };
     (state, ..) = step(state)?;
@@ -125,6 +124,7 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
         times.push(took);
         spent.push(one);
     }
+    state.tally.check()?;
     let numbers = exchange.rehearse(&mut state)?;
     let batch = config.train.batch_size;
     let row = row("train_step", size, among, times, median(spent), numbers)?;

@@ -230,8 +230,8 @@ pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     files::check_writable(path)
 }
 
-/// Refuses to overwrite the file `path`, which `flag` names, if another word of the command line
-/// `words` names it, too: it is read.
+/// Refuses to overwrite the file `path`, which `flag` names, if another of the `words` of the command
+/// line names it, too: it may be what is read.
 fn refuse_input(flag: &str, path: &Path, words: &[String]) -> Result<()> {
     let Ok(file) = std::fs::canonicalize(path) else { return Ok(()) };
     let names = |word: &String| {

@@ -231,8 +231,8 @@ impl LinearDecoder {
     }
 
     /// Returns the linear decoder of the weights with this SHA-256 on these training images, at this
-    /// side (the data may have the same SHA-256 at every side): from the cache `folder`, or fitted by `fit` and then stored there (`None`: no cache). A damaged
-    /// file is replaced.
+    /// side (the data may have the same SHA-256 at every side): from the cache `folder`, or fitted by
+    /// `fit` and then stored there (`None`: no cache). A damaged file is replaced.
     ///
     /// # Errors
     /// If the fit fails. A folder that can't be written is only logged.

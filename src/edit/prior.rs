@@ -89,8 +89,8 @@ impl Prior {
     }
 
     /// Returns the prior of these weights (`weights_sha256`) on these training images
-    /// (`data_sha256`) at this `side`: from the cache `folder`, or fitted to the z that `encode` gives and then
-    /// stored there (`None`: no cache). A damaged file is replaced.
+    /// (`data_sha256`) at this `side`: from the cache `folder`, or fitted to the z that `encode`
+    /// gives and then stored there (`None`: no cache). A damaged file is replaced.
     ///
     /// # Errors
     /// If the images can't be encoded or the fit fails. A folder that can't be written is only
@@ -103,7 +103,8 @@ impl Prior {
         encode: impl FnOnce() -> Result<Vec<f32>>,
     ) -> Result<Self> {
         let key = format!(
-            "{REVISION} {weights_sha256} {data_sha256} {side} {dim} {components} {MOST_IMAGES} {FIT_SEED}"
+            "{REVISION} {weights_sha256} {data_sha256} {side} {dim} {components} {MOST_IMAGES} \
+             {FIT_SEED}"
         );
         let digest = &files::sha256(key.as_bytes())[..24];
         let path = folder.map(|folder| folder.join(format!("{digest}.safetensors")));

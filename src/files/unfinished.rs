@@ -1,4 +1,5 @@
-//! The files and folders that are being written, which are removed if the program is ended meanwhile.
+//! The files and folders that are being written, which are removed if the program is ended
+//! meanwhile.
 
 use std::io::ErrorKind::NotADirectory;
 use std::path::{Path, PathBuf};

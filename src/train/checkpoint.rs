@@ -18,7 +18,7 @@ use crate::run_dir::{DAMAGED, OLD, PARTIAL, RunDir};
 use burn::module::Module;
 use burn::tensor::Device;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod marker;
 mod moments;
@@ -153,13 +153,19 @@ pub(super) fn copy(run: &RunDir, step: u64, to: &RunDir, position: &Position) ->
 /// Moves the whole checkpoint `new` to `path`. One that is there is moved away first, and [`load`]
 /// moves it back if the program is ended before the new one is in place.
 fn replace(path: &Path, new: &Path) -> Result<()> {
+    let old = set_aside(path)?;
+    rename_folder(new, path)?;
+    remove_folder(&old)
+}
+
+/// Renames the checkpoint `path`, if it exists, and returns its new name.
+fn set_aside(path: &Path) -> Result<PathBuf> {
     let old = path.with_extension(OLD);
     if path.exists() {
         remove_folder(&old)?;
         rename_folder(path, &old)?;
     }
-    rename_folder(new, path)?;
-    remove_folder(&old)
+    Ok(old)
 }
 
 /// Removes all checkpoints but the newest `keep` (0: removes none) and that of step `best`. A
@@ -178,13 +184,7 @@ fn prune(run: &RunDir, keep: usize, best: Option<u64>) {
 /// Removes a checkpoint if it exists. It is renamed first, so that a half-removed folder is never
 /// mistaken for a checkpoint.
 fn discard(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let old = path.with_extension(OLD);
-    remove_folder(&old)?;
-    rename_folder(path, &old)?;
-    remove_folder(&old)
+    remove_folder(&set_aside(path)?)
 }
 
 /// Reads the newest intact checkpoint of `run`; `None` if there never was a checkpoint. `say` gets

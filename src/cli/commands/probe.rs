@@ -240,8 +240,8 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
         let message =
             "--features pixels is itself a baseline, without weights, of images read once";
         return Err(Error::usage(format!(
-            "{message}; leave out --run, --weights, --precision, --baselines, --whiten and --train-views \
-             online"
+            "{message}; leave out --run, --weights, --precision, --baselines, --whiten and \
+             --train-views online"
         )));
     }
     common.warn_unused_device("raw pixels are scored on the CPU");

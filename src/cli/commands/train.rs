@@ -107,7 +107,7 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     let mut config = recipe(args, &run, resumed, from.as_deref())?;
     if args.dry_run {
         let own = resumed.then_some(&run);
-        return preview::run(&config, own, from.as_deref(), (&args.set, args.max_minutes), common);
+        return preview::run(&config, own, from.as_deref(), args, common);
     }
     let mut output = Output::new("train");
     let device = device::chosen(common)?;

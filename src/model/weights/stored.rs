@@ -154,6 +154,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<Strin
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
+
 /// Checks, without reading the values, that the file at `path` is as long as its header says.
 ///
 /// # Errors

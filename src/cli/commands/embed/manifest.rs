@@ -110,7 +110,8 @@ pub fn finished(path: &Path, wanted: &Manifest) -> Result<Option<usize>> {
     }
     if let Some(what) = found.differs(wanted) {
         return Err(Error::usage(format!(
-            "{} is a shard made with a different value of \"{what}\"; name another --out, or remove it",
+            "{} is a shard made with a different value of \"{what}\"; name another --out, or \
+             remove it",
             path.display()
         )));
     }

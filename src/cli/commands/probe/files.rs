@@ -12,8 +12,8 @@ use soda::eval::table;
 use soda::files;
 use std::path::{Path, PathBuf};
 
-/// Flags that features from files have no use for. clap drops the `requires` of a flag where what it
-/// requires conflicts with another one, so they are refused with each flag of these files.
+/// Flags that features from files have no use for. clap drops the `requires` of a flag where what
+/// it requires conflicts with another one, so they are refused with each flag of these files.
 const OTHERS: [&str; 8] =
     ["run", "weights", "precision", "features", "train_views", "split", "baselines", "grid"];
 

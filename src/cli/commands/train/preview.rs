@@ -1,5 +1,6 @@
 //! `soda train --dry-run`: reports what would be trained, and the resources it would take.
 
+use super::Args;
 use crate::cli::args::{Common, images};
 use crate::cli::device;
 use crate::cli::output::Output;
@@ -74,7 +75,7 @@ pub fn run(
     config: &Config,
     own: Option<&RunDir>,
     from: Option<&WeightsFile>,
-    (set, max_minutes): (&[String], Option<f64>),
+    args: &Args,
     common: &Common,
 ) -> Result<()> {
     if let Some(weights) = from.filter(|_| own.is_none()) {
@@ -84,17 +85,17 @@ pub fn run(
     let mut output = Output::new("train");
     let device = device::selected(common)?;
     let dataset = images::of_run(common, own, config.data.side)?;
-    say_unused(config, set, &dataset);
+    say_unused(config, &args.set, &dataset);
     let done = own.map_or(Ok(None), |run| Ok(run.found_checkpoints()?.last().copied()))?;
-    let images_per_s = tell(config, &dataset, &device, done.unwrap_or(0), max_minutes)?;
+    let images_per_s = tell(config, &dataset, &device, done.unwrap_or(0), args.max_minutes)?;
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
     output.merge(json!({ "dry_run": true, "recipe": config, "images_per_s": images_per_s }));
     output.write(common)
 }
 
-/// Reports on stderr what training takes after the first `done` steps. One step of a few images is timed, except on software
-/// adapters; returns the images per second, if it was.
+/// Reports on stderr what training takes after the first `done` steps. One step of a few images is
+/// timed, except on software adapters; returns the images per second, if it was.
 ///
 /// # Errors
 /// If the device fails.
