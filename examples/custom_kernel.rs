@@ -13,7 +13,7 @@ use burn_flex::Flex;
 use soda::kernels::adapter::on_wgpu;
 use soda::kernels::launch::launch;
 use soda::kernels::layout;
-use soda::kernels::shader::{Shader, Value, context};
+use soda::kernels::shader::{Elem, Shader, Value, context};
 use soda::kernels::work::Work;
 use soda::prelude::*;
 
@@ -76,6 +76,7 @@ impl Mish for Flex {}
 impl Mish for CubeBackend {
     fn mish(x: FloatTensor<Self>) -> FloatTensor<Self> {
         assert!(on_wgpu(&x), "the example runs on the CPU and on wgpu devices");
+        layout::check("mish", "x", &x, Elem::F32);
         let x = into_contiguous(x);
         let y = layout::empty(&x, x.meta.shape().clone(), x.dtype);
         let total = x.meta.shape().num_elements();

@@ -4,8 +4,7 @@
 //! cargo run --release --example embed_folder -- FOLDER z.parquet
 //! ```
 //!
-//! Without a folder it embeds the images that come with the library. The file may also end in .npz,
-//! .npy or .safetensors.
+//! Without a folder it embeds the images that come with the library. The file may also end in .npz.
 
 use soda::data::{self, Options};
 use soda::eval::table::{Known, Table};
@@ -16,6 +15,10 @@ use std::path::PathBuf;
 fn main() -> Result<()> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let (folder, out) = (args.next(), args.next().unwrap_or_else(|| "z.parquet".into()));
+    if !Table::holds_names(&out)? {
+        let out = out.display();
+        return Err(Error::usage(format!("{out} can't hold names; end it in .parquet or .npz")));
+    }
 
     // The networks: weights that come with the library, on the best device of this machine.
     let weights = shipped::open()?;

@@ -14,7 +14,9 @@ switches that only long runs show; the recipe and SEED must be the copied run's.
 continues it with the learning rate falling to 0 within --cooldown steps, and ends there:
 
     python3 scripts/ablations.py --config small --from-run R --minutes 120 --out DIR \\
-        run baseline:1 jitter:1 side_24:1 decay_1d:1
+        run baseline:1 side_24:1 decay_1d:1
+
+A switch that the recipe has on already changes nothing: name a copy of the recipe without it.
 """
 
 import argparse

@@ -10,7 +10,8 @@
 // no errors. scripts/web_page.sh installs what this needs.
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -124,6 +125,92 @@ async function photograph(page, name, themes) {
   }
 }
 
+/** Takes WebGPU away; runs in a page, before its own scripts. */
+function withoutWebGpu() {
+  Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });
+}
+
+/** What belongs to the picture that is looked at. */
+const seen = (page) => page.evaluate(() => ({
+  message: soda.state.message,
+  bubbles: document.querySelectorAll('#z circle').length,
+  neighbours: !document.getElementById('neighbours-section').hidden,
+  drawn: document.getElementById('drawn-caption').textContent,
+}));
+
+/** Drops a picture on the page that is none of its examples. */
+const dropPicture = (page) => page.evaluate(async () => {
+  const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 64 });
+  canvas.getContext('2d').fillRect(8, 8, 32, 16);
+  const blob = await new Promise((done) => { canvas.toBlob(done); });
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([blob], 'dropped.png', { type: 'image/png' }));
+  document.dispatchEvent(new DragEvent('drop', { dataTransfer, cancelable: true }));
+});
+const idle = (page) => page.waitForFunction('!soda.busy', { timeout: PATIENCE });
+
+/** Without WebGPU the examples have numbers; a picture of one's own has none of another's. */
+async function checkWithoutGpu(url) {
+  const page = await open(url, null, withoutWebGpu);
+  await page.waitForFunction('document.querySelectorAll("#z circle").length > 0');
+  const example = await seen(page);
+  if (!(example.message?.includes('WebGPU') && example.neighbours)) {
+    fail(`an example without WebGPU: ${JSON.stringify(example)}`);
+  }
+  await dropPicture(page);
+  await page.waitForFunction('soda.state.message?.startsWith("Only the examples")');
+  const own = await seen(page);
+  if (own.bubbles > 0 || own.neighbours || own.drawn) {
+    fail(`a picture without numbers is shown with another's: ${JSON.stringify(own)}`);
+  }
+  await page.evaluate('document.querySelector("#examples .thumb").click()');
+  await page.waitForFunction('document.querySelectorAll("#z circle").length > 0');
+  console.log('without WebGPU: examples have their numbers, other pictures none');
+  await page.close();
+}
+
+/** A file that arrived in part says so. */
+async function checkCutShort(html) {
+  const path = join(mkdtempSync(join(tmpdir(), 'soda-page-')), 'cut.html');
+  writeFileSync(path, html.subarray(0, html.length / 2));
+  const page = await open(pathToFileURL(path).href, null);
+  const shown = await page.evaluate(() => {
+    const notice = document.getElementById('notice');
+    return notice.hidden ? null : notice.textContent;
+  });
+  if (!shown?.includes('did not arrive whole')) fail(`half of the file says: ${shown}`);
+  console.log('half of the file: the page says that it did not arrive whole');
+  await page.close();
+}
+
+/** Stops a drawing, and looks at another tab and back. */
+async function checkStopAndTabs(page) {
+  await page.evaluate('document.getElementById("again-button").click()');
+  await page.waitForFunction('/^step [2-9]/.test(document.getElementById("drawn-caption").textContent)');
+  await page.evaluate('document.getElementById("cancel-button").click()');
+  await idle(page);
+  const { drawn: caption } = await seen(page);
+  if (!/^stopped after step \d+ of \d+\.$/.test(caption)) fail(`a stopped drawing says: ${caption}`);
+
+  const first = 'document.querySelector("#way canvas")?.getAttribute("aria-label")';
+  await page.evaluate(() => {
+    document.getElementById('steps').value = '2';
+    document.getElementById('tab-between').click();
+    document.getElementById('between-button').click();
+  });
+  await idle(page);
+  const before = await page.evaluate(first);
+  await page.evaluate('document.getElementById("tab-mix").click()');
+  await idle(page);
+  await page.evaluate('document.getElementById("tab-between").click()');
+  await idle(page);
+  const after = await page.evaluate(first);
+  if (!(before?.startsWith('Drawn picture') && after === before)) {
+    fail(`the way between two pictures is "${before}", and "${after}" after a look at another tab`);
+  }
+  console.log('a stopped drawing says so, and tabs keep their pictures');
+}
+
 /** Compares z and a reconstruction with the program's. */
 async function check(page) {
   const reference = JSON.parse(readFileSync(options.check, 'utf8'));
@@ -198,6 +285,7 @@ try {
     console.log(`from disk: the first picture was drawn after ${await drawn(page)} s`);
     if (options.check && failures.length === 0) await check(page);
     await photograph(page, basename(file, '.html'), ['light', 'dark']);
+    await checkStopAndTabs(page);
     if (options.bench) {
       const report = await page.evaluate('soda.bench(5)');
       writeFileSync(options.bench, `${JSON.stringify(report, null, 2)}\n`);
@@ -207,8 +295,10 @@ try {
       }
     }
     await page.close();
+    await checkWithoutGpu(url);
 
     const html = readFileSync(file);
+    await checkCutShort(html);
     const server = createServer((request, answer) => {
       answer.writeHead(request.url === '/' ? 200 : 404, { 'content-type': 'text/html' });
       answer.end(request.url === '/' ? html : '');

@@ -77,11 +77,34 @@ impl Config {
         // Printed and parsed again, so that messages quote the offending line, overrides included.
         let resolved =
             toml::to_string(&table).map_err(|e| Error::usage(format!("{origin}: {e}")))?;
-        let mut config: Config =
+        let config: Config =
             toml::from_str(&resolved).map_err(|e| message::of(origin, overrides, &e))?;
-        config.model.sides = config.data.sides();
-        config.check().map_err(|e| message::of_check(origin, overrides, &e))?;
-        Ok(config)
+        config.settled().map_err(|e| message::of_check(origin, overrides, &e))
+    }
+
+    /// Returns the recipe after a program has changed fields of it: with every value checked, and
+    /// the sides of the networks ([`ModelConfig::sides`]) set to those of the views.
+    /// [`train`](fn@crate::train::run::train) calls it first.
+    ///
+    /// # Errors
+    /// For an impossible value; the message names the field.
+    ///
+    /// ```
+    /// let mut config = soda::config::Config::named("quick".as_ref(), &[])?;
+    /// config.data.side = 64;
+    /// config.train.batch_size = 16;
+    /// let config = config.checked()?;
+    /// assert_eq!(config.model.sides.source, 64);
+    /// # Ok::<(), soda::error::Error>(())
+    /// ```
+    pub fn checked(self) -> Result<Self> {
+        self.settled().map_err(|e| Error::usage(format!("the recipe: {e}")))
+    }
+
+    fn settled(mut self) -> std::result::Result<Self, String> {
+        self.model.sides = self.data.sides();
+        self.check()?;
+        Ok(self)
     }
 
     /// Describes the loss in words.

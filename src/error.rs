@@ -43,6 +43,19 @@ pub enum Error {
     },
 }
 
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Usage(message) => Self::Usage(message.clone()),
+            Self::Failed(message) => Self::Failed(message.clone()),
+            Self::Io { action, path, source } => Self::io(action, path, source),
+            Self::Device { doing, said, fault } => {
+                Self::Device { doing: doing.clone(), said: said.clone(), fault: *fault }
+            }
+        }
+    }
+}
+
 /// The maximum length of a message in characters.
 const LONGEST: usize = 2000;
 

@@ -29,6 +29,15 @@
 //! declared in dependency order: each uses only those above it. Modules that are hidden from this
 //! documentation serve the program and the tests, and change without notice.
 //!
+//! Burn's own types appear in signatures: [`burn`] and what kernels of your own need
+//! ([`burn_flex`], [`bytemuck`]) are exported again, so that versions agree.
+//!
+//! Burn and wgpu panic when a GPU is lost or runs out of memory, and a thread that waits for the
+//! device then waits for ever. [`error::Fault::of`] classifies the message of such a panic, and
+//! [`error::Fault::ends_the_device`] tells from a panic hook whether the process should end; a run
+//! in training resumes from its last checkpoint. Failures that Burn returns are
+//! [`error::Error::Device`].
+//!
 //! On the CPU, kernels run on rayon's global threads while the calling thread sleeps. A program
 //! whose main thread becomes one of them first trains about a tenth faster:
 //! `rayon::ThreadPoolBuilder::new().use_current_thread().build_global()`, where there are two
@@ -37,6 +46,8 @@
 // Standard output may carry the contents of a file (`--json -`), so the command line prints through
 // its `outln!`, which checks for that.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
+
+pub use {burn, burn_flex, bytemuck};
 
 pub mod error;
 

@@ -31,7 +31,7 @@ pub enum Purpose {
     /// decoder's residual.
     Sampling = 8,
     /// Data splits; index 0 = validation, 1 = few labels and (under seed 0) the order of scores
-    /// during training, 2 = images of an exported page.
+    /// during training, 2 = images of an exported page, 3 = images that calibrate BatchNorm.
     Split = 9,
     /// Probe training under its own seed; index 0 = initial weights, 1 + epoch = order, [`pair`] of
     /// epoch and image = views.

@@ -48,6 +48,8 @@
     state.message = text;
     $('notice').textContent = text ?? '';
     $('notice').hidden = !text;
+    // What is true as long as the page is open may scroll away.
+    $('notice').classList.toggle('passing', text !== failSoon?.message);
   }
 
   /** For those who listen to the page. @param {string} text */
@@ -76,6 +78,7 @@
   async function job(title, work, lasting = false) {
     const token = { cancelled: false };
     const before = current;
+    const focused = document.activeElement;
     let finish;
     current = { token, lasting, done: new Promise((done) => { finish = done; }) };
     if (before) {
@@ -94,6 +97,8 @@
       finish();
       if (current?.token === token) {
         current = null;
+        // The button is about to disappear.
+        if (document.activeElement === $('cancel-button')) focused?.focus({ preventScroll: true });
         $('status').hidden = true;
         state.phase = networks?.player?.failed ? 'failed' : 'idle';
       }
@@ -103,6 +108,7 @@
   /** @param {number} done @param {number} all @param {string} text */
   function progress(done, all, text) {
     $('status').hidden = false;
+    $('cancel-button').hidden = !current;
     $('status-text').textContent = text;
     $('progress').value = all > 0 ? done / all : 1;
   }
@@ -110,11 +116,13 @@
   /** Starts a job from a button or an event; what it throws is told. */
   function start(title, work, end = null) {
     notice(gpu ? null : failSoon?.message);
+    clearTimeout(waiting);
     return job(title, work).then((value) => {
       if (end) announce(end);
       return value;
     }, (error) => {
-      if (error instanceof Cancelled) announce('Cancelled.');
+      // Not where the next thing has begun, which is announced already.
+      if (error instanceof Cancelled && !current) announce('Cancelled.');
       tell(error);
     });
   }
@@ -132,6 +140,19 @@
     }
     canvas.getContext('2d').putImageData(data, 0, 0);
     if (label) canvas.setAttribute('aria-label', label);
+  }
+
+  /** @param {HTMLCanvasElement} canvas */
+  function blank(canvas, label) {
+    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+    canvas.setAttribute('aria-label', label);
+  }
+
+  /** Replaces the items of a list; the focus stays on the same place in it. */
+  function refill(list, items) {
+    const at = [...list.children].findIndex((item) => item.contains(document.activeElement));
+    list.replaceChildren(...items);
+    list.children[at]?.querySelector('button')?.focus({ preventScroll: true });
   }
 
   function canvasOf(bytes, label) {
@@ -184,7 +205,7 @@
 
   async function numbersOf(chosen) {
     if (!chosen.z) {
-      if (!gpu) throw failSoon ?? new SodaError('Only the examples have numbers here, as there is no GPU to find others.');
+      if (!gpu) throw new SodaError(`Only the examples have numbers here. ${failSoon?.message ?? 'There is no GPU to find others.'}`);
       chosen.z = await networks.encode(chosen.bytes);
     }
     return chosen.z;
@@ -206,7 +227,7 @@
   }
 
   /** A bubble for each number: its area tells how far it is from the mean, filled is above, a ring below. */
-  function showZ(z) {
+  function showZ(z, moved = false) {
     const { sections, stage_sides: sides } = networks.model;
     const bands = sections.length > 1 ? sections : [[0, z.length]];
     const widest = Math.max(...bands.map(([from, to]) => to - from));
@@ -234,7 +255,7 @@
     $('z').innerHTML = `<svg viewBox="0 0 ${left + columns} ${(y - (sections.length > 1 ? 0.45 : 0)).toFixed(2)}" role="img" aria-label="The ${z.length} numbers as bubbles">${parts.join('')}</svg>`;
     const [low, high] = [Math.min(...z), Math.max(...z)];
     const middle = usual ? 'above what is usual' : 'above 0';
-    $('z-caption').textContent = `${z.length} numbers, from ${format(low, 1)} to ${format(high, 1)}: filled bubbles are ${middle}, rings below, `
+    $('z-caption').textContent = `${moved ? 'moved, ' : ''}${z.length} numbers, from ${format(low, 1)} to ${format(high, 1)}: filled bubbles are ${middle}, rings below, `
       + (sections.length > 1 ? 'and each row pair speaks to one resolution of the denoiser.' : 'and the denoiser sees them all at each resolution.');
   }
 
@@ -242,7 +263,7 @@
     if (!networks.gallery) return;
     const { count, source, split, classes } = networks.gallery;
     const found = networks.nearest(z, NEIGHBOURS, chosen.index);
-    $('neighbours').replaceChildren(...found.map(({ index, distance }) => {
+    refill($('neighbours'), found.map(({ index, distance }) => {
       const name = className(index);
       const button = thumb(galleryBytes(index), `${name}, distance ${format(distance, 3)}: look at it`, () => look(fromGallery(index)));
       button.append(make('span', { className: 'name' }, classes.length > 1 ? name : ''), make('span', { className: 'far' }, format(distance, 3)));
@@ -273,12 +294,18 @@
     }
   }
 
-  /** Whether a visitor or the page has chosen a picture. */
-  let chose = false;
+  /** Clears all that was made of a picture. */
+  function clear() {
+    for (const id of ['z', 'film']) $(id).replaceChildren();
+    for (const id of ['z-caption', 'drawn-caption', 'film-caption', 'moved-caption']) $(id).textContent = '';
+    for (const id of ['drawn', 'moved']) blank($(id), 'Nothing drawn yet');
+    $('neighbours-section').hidden = true;
+    clearPair();
+  }
 
   /** Shows a picture, its numbers, its neighbours, and draws it. @param {Chosen} chosen */
   function look(chosen) {
-    chose = true;
+    brought += 1;
     return start('Looking at the picture', async (token) => {
       first = chosen;
       resetSliders();
@@ -286,9 +313,15 @@
       paint($('original'), chosen.bytes, `The picture: ${chosen.name}`);
       $('original-caption').textContent = `${chosen.name}, ${side}\u00a0×\u00a0${side} pixels.`;
       markPressed();
-      const z = await numbersOf(chosen);
-      if (token.cancelled) throw new Cancelled();
-      showZ(z);
+      showChosen();
+      let z;
+      try {
+        z = await numbersOf(chosen);
+        if (token.cancelled) throw new Cancelled();
+      } catch (error) {
+        clear();
+        throw error;
+      }
       showNeighbours(chosen, z);
       showPair();
       await drawFirst(token);
@@ -300,6 +333,7 @@
   async function drawFirst(token) {
     const z = first.z;
     const preview = networks.preview(z);
+    showZ(z);
     $('film').replaceChildren();
     $('film-caption').textContent = '';
     if (preview) paint($('drawn'), toBytes(preview), 'A blurred first guess');
@@ -314,7 +348,7 @@
     const film = (x, name, label) => {
       $('film').append(make('li', {}, canvasOf(toBytes(x), label), make('span', {}, name)));
     };
-    let taken = 0;
+    let [taken, all] = [0, 0];
     const [image] = await networks.draw([code(z)], {
       seed, token, steps: steps(),
       onStart: (x) => {
@@ -327,8 +361,13 @@
         $('drawn-caption').textContent = `step ${i} of ${of}…`;
         progress(i, of, `Drawing: step ${i} of ${of}`);
         showStep();
-        taken = of;
+        [taken, all] = [i, of];
       },
+    }).catch((error) => {
+      const text = taken > 0 ? `stopped after step ${taken} of ${all}.` : 'stopped before the first step.';
+      $('drawn-caption').textContent = text;
+      $('drawn').setAttribute('aria-label', `The picture, ${text}`);
+      throw error;
     });
     paint($('drawn'), toBytes(image), `The picture drawn from its ${z.length} numbers`);
     if (places.every((place) => place === 0)) {
@@ -337,7 +376,7 @@
     }
     const from = networks.linear && networks.model.sample.start_level !== null
       ? 'It began with a blurred mean of what has such numbers, under noise.' : 'It began with nothing but noise.';
-    $('drawn-caption').textContent = `drawn from these numbers alone, in ${taken} steps.`;
+    $('drawn-caption').textContent = `drawn from its ${z.length} numbers alone, in ${all} steps.`;
     $('film-caption').textContent = `How it was drawn. ${from} Each step took some noise away, and put detail that goes with the numbers in its place.`;
     state.drawn += 1;
   }
@@ -390,9 +429,11 @@
 
   function resetSliders() {
     places.fill(0);
-    for (const range of document.querySelectorAll('#sliders input')) range.value = '0';
+    for (const range of document.querySelectorAll('#sliders input')) {
+      range.value = '0';
+      range.setAttribute('aria-valuetext', '0 deviations');
+    }
     for (const output of document.querySelectorAll('#sliders output')) output.textContent = '0';
-    clearTimeout(waiting);
   }
 
   /** The blurred picture at once, the drawn one as soon as the sliders rest. */
@@ -401,7 +442,7 @@
     const z = networks.moved(first.z, places);
     const preview = networks.preview(z);
     if (preview) paint($('moved'), toBytes(preview), 'A blurred first guess of the moved picture');
-    showZ(z);
+    showZ(z, places.some((place) => place !== 0));
     clearTimeout(waiting);
     if (!gpu) {
       $('moved-caption').textContent = `With the moved numbers: ${noGpu}`;
@@ -425,20 +466,39 @@
   // ---- Two pictures.
 
   function choose(chosen) {
+    brought += 1;
     second = chosen;
+    clearPair();
+    showChosen();
     return start('Looking at the second picture', async () => {
       await numbersOf(chosen);
       showPair();
     });
   }
 
-  /** Shows both pictures, and what lies between them as far as that costs nothing. */
-  function showPair() {
+  /** Clears what lies between the two pictures. */
+  function clearPair() {
+    $('way').replaceChildren();
+    for (const id of ['between-caption', 'mixed-caption']) $(id).textContent = '';
+    for (const id of ['mixed', 'reverse']) blank($(id), 'Not drawn yet');
+  }
+
+  async function bothNumbers() {
+    if (!first || !second) throw new SodaError('This takes two pictures: choose both first.');
+    return [await numbersOf(first), await numbersOf(second)];
+  }
+
+  function showChosen() {
     for (const picker of document.querySelectorAll('[data-second]')) {
       const [a, b] = picker.querySelectorAll('canvas.chosen');
       if (first) paint(a, first.bytes, `The first picture: ${first.name}`);
       if (second) paint(b, second.bytes, `The second picture: ${second.name}`);
     }
+  }
+
+  /** Shows both pictures, and what lies between them as far as that costs nothing. */
+  function showPair() {
+    showChosen();
     if (!first?.z || !second?.z) return;
     const way = line(first.z, second.z);
     showWay(way.map((z) => networks.preview(z)), 'blurred first guess');
@@ -464,7 +524,7 @@
   }
 
   const way = () => start('Drawing the way', async (token) => {
-    const [a, b] = [await numbersOf(first), await numbersOf(second)];
+    const [a, b] = await bothNumbers();
     const draw = await networks.draw(line(a, b).map(code), {
       seed, same: true, token, steps: steps(),
       onStep: ({ i, of, x0 }) => {
@@ -522,8 +582,7 @@
   }
 
   const blend = () => start('Drawing the mixture', async (token) => {
-    await numbersOf(first);
-    await numbersOf(second);
+    await bothNumbers();
     describeMix();
     const images = await networks.draw(mixtures(), {
       seed, same: true, token, steps: steps(),
@@ -568,12 +627,15 @@
 
   const invent = () => start('Drawing new pictures', async (token) => {
     const zs = Array.from({ length: WAY }, (_, i) => networks.drawZ(i, drawnBefore));
+    const classes = networks.gallery?.classes.length ?? 0;
+    $('new-caption').textContent = '';
     const show = (images, what, done) => {
-      $('new-pictures').replaceChildren(...images.map((image, i) => {
+      refill($('new-pictures'), images.map((image, i) => {
         const bytes = toBytes(image);
-        const near = networks.gallery ? className(networks.nearest(zs[i], 1)[0].index) : null;
+        const near = classes > 1 ? className(networks.nearest(zs[i], 1)[0].index) : null;
         const button = thumb(bytes, `${what} ${i + 1}${near ? `, like ${article(near)}` : ''}${done ? ': look at it' : ''}`,
-          () => { if (done) look(fromBytes(bytes, 'a picture that the denoiser made up')); });
+          () => look(fromBytes(bytes, 'a picture that the denoiser made up')));
+        button.disabled = !done;
         if (near) button.append(make('span', { className: 'far' }, `nearest: ${near}`));
         return make('li', {}, button);
       }));
@@ -590,7 +652,8 @@
     show(images, 'New picture', true);
     drawnBefore += 1;
     $('new-button').textContent = 'Draw others';
-    $('new-caption').textContent = 'Press one to look at its numbers. Below each stands the class of the training image whose numbers are nearest.';
+    $('new-caption').textContent = 'Press one to look at its numbers.'
+      + (classes > 1 ? ' Below each stands the class of the training image whose numbers are nearest.' : '');
   }, 'New pictures are drawn.');
 
   // ---- The benchmark.
@@ -658,6 +721,8 @@
   // ---- Bringing pictures.
 
   let takeFile = null;
+  /** How many pictures were brought or chosen: one that took long to open doesn't replace a newer one. */
+  let brought = 0;
 
   function openFile(then) {
     takeFile = then;
@@ -669,8 +734,11 @@
   async function bring(file, then, name = null) {
     if (!networks) return;
     if (!file) return void notice('There was no picture in that.');
+    brought += 1;
+    const own = brought;
     try {
       const bytes = await Picture.open(file, networks.model.side);
+      if (own !== brought) return;
       await then(fromBytes(bytes, name ?? (file.name ? `your “${file.name}”` : 'your picture')));
     } catch (error) {
       tell(error);
@@ -704,9 +772,7 @@
     const dragged = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
     document.addEventListener('dragenter', (event) => { if (dragged(event)) { over += 1; $('drop').hidden = false; } });
     document.addEventListener('dragleave', (event) => { if (dragged(event)) { over -= 1; $('drop').hidden = over <= 0; } });
-    document.addEventListener('dragover', (event) => event.preventDefault());
     document.addEventListener('drop', (event) => {
-      event.preventDefault();
       over = 0;
       $('drop').hidden = true;
       bring(imageIn(event.dataTransfer), look);
@@ -722,16 +788,25 @@
     };
     $('camera-button').hidden = false;
     $('camera-button').addEventListener('click', async () => {
+      // A second stream would be left on.
+      $('camera-button').disabled = true;
       try {
         video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
         dialog.showModal();
         await video.play();
-      } catch {
+      } catch (error) {
+        // Closing the dialog ends `play`, too.
+        if (error.name === 'AbortError') return;
+        dialog.close();
         stop();
+        $('camera-button').disabled = false;
         notice('The camera can\'t be used: there is none, or the browser was told not to let this page see it.');
       }
     });
-    dialog.addEventListener('close', stop);
+    dialog.addEventListener('close', () => {
+      stop();
+      $('camera-button').disabled = false;
+    });
     $('close-button').addEventListener('click', () => dialog.close());
     $('shoot-button').addEventListener('click', () => {
       if (!video.videoWidth) return;
@@ -752,7 +827,6 @@
         $(one.getAttribute('aria-controls')).hidden = one !== tab;
       }
       if (focus) tab.focus();
-      showPair();
     };
     for (const tab of tabs) {
       tab.addEventListener('click', () => {
@@ -811,6 +885,8 @@
   }
 
   function buildControls() {
+    // They were off while the page was loading.
+    for (const button of document.querySelectorAll('button, select')) button.disabled = false;
     $('cancel-button').addEventListener('click', () => {
       if (!current) return;
       current.token.cancelled = true;
@@ -818,6 +894,7 @@
     });
     $('again-button').addEventListener('click', () => {
       seed += 1;
+      resetSliders();
       if (first?.z) start('Drawing with other noise', drawFirst, 'The picture is drawn.');
     });
     $('smooth-button').addEventListener('click', () => {
@@ -943,9 +1020,13 @@
       const [one] = examples;
       second ??= fromGallery(some(networks.gallery.count, 2).find((i) => i !== one) ?? one);
       // Whoever chose a picture while the page prepared the GPU keeps it.
-      if (!chose) await look(fromGallery(one));
-      if (second.z === null && gpu) second.z = await networks.encode(second.bytes);
-      showPair();
+      if (!first && !current) await look(fromGallery(one));
+      try {
+        if (gpu) await numbersOf(second);
+        showPair();
+      } catch (error) {
+        tell(error);
+      }
     }
   }, (error) => {
     state.phase = 'failed';

@@ -50,7 +50,6 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
         }
         Hint::Pack => write!(f, "write it again with `soda data pack`"),
         Hint::SkipUnreadable => write!(f, "continue without them with --skip-unreadable"),
-        Hint::SplitRatio => write!(f, "set another share with --split-ratio"),
         Hint::SelectionSplit => write!(f, "pass --split selection"),
         Hint::TestSplit => write!(f, "evaluate on the test set (--split test)"),
         Hint::StoredViews => write!(f, "use --train-views 1 or 2"),

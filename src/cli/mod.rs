@@ -41,7 +41,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Score the shipped weights against raw pixels, then train a small network for a minute.
+    /// Score the shipped weights against raw pixels, then train a small network for 200 steps.
     Quickstart(With<quickstart::Args, OnImages>),
     /// Train a model from a recipe.
     Train(With<train::Args, OnImages>),

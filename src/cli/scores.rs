@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Version of the cached baselines, part of their key. Increase it whenever the initial weights,
 /// the features or a protocol change, so that the baselines are re-computed.
-const REVISION: u32 = 5;
+const REVISION: u32 = 6;
 
 /// A cache entry: the scores, and for each test image whether the classifiers were right about it.
 #[derive(Deserialize, Serialize)]

@@ -31,8 +31,8 @@ impl Config {
     /// `quick.toml` or `configs/quick.toml`. A file of that name takes precedence.
     ///
     /// # Errors
-    /// As [`Config::load`]; the message for a path that is neither a file nor a built-in recipe
-    /// lists the built-in names.
+    /// As [`Config::load`]. For a path that is neither a file nor a built-in recipe it is
+    /// [`Error::Failed`], whose message lists the built-in names.
     pub fn named(path: &Path, overrides: &[String]) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             return Self::load(path, overrides);

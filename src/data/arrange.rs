@@ -1,7 +1,7 @@
 //! Assigns the images of a listing to the training and test sets, and orders them.
 
 use super::listing::{Entry, Listing, Set};
-use crate::error::{Error, Hint, Result};
+use crate::error::{Error, Result};
 use crate::units::counted;
 
 /// The share of each class that goes to the test set if the place doesn't define one.
@@ -13,27 +13,34 @@ pub const TEST_SHARE: f64 = 0.1;
 /// See [`check`].
 pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec<u32>; 2]> {
     let sets = divide(listing, share);
-    check(listing, &sets, place, share)?;
+    check(listing, &sets, place)?;
     Ok(sets)
 }
 
 /// Returns the numbers of the training and of the test entries, in order. A set may be empty.
 ///
 /// Entries without a set are divided, and so is a training set without a test set: within each
-/// class, evenly spaced images go to the test set, one in 1 / `share`. If the listing allows it,
-/// the classes take turns.
+/// class, evenly spaced images go to the test set, one in 1 / `share`, or the last of each class
+/// ([`holds_out_the_last`]). If the listing allows it, the classes take turns.
 pub(super) fn divide(listing: &Listing, share: f64) -> [Vec<u32>; 2] {
-    let classes = listing.classes.len().max(1);
+    let of_class = sizes(listing);
+    let classes = of_class.len();
     let mut seen = vec![0usize; classes];
-    // A training set on its own is divided, too.
-    let alone = !listing.entries.iter().any(|entry| entry.set == Some(Set::Test));
+    let alone = !listing.has_test_images();
+    let last = holds_out_the_last(listing, share);
     let mut sets: [Vec<u32>; 2] = Default::default();
     for (number, entry) in listing.entries.iter().enumerate() {
+        // A training set on its own is divided, too.
         let set = entry.set.filter(|_| !alone).unwrap_or_else(|| {
-            let (i, upto) =
-                (seen[usize::from(entry.label)], |n: usize| (n as f64 * share + 1e-9).floor());
-            seen[usize::from(entry.label)] += 1;
-            if upto(i + 1) > upto(i) { Set::Test } else { Set::Train }
+            let class = usize::from(entry.label);
+            let i = seen[class];
+            seen[class] += 1;
+            let held_out = if last {
+                i > 0 && i + 1 == of_class[class]
+            } else {
+                test_images(i + 1, share) > test_images(i, share)
+            };
+            if held_out { Set::Test } else { Set::Train }
         });
         sets[set as usize].push(number as u32);
     }
@@ -43,24 +50,44 @@ pub(super) fn divide(listing: &Listing, share: f64) -> [Vec<u32>; 2] {
     sets
 }
 
+/// Checks whether `share` is too small to leave any class a test image. The last image of each
+/// class with several then becomes one.
+pub(super) fn holds_out_the_last(listing: &Listing, share: f64) -> bool {
+    let sizes = sizes(listing);
+    !listing.has_test_images()
+        && sizes.iter().any(|&n| n > 1)
+        && sizes.iter().all(|&n| test_images(n, share) == 0)
+}
+
+/// Returns the number of test images among the first `n` images of a class.
+fn test_images(n: usize, share: f64) -> usize {
+    (n as f64 * share + 1e-9) as usize
+}
+
+/// Returns the number of images of each class, or of all images if there are no classes.
+fn sizes(listing: &Listing) -> Vec<usize> {
+    let mut sizes = vec![0; listing.classes.len().max(1)];
+    listing.entries.iter().for_each(|entry| sizes[usize::from(entry.label)] += 1);
+    sizes
+}
+
 /// Checks that networks and probes can be trained and evaluated on `sets`, which are the
 /// [divided](divide) entries of `listing`.
 ///
 /// # Errors
 /// A set without images; a class in the test set that is missing from the training set.
-pub(super) fn check(
-    listing: &Listing,
-    sets: &[Vec<u32>; 2],
-    place: &str,
-    share: f64,
-) -> Result<()> {
+pub(super) fn check(listing: &Listing, sets: &[Vec<u32>; 2], place: &str) -> Result<()> {
     let classes = listing.classes.len().max(1);
     for (set, word) in sets.iter().zip(["training", "test"]) {
         if set.is_empty() {
             let images = counted(listing.entries.len(), "image");
+            let remedy = if listing.is_divided() {
+                "give a class a second image, or sort them into train and test sub-folders".into()
+            } else {
+                format!("add {word} images")
+            };
             return Err(Error::failed(format!(
-                "{place} holds {images}, and none is left for the {word} set; {}",
-                remedy(listing, word, share)
+                "{place} holds {images}, and none is left for the {word} set; {remedy}"
             )));
         }
     }
@@ -78,26 +105,6 @@ pub(super) fn check(
         )));
     }
     Ok(())
-}
-
-/// Returns what to do about a set, called `word`, without images.
-fn remedy(listing: &Listing, word: &str, share: f64) -> String {
-    if !listing.is_divided() {
-        return format!("add {word} images");
-    }
-    let mut of_class = vec![0; listing.classes.len().max(1)];
-    listing.entries.iter().for_each(|entry| of_class[usize::from(entry.label)] += 1);
-    // A single image of a class is a training image at any share.
-    let other_share = if of_class.iter().any(|&n| n > 1) {
-        format!("{}, ", Hint::SplitRatio)
-    } else {
-        String::new()
-    };
-    format!(
-        "give it at least {} images of a class, {other_share}or sort them into train and test \
-         sub-folders",
-        (1.0 / share).ceil()
-    )
 }
 
 /// Reorders `set` so that the classes take turns, one image each, for as long as they have some.
@@ -141,15 +148,30 @@ mod tests {
         let refused = |entries: &[(u16, Option<Set>)]| {
             arrange(&listing(entries, false), "x", 0.1).unwrap_err().to_string()
         };
-        let message = refused(&entries[..9]);
-        assert!(message.contains("9 images, and none is left for the test set"), "{message}");
-        assert!(message.contains(&Hint::SplitRatio.to_string()), "{message}");
         // No share of one image leaves a test image.
         let message = refused(&[entries[0], entries[20]]);
-        assert!(message.contains("2 images, and none is left for the test set"), "{message}");
-        assert!(!message.contains(&Hint::SplitRatio.to_string()), "{message}");
+        assert!(message.contains("2 images, and none is left for the test set; give"), "{message}");
         let message = refused(&[(0, Some(Set::Test))]);
         assert!(message.ends_with("none is left for the training set; add training images"));
+    }
+
+    #[test]
+    fn the_last_of_each_class_is_held_out_where_the_share_leaves_none() {
+        let entries = |of_class: [usize; 2]| {
+            let of = |label: u16| vec![(label, None); of_class[usize::from(label)]];
+            [of(0), of(1)].concat()
+        };
+        let test = |entries: &[(u16, Option<Set>)]| {
+            arrange(&listing(entries, false), "x", TEST_SHARE).unwrap()[1].clone()
+        };
+        assert_eq!(test(&entries([9, 2])), [8, 10]);
+        assert_eq!(test(&entries([1, 9])), [9], "a single image is for training");
+        assert_eq!(test(&entries([10, 9])), [9], "the share leaves one");
+        assert_eq!(test(&[(0, Some(Set::Train)), (0, Some(Set::Train))]), [1]);
+        // Where there is a test set, images of neither set are training images.
+        let given = [(0, Some(Set::Test)), (0, None), (0, None)];
+        assert_eq!(test(&given), [0]);
+        assert!(!holds_out_the_last(&listing(&given, false), TEST_SHARE));
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! A training and a test set with what is known of them.
 
+use super::gather::{PixelDigest, digest};
 use super::images::Images;
 use super::inventory::Inventory;
 use super::listing::{Content, Entry, Listing, Set};
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::units::{counted, grouped};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
+
+/// The number of images that a thread digests at a time.
+const AT_ONCE: usize = 64;
 
 /// The name that selects the bundled subset where a folder of data is expected.
 pub const BUNDLED: &str = "bundled";
@@ -41,6 +47,74 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Creates a data set called `name` from images in memory. `classes` names the classes in label
+    /// order; it is empty for images without classes.
+    ///
+    /// # Errors
+    /// If the sets differ in their side, or a label has no class (without classes: isn't 0).
+    ///
+    /// ```
+    /// use soda::prelude::*;
+    ///
+    /// let [train, test] = [20, 4].map(|n| {
+    ///     let pixels = (0..n * 3 * 32 * 32).map(|i| (i % 251) as u8).collect();
+    ///     Images::new(32, pixels, (0..n as u16).map(|i| i % 2).collect())
+    /// });
+    /// let data = Dataset::new("stripes", train, test, vec!["even".into(), "odd".into()])?;
+    /// assert_eq!(data.class_counts(), [[10, 2], [10, 2]]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn new(name: &str, train: Images, test: Images, classes: Vec<String>) -> Result<Self> {
+        let [side, of_test] = [train.side(), test.side()];
+        if side != of_test {
+            return Err(Error::usage(format!(
+                "{name}: the training images have {side} pixels a side and the test images \
+                 {of_test}; resize one of the sets"
+            )));
+        }
+        let most = classes.len().max(1);
+        if let Some(label) = [&train, &test].iter().flat_map(|set| set.labels()).max()
+            && usize::from(*label) >= most
+        {
+            let classes = match classes.len() {
+                1 => "is 1 class".into(),
+                n => format!("are {n} classes"),
+            };
+            return Err(Error::usage(format!(
+                "{name}: an image has the label {label}, and there {classes}; number the \
+                 classes from 0, without classes all labels are 0"
+            )));
+        }
+        let inventory = Inventory { reading: "images in memory".into(), ..Inventory::default() };
+        let mut data = Self {
+            name: name.into(),
+            origin: "memory".into(),
+            train: Arc::new(train),
+            test: Arc::new(test),
+            resampled_from: None,
+            classes,
+            sha256: String::new(),
+            inventory,
+            options: Options::default(),
+        };
+        data.sha256 = data.digest()?;
+        Ok(data)
+    }
+
+    /// Computes the SHA-256 of classes, labels and pixels, in hex, from the images.
+    ///
+    /// # Errors
+    /// If they lie in a file that can't be read.
+    pub(super) fn digest(&self) -> Result<String> {
+        let digests = |images: &Images| -> Result<Vec<PixelDigest>> {
+            let one = |i| images.image(i).map(|pixels| Sha256::digest(&pixels).into());
+            (0..images.len()).into_par_iter().with_min_len(AT_ONCE).map(one).collect()
+        };
+        let sets = [&self.train, &self.test];
+        let [train, test] = [digests(sets[0])?, digests(sets[1])?];
+        Ok(digest(&self.classes, [(sets[0].labels(), &train), (sets[1].labels(), &test)]))
+    }
+
     /// Returns a one-line description: name, sizes, classes, origin, whether the images were
     /// resampled, and what was left out.
     pub fn describe(&self) -> String {

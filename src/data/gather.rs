@@ -1,6 +1,7 @@
 //! From a listing to pixels: decodes all contents in parallel, and collects unreadable images and
 //! oddities.
 
+use super::arrange::holds_out_the_last;
 use super::inventory::{Inventory, UNREADABLE};
 use super::listing::{Content, LeftOut, Listing};
 use super::picture::resample::resample_one;
@@ -47,7 +48,12 @@ pub(super) fn gather(
     if listing.is_divided() {
         let each = (1.0 / share * 10.0).round() / 10.0;
         let of = if listing.classes.is_empty() { "" } else { " of each class" };
-        reading += &format!(", one image in {each}{of} is a test image");
+        let which = if holds_out_the_last(listing, share) {
+            format!("the last image{of}")
+        } else {
+            format!("one image in {each}{of}")
+        };
+        reading += &format!(", {which} is a test image");
     }
     let inventory =
         Inventory { reading, left_out: listing.left_out.clone(), ..Inventory::default() };

@@ -50,8 +50,12 @@ impl Listing {
     /// Checks whether the place doesn't distinguish training and test images, or has only training
     /// images. A share of each class then goes to the test set.
     pub(super) fn is_divided(&self) -> bool {
-        self.entries.iter().any(|entry| entry.set.is_none())
-            || !self.entries.iter().any(|entry| entry.set == Some(Set::Test))
+        self.entries.iter().any(|entry| entry.set.is_none()) || !self.has_test_images()
+    }
+
+    /// Checks whether the place marks images as test images.
+    pub(super) fn has_test_images(&self) -> bool {
+        self.entries.iter().any(|entry| entry.set == Some(Set::Test))
     }
 }
 

@@ -103,7 +103,7 @@ struct Queue {
     /// The step that the next idle thread makes.
     unclaimed: u64,
     done: BTreeMap<u64, Batch>,
-    failure: Option<String>,
+    failure: Option<Error>,
     stopped: bool,
 }
 
@@ -204,7 +204,7 @@ impl Loader {
                 return Ok(batch);
             }
             if let Some(failure) = &queue.failure {
-                return Err(Error::failed(failure.clone()));
+                return Err(failure.clone());
             }
             queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -247,7 +247,7 @@ impl Shared {
                     queue.done.insert(step, batch);
                 }
                 Ok(Err(e)) => {
-                    queue.failure = Some(e.to_string());
+                    queue.failure = Some(e);
                     self.room.notify_all();
                 }
                 Err(panic) => {
@@ -256,9 +256,9 @@ impl Shared {
                         .map(String::as_str)
                         .or(panic.downcast_ref::<&str>().copied());
                     let text = text.unwrap_or("a thread stopped");
-                    queue.failure = Some(format!(
+                    queue.failure = Some(Error::failed(format!(
                         "making a batch of views failed: step {step}: {text}; please report this"
-                    ));
+                    )));
                     self.room.notify_all();
                 }
             }

@@ -16,7 +16,7 @@
 
 use super::arrange::arrange;
 use super::dataset::Dataset;
-use super::gather::{PixelDigest, digest, gather};
+use super::gather::gather;
 use super::images::Images;
 use super::inventory::Inventory;
 use super::listing::{LeftOut, Listing};
@@ -27,13 +27,11 @@ use super::planes::bytes_of;
 use super::reading::Readable;
 use crate::error::{Error, Hint, Result};
 use crate::files::{self, Partial};
-use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -47,8 +45,6 @@ const VERSION: &str = "1";
 /// The longest header that is read. The names of 65,535 classes and the list of what was left out
 /// take far less.
 const LONGEST_HEADER: u64 = 64 << 20;
-/// The smallest number of rows per parallel task.
-const AT_ONCE: u32 = 1024;
 
 /// Writes the images of `listing`, which are those of `place`, to `out` at `side` pixels a side.
 ///
@@ -357,15 +353,7 @@ impl<'a> Opened<'a> {
 /// # Errors
 /// It can't be read, or was changed.
 pub(super) fn verify(dataset: &Dataset) -> Result<()> {
-    let digests = |images: &Images| -> Result<Vec<PixelDigest>> {
-        let one = |i| images.image(i).map(|pixels| Sha256::digest(&pixels).into());
-        (0..images.len()).into_par_iter().with_min_len(AT_ONCE as usize).map(one).collect()
-    };
-    let (train, test) = (digests(&dataset.train)?, digests(&dataset.test)?);
-    let found = digest(
-        &dataset.classes,
-        [(dataset.train.labels(), &train), (dataset.test.labels(), &test)],
-    );
+    let found = dataset.digest()?;
     if found == dataset.sha256 {
         return Ok(());
     }

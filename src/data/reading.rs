@@ -174,7 +174,7 @@ pub(super) fn survey(
         }
         other => other,
     };
-    note(check(listing, &sets, &origin, options.share()))?;
+    note(check(listing, &sets, &origin))?;
     let mut gathered = gather(listing, options.share(), side, &mut |_, _| Ok(()))?;
     gathered.check_unreadable(listing, &origin, options.skip_unreadable)?;
     gathered.compare(listing, &sets);

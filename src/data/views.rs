@@ -90,8 +90,12 @@ pub fn make_pair(
 
 /// Writes the encoder's input: (p / 255 - mean) / std in each channel. `image` and `out`: `[3,
 /// side, side]`.
+///
+/// # Panics
+/// If their lengths differ, or aren't those of a square image of three planes.
 pub fn normalise(image: &[u8], data: &DataConfig, out: &mut [f32]) {
-    let plane = image.len() / 3;
+    assert_eq!(image.len(), out.len(), "values of the image and of the output");
+    let plane = side_of(image).pow(2).max(1);
     for ((plane, out), (mean, std)) in image
         .chunks_exact(plane)
         .zip(out.chunks_exact_mut(plane))
@@ -103,7 +107,11 @@ pub fn normalise(image: &[u8], data: &DataConfig, out: &mut [f32]) {
 }
 
 /// Writes the denoiser's x_0: p / 127.5 - 1. `image` and `out`: `[3, side, side]`.
+///
+/// # Panics
+/// If their lengths differ.
 pub fn to_signed(image: &[u8], out: &mut [f32]) {
+    assert_eq!(image.len(), out.len(), "values of the image and of the output");
     out.iter_mut().zip(image).for_each(|(o, &p)| *o = f32::from(p) / 127.5 - 1.0);
 }
 
@@ -128,6 +136,9 @@ fn add_noise(values: &mut [f32], deviation: f32, rng: &mut Stream) {
 ///
 /// # Errors
 /// If the images lie in a file that can't be read.
+///
+/// # Panics
+/// If `out` has another length.
 pub fn plain_source(
     images: &Images,
     indices: &[usize],
@@ -136,6 +147,7 @@ pub fn plain_source(
     out: &mut [f32],
 ) -> Result<()> {
     let Sides { source, .. } = data.sides();
+    assert_eq!(out.len(), indices.len() * bytes_of(source), "values of the output");
     for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(source))) {
         let mut image = images.image(i)?;
         if flipped {
@@ -154,12 +166,16 @@ pub fn plain_source(
 ///
 /// # Errors
 /// If the images lie in a file that can't be read.
+///
+/// # Panics
+/// If `out` has another length.
 pub fn plain_target(
     images: &Images,
     indices: &[usize],
     side: usize,
     out: &mut [f32],
 ) -> Result<()> {
+    assert_eq!(out.len(), indices.len() * bytes_of(side), "values of the output");
     for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(side))) {
         to_signed(&resized(&images.image(i)?, side), out);
     }

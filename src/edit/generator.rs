@@ -12,6 +12,7 @@ use crate::model::Soda;
 use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use crate::units::counted;
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const PART: usize = 512;
 #[derive(Clone)]
 pub struct Generator<'a> {
     /// The networks.
-    pub model: &'a Soda,
+    pub model: Soda,
     /// Their recipe.
     pub config: &'a Config,
     /// How to sample: the recipe's settings, or changed ones.
@@ -46,10 +47,10 @@ pub struct Generator<'a> {
 
 impl<'a> Generator<'a> {
     /// Creates a generator from networks on `device` and the recipe they were trained with.
-    pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
+    pub fn new(model: &Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
         let schedule = Schedule::new(&config.diffusion);
         Self {
-            model,
+            model: model.valid(),
             config,
             sample,
             device: device.clone(),
@@ -62,8 +63,9 @@ impl<'a> Generator<'a> {
     }
 
     /// Starts sampling from the images of the `linear` decoder, noised to the level that the
-    /// settings name. Without a linear decoder, or with `sample.start = 1`, sampling starts from
-    /// pure noise.
+    /// settings name (`sample.start`). Without a linear decoder, or with `sample.start = 1`, sampling
+    /// starts from pure noise, which networks trained without it take for a grey image: where
+    /// [`LinearDecoder::stored`] finds none, fit one.
     pub fn beginning_with(self, linear: Option<Arc<LinearDecoder>>) -> Self {
         Self { linear, ..self }
     }
@@ -107,7 +109,8 @@ impl<'a> Generator<'a> {
     /// # Errors
     /// If the device can't be read.
     pub fn encode(&self, images: &Images) -> Result<Vec<f32>> {
-        Ok(features::encode_all(self.model, images, &self.config.data, false, &self.device)?.values)
+        Ok(features::encode_all(&self.model, images, &self.config.data, false, &self.device)?
+            .values)
     }
 
     /// Samples noise to start from, `[n, 3, side, side]`; the noise of an image depends only on
@@ -208,7 +211,8 @@ impl<'a> Generator<'a> {
         Ok(out)
     }
 
-    /// Generates one image for each z from the noise of `seed`.
+    /// Generates one image for each z from the noise of `seed`: `z` `[N, Z]` (a z for each stage goes
+    /// to [`decode`](Generator::decode)); returns `[N, 3, side, side]`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -259,7 +263,7 @@ impl<'a> Generator<'a> {
         Generator {
             inverted: true,
             first: self.first,
-            ..Generator::new(self.model, self.config, sample, &self.device)
+            ..Generator::new(&self.model, self.config, sample, &self.device)
         }
     }
 

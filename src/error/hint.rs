@@ -43,8 +43,6 @@ pub enum Hint {
     Pack,
     /// Leave out images that can't be read.
     SkipUnreadable,
-    /// Give the test set a different share of the images.
-    SplitRatio,
     /// Score on held-out training images.
     SelectionSplit,
     /// Score on the test set.
@@ -137,7 +135,6 @@ impl Display for Hint {
             }
             Self::Pack => write!(f, "pack the data again"),
             Self::SkipUnreadable => write!(f, "continue without them"),
-            Self::SplitRatio => write!(f, "set another share for the test"),
             Self::SelectionSplit => write!(f, "use the selection split"),
             Self::TestSplit => write!(f, "score on the test set"),
             Self::StoredViews => write!(f, "use plain or flipped views"),

@@ -69,7 +69,8 @@ pub fn batch_size_of(Sides { source, target }: Sides) -> usize {
 }
 
 /// Computes z of the images `indices` without augmentation; with `flips`, z of the mirrored images
-/// is appended.
+/// is appended. Images of another side than `data` says are resized. BatchNorm uses its running
+/// statistics, also in a model that is being trained.
 ///
 /// # Errors
 /// If the device can't be read.
@@ -81,6 +82,7 @@ pub fn encode(
     flips: bool,
     device: &Device,
 ) -> Result<Features> {
+    let model = &model.valid();
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
     let progress = Progress::new("encoding images", Some(indices.len() * (1 + usize::from(flips))));
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
@@ -157,6 +159,7 @@ impl<'a> Augmented<'a> {
     /// # Errors
     /// If the device can't be read.
     pub fn encode(&mut self, model: &Soda, epoch: u64, device: &Device) -> Result<Features> {
+        let model = &model.valid();
         let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
         let Sides { source: side, .. } = self.data.sides();
         let progress = Progress::new("encoding views", Some(self.indices.len()));
@@ -195,6 +198,9 @@ pub fn calibrate(
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
     let progress = Progress::new("calibrating BatchNorm, batches", Some(CALIBRATION));
+    // The last images of a data set may be those of its largest class alone.
+    let order = rng::permutation(&mut rng::stream(0, Purpose::Split, 3), indices.len());
+    let indices: Vec<usize> = order.into_iter().map(|i| indices[i as usize]).collect();
     // A smaller last batch would weigh as much as the others, so it is left out.
     let size = batch_size(data.sides().source).min(indices.len()).max(1);
     for batch in indices.chunks_exact(size).cycle().take(CALIBRATION) {

@@ -82,7 +82,8 @@ pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize, rule: Rule) -> R
 
 /// Finds, for each row of `queries`, the `k` rows of `train` (all, if there are fewer) with the
 /// largest cosine: (row, cosine) by descending cosine, ties by ascending row. A row that is in both
-/// sets is its own first neighbour, at a cosine of 1 up to rounding.
+/// sets is its own first neighbour, at a cosine of 1 up to rounding. A query that isn't finite has
+/// none.
 ///
 /// # Panics
 /// If the feature lengths of `queries` and `train` differ.

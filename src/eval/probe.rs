@@ -108,6 +108,9 @@ impl Protocol {
     /// # Errors
     /// If the features can't be scored: not finite, fewer rows than classes, only one class, or
     /// vectors of different lengths.
+    ///
+    /// # Panics
+    /// If the views are [`TrainViews::Online`], which takes the networks, or there are no fractions.
     pub fn of_features(
         &self,
         train: &dyn Rows,

@@ -124,7 +124,9 @@ impl Table {
         }
     }
 
-    /// Appends rows: `values` `[names, D]`, and their `labels` if there are classes.
+    /// Appends rows: `values` `[names, D]`, and their `labels` if there are classes. A file of plain
+    /// arrays ([`Table::holds_names`]) takes neither: its labels are those given to
+    /// [`Table::create`].
     ///
     /// # Errors
     /// If a value isn't finite or the disk is full.

@@ -188,7 +188,8 @@ impl WeightsFile {
         encode_stored(tensors.chain(more), all, half)
     }
 
-    /// Loads the networks onto `device`.
+    /// Loads the networks onto `device`. Of an encoder alone, as imports are, the denoiser is random:
+    /// see [`WeightsFile::require_denoiser`].
     ///
     /// # Errors
     /// If a tensor is missing, superfluous or of another shape than the recipe says.

@@ -6,7 +6,9 @@ use super::checkpoint::{self, Position};
 use crate::config::{Config, LrSchedule};
 use crate::error::{Error, Hint, Result};
 use crate::files::{self, create_dir, write_atomically};
+use crate::progress::warn;
 use crate::run_dir::RunDir;
+use crate::units::{counted, grouped};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -86,6 +88,17 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     let steps = step + length.steps(step);
     config.train.steps = usize::try_from(steps).unwrap_or(usize::MAX);
     config.train.cooldown = (steps - step) as f64 / steps as f64;
+    // Of the EMA, which is what is scored and exported, 1 - e^-2 = 86 % then come from the cooldown.
+    let enough = (2.0 / (1.0 - config.train.ema_decay)).round();
+    if ((steps - step) as f64) < enough {
+        warn(&format!(
+            "the cooldown of {} is short for the average of the weights, which is what is scored: \
+             with train.ema_decay = {} it takes {} steps to show",
+            counted((steps - step) as usize, "step"),
+            config.train.ema_decay,
+            grouped(enough as u64)
+        ));
+    }
     let before = checkpoint::position(&run.checkpoint(step))?;
     let progress = step as f64 / steps as f64;
     let position = Position { planned: steps, progress, finished: false, ..before };

@@ -63,8 +63,8 @@ impl AdamW {
     /// Updates every parameter that is `mine` and its average in `ema` once, from the gradients and
     /// the norm `[1]` of the gradients of all parameters. Returns the networks and that norm before
     /// clipping, `[1]`, still on the device. In mixed precision the gradients are those of the
-    /// scaled loss; if they aren't finite, everything but the loss scale stays as it is, and the
-    /// returned norm isn't finite either.
+    /// scaled loss; if they aren't finite, everything but the loss scale and BatchNorm's statistics,
+    /// which the forward pass updates, stays as it is, and the returned norm isn't finite either.
     pub fn update(
         &mut self,
         lr: f64,

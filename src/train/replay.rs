@@ -82,6 +82,7 @@ pub fn replay(
         )));
     }
     state.position.replan(config.train.steps as u64, false);
+    let began = state.position.clone();
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let first = state.position.step;
@@ -95,7 +96,7 @@ pub fn replay(
     loop {
         let number = state.position.step + 1;
         let broken_before = broken(&state)?;
-        let progress = state.position.progress.max(number as f64 / config.train.steps as f64);
+        let progress = began.progress_at(number, config.train.steps as u64, 0.0);
         // The rate of the failed step was recorded. If a cosine followed a time limit, the rates of
         // the steps before it are unknown and follow the steps instead.
         let known = failure.filter(|failure| failure.step == number).map(|failure| failure.lr);

@@ -18,7 +18,7 @@ mod saving;
 mod start;
 mod watch;
 
-pub use self::options::{Called, Options, Summary};
+pub use self::options::{Called, OnRow, Options, Summary};
 
 use self::bookkeeping::Bookkeeping;
 use self::log::Log;
@@ -44,7 +44,7 @@ use std::time::Instant;
 /// limit or an interrupt. Each of the three leaves a checkpoint.
 ///
 /// # Errors
-/// If `run` already holds a run and `resume` isn't set, another process trains it, its directory
+/// If `config` has an impossible value ([`Config::checked`]), `run` already holds a run and `resume` isn't set, another process trains it, its directory
 /// can't be written, its recipe or data differs, `device` fails the self test or can't hold tensors
 /// of the recipe's size, or the loss is no longer finite. In the last case earlier checkpoints
 /// stay.
@@ -55,6 +55,7 @@ pub fn train(
     run: &RunDir,
     options: &Options,
 ) -> Result<Summary> {
+    let config = &config.clone().checked()?;
     let (mut state, mut batches, mut ranks, mut books) = begin(config, data, device, run, options)?;
     let schedule = Schedule::new(&config.diffusion);
     let device = device.device.clone().autodiff();

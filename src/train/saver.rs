@@ -80,8 +80,11 @@ impl Saver {
         };
         let (written, took) = written;
         self.took = Some(took);
-        written.map(|()| true).map_err(|e| {
-            Error::failed(format!("the checkpoint of step {step} was not written: {e}"))
+        written.map(|()| true).map_err(|e| match e {
+            Error::Io { path, source, .. } => {
+                Error::io(&format!("write the checkpoint of step {step} in"), &path, &source)
+            }
+            e => Error::failed(format!("cannot write the checkpoint of step {step}: {e}")),
         })
     }
 

@@ -51,7 +51,15 @@ impl Pair {
     }
 
     /// Uploads both views of `batch`, and with view conditioning their relative geometry.
+    ///
+    /// # Panics
+    /// If the networks of `config` have other sides than its views, see [`Config::checked`].
     pub fn of_batch(batch: Batch, config: &Config, device: &Device) -> Self {
+        assert_eq!(
+            config.model.sides,
+            config.data.sides(),
+            "Config::checked makes the sides agree"
+        );
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
         Self::new(config.model.sides, batch.source, batch.target, view, device)
     }

@@ -34,8 +34,6 @@ pub struct Gallery {
     pub labels: Vec<u16>,
     /// The names of the classes; empty where the images have none.
     pub classes: Vec<String>,
-    /// The names of the images, where they have names of their own.
-    pub names: Option<Vec<String>>,
 }
 
 /// The contents of a page.
@@ -173,8 +171,8 @@ impl Contents<'_> {
         };
         let directions: Vec<Value> = directions.iter().enumerate().map(direction).collect();
         let gallery = self.gallery.map(|gallery| {
-            let Gallery { source, side, labels, classes, names, .. } = gallery;
-            json!({ "count": labels.len(), "side": side, "source": source, "split": "train", "labels": labels, "classes": classes, "names": names })
+            let Gallery { source, side, labels, classes, .. } = gallery;
+            json!({ "count": labels.len(), "side": side, "source": source, "split": "train", "labels": labels, "classes": classes })
         });
         json!({
             "format": "soda-page", "version": VERSION, "program": env!("CARGO_PKG_VERSION"), "commit": crate::machine::commit(),

@@ -126,9 +126,13 @@ fn a_set_that_nothing_can_be_trained_on_is_shown() {
     let (out, said) = (succeeds(&output), text(&output.stderr));
     assert!(out.contains("2 training, 0 test"), "{out}");
     assert!(said.contains("none is left for the test set"), "{said}");
-    assert!(!said.contains("--split-ratio"), "no ratio helps: {said}");
     assert_eq!(json(&at.join("s.json"))["test"], 0);
     fails(&train(at, &["--data", "two"]), 1, &["none is left for the test set"]);
+    // A second image of one class is enough.
+    images(at, &["two/a/2.png"]);
+    let out = succeeds(&soda(at, &["data", "show", "two"]));
+    assert!(out.contains("2 training, 1 test image"), "{out}");
+    assert!(out.contains("the last image of each class is a test image"), "{out}");
 }
 
 #[test]

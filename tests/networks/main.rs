@@ -4,6 +4,7 @@
 mod common;
 mod denoising;
 mod inception;
+mod library;
 mod mixed;
 mod modulation;
 mod networks;

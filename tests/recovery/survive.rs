@@ -305,15 +305,15 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_sets_the_exit_code
         limited(&command, "trap '' XFSZ; ulimit -f 200").output().expect("starts")
     };
     let output = again("stop");
-    fails(&output, 1, &["checkpoint of step 4 was not written", "cannot write"]);
+    fails(&output, 1, &["cannot write the checkpoint of step 4 in"]);
     let last = run.read_metrics().expect("metrics").rows.last().expect("a row").step;
     assert!(last < 8, "training continued to step {last}");
 
     let output = again("continue");
-    fails(&output, 1, &["checkpoint of step 8 was not written", "cannot write"]);
+    fails(&output, 1, &["cannot write the checkpoint of step 8 in"]);
     let said = text(&output.stderr);
     assert!(
-        said.contains("checkpoint of step 4 was not written")
+        said.contains("cannot write the checkpoint of step 4 in")
             && said.contains("training continues"),
         "{said}"
     );

@@ -51,9 +51,9 @@ struct Device {
 
 #[derive(clap::Args)]
 struct Data {
-    /// Images: a folder, CIFAR-10 or CIFAR-100, a pack file, or `bundled`. Other formats: see
-    /// docs/data.md; pack files are written by `soda data pack`. Default: the run's own data; without
-    /// a run the first of $SODA_DATA, CIFAR-10 from `soda data fetch`, and the bundled subset.
+    /// Images: a folder, CIFAR-10 or CIFAR-100, a packed file, or `bundled`. Other formats: see
+    /// docs/data.md; `soda data pack` writes packed files. Default: the run's own data; without a run
+    /// the first of $SODA_DATA, CIFAR-10 from `soda data fetch`, and the bundled subset.
     #[arg(long, global = true, value_name = "PATH")]
     data: Option<PathBuf>,
     #[command(flatten)]

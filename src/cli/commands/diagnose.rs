@@ -77,9 +77,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         dataset.describe()
     ));
     let model = args.precision.model(&weights, &device, &mut output)?;
-    let images = dataset.test.first(n);
+    let indices = dataset.test.spread(n);
+    let images = dataset.test.select(&indices);
     let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;
-    let measured = (&images, &z.values[..n * z.dim]);
+    let own = z.select(&indices);
+    let measured = (&images, &own.values[..]);
     let (all, bins) =
         by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
     let stats = statistics(&z.values, z.dim)?;

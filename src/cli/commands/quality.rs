@@ -87,14 +87,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let latent = prior.mixture.sample(n, 1.0, seed);
     let mean = mean_image(&dataset.train, side)?;
 
+    let [of_test, of_train] = [&dataset.test, &dataset.train].map(|images| images.spread(n));
     // Only z and sums are kept of all images.
     let of_map =
         |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
     let mut kinds: Vec<Measured> =
         Kind::ALL.into_iter().filter(of_map).map(Measured::new).collect();
     for (part, generator) in generator.parts(n) {
-        let indices: Vec<usize> = part.clone().collect();
-        let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
+        let test = dataset.test.select(&of_test[part.clone()]);
+        let train = dataset.train.select(&of_train[part.clone()]);
         let (z, originals) = (generator.encode(&test)?, signed(&test, side)?);
         for kind in &mut kinds {
             let latent = &latent[part.start * dim..part.end * dim];
@@ -126,7 +127,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         )?),
     };
     let real = kinds[0].z.clone();
-    let labels = dataset.test.labels()[..n].to_vec();
+    let labels: Vec<u16> = of_test.iter().map(|&i| dataset.test.label(i)).collect();
     let right = |kind: &Measured| -> Result<Option<f64>> {
         let Some(classifier) = &classifier else { return Ok(None) };
         Ok(Some(

@@ -1,5 +1,5 @@
 //! `soda quickstart`: scores the shipped weights and the baselines, saves a picture, then trains a
-//! small network for a minute.
+//! small network for 200 steps.
 
 use crate::cli::args::weights::{QUICKSTART, called, describe};
 use crate::cli::args::{Common, images};
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, value_parser = crate::cli::args::minutes)]
     max_minutes: Option<f64>,
     /// Train configs/quick.toml for some minutes, and score the trained network too. The default is
-    /// to train the start of configs/small.toml for one minute, without a score.
+    /// to train the first 200 steps of configs/small.toml, without a score.
     #[arg(long)]
     from_scratch: bool,
     /// Override a value of the training recipe, e.g. train.steps=100 (repeatable).
@@ -240,9 +240,7 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
                 Some("configs/quick.toml") => {
                     ("a quickstart that trains from scratch", "add --from-scratch, or ")
                 }
-                Some(_) => {
-                    ("a quickstart that trains for a minute", "leave --from-scratch out, or ")
-                }
+                Some(_) => ("a quickstart that trains 200 steps", "leave --from-scratch out, or "),
                 None => ("a run of another command", ""),
             };
             return Err(Error::usage(format!("{out} holds {holds}; {change}choose another --out")));

@@ -53,7 +53,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let label = format!("sampled, temperature {}", args.temperature);
     let side = generator.side();
     // For comparison: the same distance of images that were not trained on.
-    let held = signed(&dataset.test.first(n), side)?;
+    let held = signed(&dataset.test.select(&dataset.test.spread(n)), side)?;
     let mut nearest =
         nearest_pixels::nearest(&[&images[..], &held].concat(), side, &dataset.train)?;
     let theirs = nearest.as_mut().map(|found| found.split_off(n));

@@ -149,6 +149,7 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         interrupt: Interrupt::listen()?.stop,
         called: weights::called(began.as_ref().map(|(name, _)| name.as_path())),
         among: among.cloned(),
+        ..Options::default()
     };
     let summary = train(&config, &dataset, &device, &run, &options)?;
     output.device(&device);

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::Soda;
 use crate::progress::Progress;
 use crate::rng::{self, Purpose};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
@@ -23,7 +24,7 @@ const NOISE_SEED: u64 = 0;
 /// averaged over its pixels. The noise is seeded by the image's pixels (and a fixed seed), so that
 /// features are a function of the image alone, regardless of its position in a batch or data set.
 pub struct Extractor<'a> {
-    model: &'a Soda,
+    model: Soda,
     config: &'a Config,
     kinds: &'a [FeatureKind],
     device: &'a Device,
@@ -39,7 +40,7 @@ impl<'a> Extractor<'a> {
     /// # Errors
     /// If the networks don't have one of these features, see [`FeatureKind::check`].
     pub fn new(
-        model: &'a Soda,
+        model: &Soda,
         config: &'a Config,
         kinds: &'a [FeatureKind],
         device: &'a Device,
@@ -53,7 +54,8 @@ impl<'a> Extractor<'a> {
                 t.push(*at);
             }
         }
-        Ok(Self { model, config, kinds, device, schedule: Schedule::new(&config.diffusion), t })
+        let (model, schedule) = (model.valid(), Schedule::new(&config.diffusion));
+        Ok(Self { model, config, kinds, device, schedule, t })
     }
 
     /// Returns the features `[B, D]` of each kind for `images`, each `[3, side, side]` of any side.

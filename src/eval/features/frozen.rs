@@ -11,11 +11,12 @@ use crate::files;
 use crate::model::Soda;
 use crate::progress::Progress;
 use burn::tensor::Device;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Must be incremented whenever features change, so that cached ones are re-computed.
-const REVISION: u32 = 4;
+const REVISION: u32 = 5;
 /// The number of cached files, the newest ones: 25 MB each for 50,000 z of 128 dimensions.
 const KEPT: usize = 16;
 
@@ -48,7 +49,8 @@ impl<'a> Frozen<'a> {
     }
 
     /// Caches features in `folder` (`None`: nowhere), keyed by `weights`, which identifies the
-    /// weights, and `place`, which identifies the device.
+    /// weights, and `place`, which identifies the device; and by the checksum of the data set, and
+    /// the names and labels of its images, which tell apart selections of the same data.
     pub fn kept(self, folder: Option<PathBuf>, weights: &str, place: &str) -> Self {
         let shelf =
             folder.map(|folder| Shelf { folder, weights: weights.into(), place: place.into() });
@@ -123,7 +125,9 @@ impl<'a> Frozen<'a> {
         let path = self.shelf.as_ref().map(|Shelf { folder, weights, place }| {
             // The data may have the same checksum at every size.
             let (data, side) = (&self.data.sha256, self.config.data.side);
-            let key = format!("{REVISION} {weights} {place} {data} {side} {set} {flip} {kind}");
+            let images = identity(images);
+            let key =
+                format!("{REVISION} {weights} {place} {data} {images} {side} {set} {flip} {kind}");
             folder.join(format!("{}.safetensors", &files::sha256(key.as_bytes())[..24]))
         });
         let kept = path.as_ref().filter(|p| p.exists()).and_then(|p| table::read(p, None).ok());
@@ -159,6 +163,17 @@ impl<'a> Frozen<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns a SHA-256, in hex, over the names and labels of `images`.
+fn identity(images: &Images) -> String {
+    let mut all = Sha256::new();
+    for i in 0..images.len() {
+        all.update(images.label(i).to_le_bytes());
+        all.update(images.name(i).as_bytes());
+        all.update([0]);
+    }
+    files::hex(&all.finalize())
 }
 
 /// Writes the rows from `first` onwards.

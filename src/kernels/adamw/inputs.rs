@@ -27,12 +27,13 @@ pub const FACTORS: usize = 10;
 
 impl Options {
     /// Returns the factors of the update in f32, rounded once: beta1, 1 - beta1, beta2, 1 - beta2,
-    /// lr / c1, 1 / c2, eps, 1 - lr * decay, d, 1 - d.
+    /// lr / c1, 1 / c2, eps, 1 - lr * decay, d, 1 - d. The last is that of the rounded d: otherwise
+    /// the weights of the average wouldn't sum to 1, and a long average would be too small.
     pub fn factors(&self) -> [f32; FACTORS] {
         let [c1, c2] = self.betas.map(|beta| 1.0 - beta.powi(self.update));
         let [beta1, beta2] = self.betas;
         let (rate, shrink) = (self.lr / c1, 1.0 - self.lr * self.weight_decay);
-        let (correction, rest) = (1.0 / c2, 1.0 - self.ema_decay);
+        let (correction, rest) = (1.0 / c2, 1.0 - f64::from(self.ema_decay as f32));
         [
             beta1,
             1.0 - beta1,
@@ -119,5 +120,20 @@ impl<B: Backend> Several<B> {
         let others =
             [second, third, fourth, fifth, sixth].into_iter().filter_map(Optional::into_option);
         std::iter::once(first).chain(others).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weights_of_the_average_sum_to_one() {
+        for ema_decay in [0.0, 0.9, 0.9995, 0.9999, 0.99999, 0.999999] {
+            let options =
+                Options { lr: 1e-3, betas: [0.9, 0.95], weight_decay: 0.0, update: 1, ema_decay };
+            let [.., kept, rest] = options.factors();
+            assert_eq!(f64::from(kept) + f64::from(rest), 1.0, "{ema_decay}");
+        }
     }
 }

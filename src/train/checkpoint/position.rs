@@ -57,6 +57,20 @@ impl Position {
         self.updates + self.continued.map_or(0, |continued| continued.step)
     }
 
+    /// Returns the completed fraction of a run of `steps` steps after step number `step`, in a call
+    /// that began at this position and has used `share` of its time (0 without a limit). What was
+    /// left of the run at the beginning of the call is done by steps or by time, whichever is ahead.
+    pub fn progress_at(&self, step: u64, steps: u64, share: f64) -> f64 {
+        let by_steps = |step: u64| step as f64 / steps as f64;
+        let begun = self.progress.max(by_steps(self.step));
+        if share == 0.0 && begun == by_steps(self.step) {
+            // Without rounding, so that an interrupted run repeats the same values.
+            return by_steps(step);
+        }
+        let done = (step - self.step) as f64 / (steps - self.step) as f64;
+        begun + (1.0 - begun) * done.max(share)
+    }
+
     /// Adjusts progress and end to a run of `steps` steps, whose recipe may have `changed`: a
     /// longer run is no longer finished, nor as far along.
     pub fn replan(&mut self, steps: u64, changed: bool) {
@@ -113,4 +127,52 @@ pub fn images_behind(weights: &WeightsFile) -> Option<u64> {
         (None, _) => 0,
     };
     own.checked_add(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(step: u64, progress: f64) -> Position {
+        Position {
+            step,
+            images: 32 * step,
+            updates: step,
+            seconds: 0.0,
+            progress,
+            loss_first: None,
+            finished: false,
+            planned: 100,
+            data_sha256: String::new(),
+            continued: None,
+        }
+    }
+
+    #[test]
+    fn steps_alone_give_the_same_progress_whether_or_not_a_run_was_interrupted() {
+        for step in 31..=100 {
+            let whole = at(0, 0.0).progress_at(step, 100, 0.0);
+            assert_eq!(whole, step as f64 / 100.0);
+            assert_eq!(at(30, 30.0 / 100.0).progress_at(step, 100, 0.0), whole);
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_done_by_steps_or_time_and_never_stands_still() {
+        // 92 % of the time of an earlier call were over after 10 of 100 steps.
+        let ahead = at(10, 0.92);
+        let (by_steps, by_time) =
+            (ahead.progress_at(55, 100, 0.0), ahead.progress_at(11, 100, 0.5));
+        assert!((by_steps - 0.96).abs() < 1e-12 && (by_time - 0.96).abs() < 1e-12);
+        assert!((ahead.progress_at(100, 100, 0.0) - 1.0).abs() < 1e-12);
+        let mut before = ahead.progress;
+        for step in 11..=100 {
+            let now = ahead.progress_at(step, 100, 0.0);
+            assert!(now > before, "{now} after step {step}");
+            before = now;
+        }
+        // A first call with a limit: whichever is ahead.
+        assert_eq!(at(0, 0.0).progress_at(40, 100, 0.3), 0.4);
+        assert_eq!(at(0, 0.0).progress_at(40, 100, 0.7), 0.7);
+    }
 }

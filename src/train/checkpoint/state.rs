@@ -35,7 +35,8 @@ impl State {
     /// Starts from `weights`, with new moments and a new EMA.
     ///
     /// # Errors
-    /// If the networks of `config` or its normalisation of images differ from those of the weights.
+    /// If the networks of `config` or its normalisation of images differ from those of the weights,
+    /// or these have no denoiser.
     pub fn trained(
         config: &Config,
         weights: &WeightsFile,
@@ -43,6 +44,7 @@ impl State {
         device: &Device,
     ) -> Result<Self> {
         check_networks(config, weights)?;
+        weights.require_denoiser()?;
         lasting(device, || {
             Ok(Self::beginning(
                 weights.model_of(&config.model, &device.clone().autodiff())?,

@@ -20,7 +20,7 @@ use crate::model::weights::Tensors;
 use crate::progress::say;
 use crate::run_dir::{Lock, Row, RunDir};
 use crate::selftest;
-use crate::train::checkpoint::{Snapshot, State};
+use crate::train::checkpoint::{Position, Snapshot, State};
 use crate::train::exchange::{Exchange, Order};
 use crate::train::optim::learning_rate;
 use crate::train::step::Outcome;
@@ -64,8 +64,10 @@ pub(super) struct Bookkeeping<'a> {
     is_scored: bool,
     /// Whether this call ends after the current step.
     pub interrupted: bool,
-    /// The number of steps before this call, and the seconds they took.
-    before: (u64, f64),
+    /// Whether the caller ended the run, see [`Options::on_row`].
+    ended: bool,
+    /// The position at the beginning of this call.
+    before: Position,
     /// The linear decoder from which the closing picture started.
     linear: Option<LinearDecoder>,
     watch: Watch,
@@ -117,7 +119,8 @@ impl<'a> Bookkeeping<'a> {
             is_scored,
             current: Current { number: before, lr: 0.0, progress: 0.0, began: clock },
             interrupted: false,
-            before: (before, state.position.seconds),
+            ended: false,
+            before: state.position.clone(),
             linear: None,
             watch,
             lock,
@@ -137,12 +140,8 @@ impl<'a> Bookkeeping<'a> {
             0 => Doing::FirstStep(number),
             _ => Doing::Step(number, self.pace.seconds()),
         });
-        // Progress never decreases, not even if a resumed call has more time than the first one.
-        let progress = state
-            .position
-            .progress
-            .max(self.limit.share(&self.pace))
-            .max(number as f64 / train.steps as f64);
+        let share = self.limit.share(&self.pace);
+        let progress = self.before.progress_at(number, train.steps as u64, share);
         let lr = learning_rate(train, state.position.updates + 1, progress);
         self.current = Current { number, lr, progress, began };
         (number, lr)
@@ -167,9 +166,9 @@ impl<'a> Bookkeeping<'a> {
             say(&news);
         }
         self.interrupted |= self.options.interrupt.load(Ordering::Relaxed);
-        let is_over = |work: &[Work]| self.limit.is_over(&self.pace, work);
+        let is_over = |work: &[Work]| self.ended || self.limit.is_over(&self.pace, work);
         let due = Due::after(number, &self.config.train, self.is_scored, self.interrupted, is_over);
-        if due.cut {
+        if due.cut && !self.ended {
             say(&self.limit.ends(number));
         }
         self.row(state, &due, began)?;
@@ -215,10 +214,12 @@ impl<'a> Bookkeeping<'a> {
         let images = state.position.images;
         let row = due.row.then(|| log.row(number, images, &mut state.tally)).transpose()?;
         log.stepping += began.elapsed();
-        state.position.seconds = self.before.1 + log.stepping.as_secs_f64();
+        state.position.seconds = self.before.seconds + log.stepping.as_secs_f64();
         if let Some(row) = row {
             state.position.loss_first.get_or_insert(row.loss);
             let row = Row { seconds: state.position.seconds, ..row };
+            self.ended |=
+                self.options.on_row.as_ref().is_some_and(|on_row| on_row(&row).is_break());
             let written = log.write(row, || limit.time_left(number, pace));
             saving.check(written)?;
         }
@@ -305,7 +306,7 @@ impl<'a> Bookkeeping<'a> {
             loss_first: position.loss_first.unwrap_or(f64::NAN),
             loss_last: metrics.rows.last().map_or(f64::NAN, |r| r.loss),
             interrupted: !position.finished,
-            trained: position.step - self.before.0,
+            trained: position.step - self.before.step,
             best: metrics.best(&self.run.checkpoints()).map(|e| e.step),
         })
     }

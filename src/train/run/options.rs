@@ -1,8 +1,10 @@
 //! The options of a call of training, and its result.
 
 use crate::model::weights::WeightsFile;
+use crate::run_dir::Row;
 use crate::train::exchange::Among;
 use serde::Serialize;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -24,11 +26,17 @@ pub struct Options {
     pub allow_change: bool,
     /// The flag that a caller sets to stop after the current step, with a checkpoint.
     pub interrupt: Arc<AtomicBool>,
+    /// What is called with each row of the log, for a stopping rule of one's own: when it breaks, the
+    /// run ends after the next step as at a time limit, with a checkpoint, a picture and scores.
+    pub on_row: Option<OnRow>,
     /// The details of the command line for starts.jsonl.
     pub called: Called,
     /// The processes that train together, of which this is rank 0; `None`: it trains alone.
     pub among: Option<Among>,
 }
+
+/// See [`Options::on_row`].
+pub type OnRow = Arc<dyn Fn(&Row) -> ControlFlow<()> + Send + Sync>;
 
 /// How training was called.
 #[derive(Clone, Debug, Default)]

@@ -398,7 +398,7 @@ fn a_disk_that_is_full_read_only_or_forbidden_during_a_save_costs_only_that_chec
                 );
             } else {
                 let output = child.wait_with_output().expect("it ends");
-                fails(&output, 1, &["was not written", said]);
+                fails(&output, 1, &["cannot write the checkpoint of step", said]);
             }
             std::fs::remove_file(&fails_now).ok();
             // The remaining checkpoints are intact, and the run resumes.

@@ -210,9 +210,6 @@ fn gallery(dataset: &Dataset, train: &Features) -> Result<Gallery> {
         classes: dataset.classes.clone(),
         ..Gallery::default()
     };
-    let own: Option<Vec<String>> =
-        chosen.iter().map(|&i| images.own_name(i).map(str::to_owned)).collect();
-    gallery.names = own;
     for i in chosen {
         gallery.pixels.extend(interleaved(&images.image(i)?));
         gallery.z.extend(&train.values[i * train.dim..][..train.dim]);
