@@ -131,7 +131,7 @@ fn a_set_that_nothing_can_be_trained_on_is_shown() {
     // A second image of one class is enough.
     images(at, &["two/a/2.png"]);
     let out = succeeds(&soda(at, &["data", "show", "two"]));
-    assert!(out.contains("2 training, 1 test image"), "{out}");
+    assert!(out.contains("2 training, 1 test"), "{out}");
     assert!(out.contains("the last image of each class is a test image"), "{out}");
 }
 

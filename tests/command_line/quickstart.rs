@@ -130,7 +130,7 @@ fn everything_is_scored_alike_and_a_second_call_repeats_nothing() {
     fails(
         &soda(at, &[&base[..], &["--from-scratch"]].concat()),
         2,
-        &["for a minute", "leave --from-scratch out"],
+        &["trains 200 steps", "leave --from-scratch out"],
     );
     fails(&soda(at, &[&base[..], &["--set", "seed=2"]].concat()), 2, &["--set", "another --out"]);
     fails(
